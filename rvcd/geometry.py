@@ -1,0 +1,94 @@
+"""Every size of the stream, computed once, in frames and samples. Nothing else divides by 100."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rvcd.errors import ParamError
+
+FRAMES_PER_SECOND = 100
+FRAME_MS = 10.0
+FRAMES_PER_UNIT = 2
+"""A content unit covers two frames (20 ms)."""
+ENCODER_RATE_HZ = 16000
+ENCODER_HOP_SAMPLES = ENCODER_RATE_HZ // FRAMES_PER_SECOND
+SYNTHESIS_TAIL_MS = 16.0
+"""What the decoder's carried state and the output resampler may add, at most, for any voice: a constant, so that the latency
+does not change with the voice. Decoders measure 9..14 ms, the resampler 0.8 ms."""
+
+MIN_RATE_HZ, MAX_RATE_HZ = 8000, 192000
+MAX_BLOCK_MS = 2000
+MAX_LOOKAHEAD_MS = 1000
+MAX_CONTEXT_MS = 30000
+
+
+@dataclass(frozen=True)
+class StreamGeometry:
+    """Sizes of one stream.
+
+    rate_hz: the stream's sample rate, a multiple of 100 in 8000..192000. block_frames: frames per inference step, even.
+    lookahead_frames: future frames that a frame may see before it is final, even, >= 2. context_frames: past seen again, even.
+    deadline_samples: time allowed to compute one block, 1..block_samples.
+    """
+
+    rate_hz: int
+    block_frames: int
+    lookahead_frames: int
+    context_frames: int
+    deadline_samples: int
+
+    @classmethod
+    def from_ms(
+        cls, *, rate_hz: int, block_ms: float, lookahead_ms: float, deadline_ms: float, context_ms: float
+    ) -> StreamGeometry:
+        """Build from milliseconds. Raises ParamError, naming value and bound, for what the engine cannot do."""
+        if rate_hz % FRAMES_PER_SECOND or not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+            raise ParamError(
+                f"the sample rate {rate_hz} Hz cannot be used; it must be a multiple of {FRAMES_PER_SECOND} Hz "
+                f"in {MIN_RATE_HZ}..{MAX_RATE_HZ} (for example 48000 or 44100)"
+            )
+        block = _whole_units("block_ms", block_ms, FRAME_MS * FRAMES_PER_UNIT, MAX_BLOCK_MS)
+        lookahead = _whole_units("lookahead_ms", lookahead_ms, FRAME_MS * FRAMES_PER_UNIT, MAX_LOOKAHEAD_MS)
+        context = _whole_units("context_ms", context_ms, 100, MAX_CONTEXT_MS)
+        if not 0 < deadline_ms <= block_ms:
+            raise ParamError(f"deadline_ms = {deadline_ms:g} is out of range; it must be above 0 and at most block_ms = {block_ms:g}")
+        return cls(rate_hz, block, lookahead, context, max(1, round(deadline_ms * rate_hz / 1000)))
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples of one frame at the stream's rate."""
+        return self.rate_hz // FRAMES_PER_SECOND
+
+    @property
+    def block_samples(self) -> int:
+        return self.block_frames * self.hop_samples
+
+    @property
+    def tail_samples(self) -> int:
+        return -int(-SYNTHESIS_TAIL_MS * self.rate_hz // 1000)
+
+    @property
+    def lookahead_samples(self) -> int:
+        """How far the engine's output is behind its input: lookahead and the synthesis tail."""
+        return self.lookahead_frames * self.hop_samples + self.tail_samples
+
+    @property
+    def latency_samples(self) -> int:
+        """Output sample n is input sample n - latency_samples (the device's own buffers come on top)."""
+        return self.block_samples + self.lookahead_samples + self.deadline_samples
+
+    @property
+    def window_frames(self) -> int:
+        """Frames the content encoder sees at once."""
+        return self.context_frames + self.block_frames + self.lookahead_frames
+
+    def ms(self, samples: int) -> float:
+        """Return samples as milliseconds."""
+        return 1000.0 * samples / self.rate_hz
+
+
+def _whole_units(name: str, value_ms: float, low_ms: float, high_ms: float) -> int:
+    unit_ms = FRAME_MS * FRAMES_PER_UNIT
+    if value_ms != value_ms or not low_ms <= value_ms <= high_ms or value_ms % unit_ms:
+        raise ParamError(f"{name} = {value_ms:g} is out of range; it must be a multiple of {unit_ms:g} ms in {low_ms:g}..{high_ms:g}")
+    return round(value_ms / FRAME_MS)

@@ -1,0 +1,114 @@
+"""The one table of live parameters: config, OSC, presets, the terminal client and the README are made from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from rvcd.errors import ParamError
+
+
+@dataclass(frozen=True)
+class Param:
+    """One live number.
+
+    name: key in config, presets and snapshots. address: OSC address below /rvc.
+    low, high: inclusive bounds in `unit`. step: what one key press in rvcctl changes.
+    """
+
+    name: str
+    address: str
+    low: float
+    high: float
+    default: float
+    unit: str
+    step: float
+    doc: str
+
+    def clamp(self, value: float) -> float:
+        """Return value limited to [low, high]. Raises ParamError for NaN and infinity."""
+        number = float(value)
+        if not math.isfinite(number):
+            raise ParamError(f"{self.name} must be a finite number, not {number}; it takes {self.range_text()}")
+        return min(max(number, self.low), self.high)
+
+    def normalised(self, value: float) -> float:
+        """Return value as 0..1 over the range."""
+        return (value - self.low) / (self.high - self.low)
+
+    def from_normalised(self, norm: float) -> float:
+        """Inverse of normalised, clamped. Raises ParamError for NaN and infinity."""
+        if not math.isfinite(norm):
+            raise ParamError(f"{self.name}/norm must be a finite number, not {norm}; it takes 0..1")
+        return self.low + min(max(norm, 0.0), 1.0) * (self.high - self.low)
+
+    def range_text(self) -> str:
+        """Return the range as users read it: '-24..24 semitones'."""
+        return f"{self.low:g}..{self.high:g} {self.unit}".rstrip()
+
+
+PARAMS: tuple[Param, ...] = (
+    Param("pitch", "/pitch", -24.0, 24.0, 0.0, "semitones", 1.0, "transpose the voice"),
+    Param("formant", "/formant", -12.0, 12.0, 0.0, "semitones", 0.5, "shift the formants, keeping the pitch"),
+    Param("index_rate", "/index_rate", 0.0, 1.0, 0.5, "", 0.05, "0: live units only, 1: units retrieved from the index only"),
+    Param("protect", "/protect", 0.0, 0.5, 0.33, "", 0.01, "keep consonants and breath as spoken; 0.5 turns it off"),
+    Param("rms_mix", "/rms_mix", 0.0, 1.0, 0.25, "", 0.05, "1: the generator's loudness, 0: the input's"),
+    Param("gate", "/gate", -90.0, 0.0, -60.0, "dBFS", 1.0, "input below this level is silence; -90 turns the gate off"),
+    Param("gain_in", "/gain/in", -60.0, 24.0, 0.0, "dB", 0.5, "gain before conversion"),
+    Param("gain_out", "/gain/out", -60.0, 24.0, 0.0, "dB", 0.5, "gain after conversion, before the limiter"),
+)
+BY_NAME: Mapping[str, Param] = {p.name: p for p in PARAMS}
+BY_ADDRESS: Mapping[str, Param] = {p.address: p for p in PARAMS}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The values of every parameter at one block, in the table's units."""
+
+    pitch: float = BY_NAME["pitch"].default
+    formant: float = BY_NAME["formant"].default
+    index_rate: float = BY_NAME["index_rate"].default
+    protect: float = BY_NAME["protect"].default
+    rms_mix: float = BY_NAME["rms_mix"].default
+    gate: float = BY_NAME["gate"].default
+    gain_in: float = BY_NAME["gain_in"].default
+    gain_out: float = BY_NAME["gain_out"].default
+
+    @classmethod
+    def from_values(cls, values: Iterator[float] | tuple[float, ...] | list[float]) -> Snapshot:
+        """Build from numbers in table order (extra numbers are ignored)."""
+        return cls(**{param.name: float(value) for param, value in zip(PARAMS, values)})
+
+    def values(self) -> tuple[float, ...]:
+        """Return the numbers in table order."""
+        return tuple(getattr(self, param.name) for param in PARAMS)
+
+
+@dataclass
+class ParamStore:
+    """The control process's current values. Every change is clamped; nothing else may hold a copy that is written."""
+
+    current: dict[str, float] = field(default_factory=lambda: {p.name: p.default for p in PARAMS})
+
+    def set(self, name: str, value: float) -> float:
+        """Clamp, store and return the applied value. Raises ParamError for an unknown name, NaN or infinity."""
+        applied = find_param(name).clamp(value)
+        self.current[name] = applied
+        return applied
+
+    def get(self, name: str) -> float:
+        """Return the current value. Raises ParamError for an unknown name."""
+        return self.current[find_param(name).name]
+
+    def snapshot(self) -> Snapshot:
+        """Return an immutable copy for one block."""
+        return Snapshot(**self.current)
+
+
+def find_param(name: str) -> Param:
+    """Return the parameter called name. Raises ParamError that lists the known names."""
+    try:
+        return BY_NAME[name]
+    except KeyError:
+        raise ParamError(f"unknown parameter '{name}'; known: {', '.join(BY_NAME)}") from None

@@ -1,0 +1,138 @@
+"""What travels between rvcd and its clients: OSC addresses, the order of telemetry values, states. Stdlib only."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from rvcd.errors import ProtocolError
+
+PREFIX = "/rvc"
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 9720
+PROTOCOL_VERSION = 1
+SUBSCRIPTION_LEASE_S = 10.0
+MAX_SUBSCRIPTIONS = 8
+SILENCE_DBFS = -120.0
+"""Meters never show less than this; it stands for digital silence."""
+
+NUMBER_ADDRESSES: tuple[str, ...] = (
+    "/pitch", "/formant", "/index_rate", "/protect", "/rms_mix", "/gate", "/gain/in", "/gain/out",
+)  # fmt: skip
+"""The live numbers, in the order of params.PARAMS (a test holds the two equal)."""
+SWITCH_ADDRESSES: tuple[str, ...] = ("/bypass", "/mute")
+GROUPS: tuple[str, ...] = ("params", "meters", "stats")
+"""What a subscriber may ask for; all of them when it names none."""
+F0_METHODS: tuple[str, ...] = ("swift", "rmvpe", "fcpe", "harvest", "dio", "pm", "yin")
+
+
+class State(str, enum.Enum):
+    """What the daemon is doing, as its user sees it. The first that applies, in this order of precedence."""
+
+    PANIC = "panic"
+    NO_DEVICE = "no-device"
+    STARTING = "starting"
+    RECOVERING = "recovering"
+    MUTED = "muted"
+    BYPASS = "bypass"
+    NO_VOICE = "no-voice"
+    LIVE = "live"
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Everything rvcctl shows, sent as the arguments of one /rvc/stats message in this order.
+
+    Levels are dBFS peaks since the last push (>= SILENCE_DBFS). Milliseconds, hertz, counts since the daemon started.
+    f0_hz is 0.0 when the newest frame is unvoiced (a wire format's convention: inside the daemon voicing is a boolean).
+    """
+
+    state: str = State.STARTING.value
+    voice: str = ""
+    voice_slot: int = 0
+    f0_method: str = ""
+    bypass: int = 0
+    mute: int = 0
+    panic: int = 0
+    in_peak_dbfs: float = SILENCE_DBFS
+    out_peak_dbfs: float = SILENCE_DBFS
+    in_clips: int = 0
+    out_clips: int = 0
+    f0_hz: float = 0.0
+    latency_total_ms: float = 0.0
+    latency_device_in_ms: float = 0.0
+    latency_block_ms: float = 0.0
+    latency_lookahead_ms: float = 0.0
+    latency_deadline_ms: float = 0.0
+    latency_device_out_ms: float = 0.0
+    ring_fill: float = 0.0
+    load: float = 0.0
+    load_p95: float = 0.0
+    blocks: int = 0
+    late_blocks: int = 0
+    expired_samples: int = 0
+    failed_blocks: int = 0
+    input_xruns: int = 0
+    output_xruns: int = 0
+    worker_restarts: int = 0
+    callback_gap_max_ms: float = 0.0
+    encode_ms: float = 0.0
+    pitch_ms: float = 0.0
+    synthesis_ms: float = 0.0
+    rate_hz: int = 0
+    device: str = ""
+    uptime_s: float = 0.0
+
+
+def stats_to_args(stats: Stats) -> tuple[str | int | float, ...]:
+    """Return the arguments of one /rvc/stats message: str, int or float by the type of each field of Stats."""
+    return tuple(_CASTS[str(field.type)](getattr(stats, field.name)) for field in fields(Stats))
+
+
+def stats_from_args(args: Sequence[object]) -> Stats:
+    """Inverse of stats_to_args. Arguments after the known ones are a newer daemon's and are ignored.
+
+    Raises ProtocolError when arguments are missing or are not of their field's type.
+    """
+    known = fields(Stats)
+    if len(args) < len(known):
+        raise ProtocolError(f"/rvc/stats has {len(args)} values where {len(known)} are needed; is the daemon of another version?")
+    values: dict[str, str | int | float] = {}
+    for field, arg in zip(known, args, strict=False):
+        is_text = field.type == "str"
+        if not isinstance(arg, str if is_text else (int, float)):
+            raise ProtocolError(f"/rvc/stats value '{field.name}' is {arg!r} where {'text' if is_text else 'a number'} is needed")
+        try:
+            values[field.name] = _CASTS[str(field.type)](arg)
+        except (ValueError, OverflowError):  # int() of NaN or infinity
+            raise ProtocolError(f"/rvc/stats value '{field.name}' is {arg!r} where a finite number is needed") from None
+    return Stats(**values)  # type: ignore[arg-type]
+
+
+_CASTS: dict[str, type[str] | type[int] | type[float]] = {"str": str, "int": int, "float": float}
+
+NOTE_NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+
+
+def note_of(f0_hz: float) -> tuple[str, float]:
+    """Return (note name with octave, cents -50..50) of a frequency; ("-", 0.0) when f0_hz <= 0. A4 = 440 Hz, MIDI 69."""
+    if not f0_hz > 0 or not math.isfinite(f0_hz):
+        return "-", 0.0
+    midi = 69.0 + 12.0 * math.log2(f0_hz / 440.0)
+    nearest = round(midi)
+    return f"{NOTE_NAMES[nearest % 12]}{nearest // 12 - 1}", 100.0 * (midi - nearest)
+
+
+def to_dbfs(amplitude: float) -> float:
+    """Return 20 log10 of a linear amplitude (1.0 = full scale), not below SILENCE_DBFS."""
+    return max(SILENCE_DBFS, 20.0 * math.log10(amplitude)) if amplitude > 0 else SILENCE_DBFS
+
+
+# What the worker writes into its telemetry cell of the shared segment, by position (doubles).
+WORKER_STATS: tuple[str, ...] = (
+    "blocks", "late_blocks", "expired_samples", "failed_blocks", "skipped_blocks",
+    "load", "load_p95", "f0_hz", "voiced", "encode_ms", "pitch_ms", "retrieval_ms", "synthesis_ms", "total_ms",
+    "voice_generation", "heartbeat_ns",
+)  # fmt: skip
