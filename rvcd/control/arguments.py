@@ -1,0 +1,55 @@
+"""Reading arguments as clients really send them: tablets send only floats, some switches send booleans or a release 0."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from rvcd.control.osc import OscValue
+from rvcd.errors import ProtocolError
+
+Args = tuple[OscValue, ...]
+ON_FROM = 0.5
+_VOICE_NAME = re.compile(r"[\w .-]{1,64}\Z")
+
+
+def number(args: Args, at: int = 0) -> float:
+    """Return an int, float or boolean argument as a float. Raises ProtocolError for anything else, NaN and infinity."""
+    value = args[at] if at < len(args) else None
+    if not isinstance(value, int | float):
+        raise ProtocolError(f"needs a number, not {_kind(value)}")
+    if not math.isfinite(value):
+        raise ProtocolError(f"needs a finite number, not {value}")
+    return float(value)
+
+
+def whole(args: Args, at: int = 0) -> int:
+    """Return a number rounded to the nearest whole one. Raises ProtocolError as number does."""
+    return round(number(args, at))
+
+
+def is_on(args: Args) -> bool:
+    """Return a switch's argument: at or above 0.5 is on. Raises ProtocolError as number does."""
+    return number(args) >= ON_FROM
+
+
+def fires(args: Args) -> bool:
+    """Return whether a trigger fires: on no argument, nil, or a number >= 0.5. Raises ProtocolError as number does."""
+    return not args or args[0] is None or number(args) >= ON_FROM
+
+
+def is_text(args: Args) -> bool:
+    """Return whether the first argument is a string."""
+    return bool(args) and isinstance(args[0], str)
+
+
+def voice_name(args: Args) -> str:
+    """Return the first argument as a voice's name. Raises ProtocolError for characters no voice's name has."""
+    name = str(args[0])
+    if not _VOICE_NAME.match(name):
+        raise ProtocolError("a voice's name has 1 to 64 letters, digits, spaces, dots, dashes or underscores")
+    return name
+
+
+def _kind(value: OscValue) -> str:
+    return "text" if isinstance(value, str) else "a blob" if isinstance(value, bytes) else "nothing"

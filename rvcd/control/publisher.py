@@ -1,0 +1,120 @@
+"""Everything that goes out: replies, echoes of changes, and telemetry at each target's rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rvcd.control.osc import encode
+from rvcd.control.rig import Rig
+from rvcd.control.subscriptions import SocketAddress, Subscriptions, Target
+from rvcd.control.telemetry import Message, meter_messages, stats_message
+from rvcd.params import BY_ADDRESS, PARAMS
+from rvcd.protocol import PREFIX, SWITCH_ADDRESSES
+
+ECHO_GAP_S = 0.02
+"""Least time between two echoes of one switch to one target. Numbers keep to the target's own rate."""
+
+Args = tuple[str | int | float, ...]
+
+
+class Publisher:
+    """Sends through `send(datagram, address)`; knows what every target has been told."""
+
+    def __init__(
+        self,
+        rig: Rig,
+        subscriptions: Subscriptions,
+        send: Callable[[bytes, SocketAddress], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._rig = rig
+        self._subscriptions = subscriptions
+        self._send = send
+        self._clock = clock
+        self._published: dict[str, Args] = {}
+        self._told: set[tuple[SocketAddress, str]] = set()
+
+    def reply(self, to: SocketAddress, address: str, *args: object) -> None:
+        """Send one message to one client. address: below /rvc. The next publish_changes does not repeat it there."""
+        self._told.add((to, address))
+        self._send(encode(PREFIX + address, *args), to)
+
+    def state_messages(self) -> list[Message]:
+        """Return the whole state as messages, each the identical path a client would set."""
+        rig = self._rig
+        voice = rig.voice()
+        switches = {at: int(rig.get_switch(at.lstrip("/"))) for at in SWITCH_ADDRESSES}
+        panic = int(rig.panicked())
+        return [
+            *((param.address, (float(rig.get_param(param.name)),)) for param in PARAMS),
+            *((at, (on,)) for at, on in switches.items()),
+            ("/panic", (panic,)),
+            ("/voice", (voice.name,)),
+            ("/voice/slot", (voice.slot,)),
+            ("/f0/method", (rig.f0_method(),)),
+            ("/status", (rig.state().value, voice.name, *switches.values(), panic)),
+        ]
+
+    def send_state(self, target: Target) -> None:
+        """Tell a new target everything its groups cover, at once."""
+        if "params" in target.groups:
+            for address, args in self.state_messages():
+                self._send(encode(PREFIX + address, *args), target.address)
+        if len(self._subscriptions.targets()) == 1:
+            self._rig.stats()  # nobody has read the peaks for a while: the first meter must not show an old one
+        target.next_push_s = self._clock()
+
+    def publish_changes(self) -> None:
+        """Echo to group 'params' whatever has changed since the last call, whoever changed it."""
+        targets = [target for target in self._subscriptions.targets() if "params" in target.groups]
+        for address, args in self.state_messages():
+            if self._published.get(address) == args:
+                continue
+            self._published[address] = args
+            for target in targets:
+                if (target.address, address) in self._told:
+                    target.held.pop(address, None)  # older than the reply it has just had
+                else:
+                    self._offer(target, address, args)
+        self._told.clear()
+
+    def push_due(self) -> float | None:
+        """Push to every target whose time has come. Return when the next push is due (clock seconds), None without targets."""
+        self._subscriptions.expire()
+        self.publish_changes()
+        targets = self._subscriptions.targets()
+        now = self._clock()
+        due = [target for target in targets if target.next_push_s <= now]
+        if due:
+            stats = self._rig.stats()
+            for target in targets:
+                target.peaks.add(stats)
+            for target in due:
+                self._push(target, now)
+                held = target.peaks.take(stats)
+                messages = meter_messages(held) if "meters" in target.groups else []
+                if "stats" in target.groups:
+                    messages.append(stats_message(held))
+                for address, args in messages:
+                    self._send(encode(PREFIX + address, *args), target.address)
+        return min((target.next_push_s for target in targets), default=None)
+
+    def _push(self, target: Target, now: float) -> None:
+        """Send the held echoes and set the next time; after a stall no burst makes up for what was missed."""
+        for address, args in target.held.items():
+            target.sent_at_s[address] = now
+            self._send(encode(PREFIX + address, *args), target.address)
+        target.held.clear()
+        on_time = target.next_push_s + target.period_s
+        target.next_push_s = on_time if on_time > now else now + target.period_s
+
+    def _offer(self, target: Target, address: str, args: Args) -> None:
+        """Send a change now, or hold it for the next push if the target was told of this address a moment ago."""
+        now = self._clock()
+        gap = target.period_s if address in BY_ADDRESS else ECHO_GAP_S
+        if now - target.sent_at_s.get(address, float("-inf")) < gap:
+            target.held[address] = args
+            return
+        target.held.pop(address, None)
+        target.sent_at_s[address] = now
+        self._send(encode(PREFIX + address, *args), target.address)

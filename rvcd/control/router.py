@@ -1,0 +1,401 @@
+"""From a decoded message to the rig: finds the verb, applies limits, acts, and replies in scsynth's grammar."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from rvcd.control import arguments
+from rvcd.control.arguments import Args
+from rvcd.control.lane import Job, SlowLane
+from rvcd.control.limits import RATES, WILDCARD_COST, Sources
+from rvcd.control.logs import LogThrottle, fields, get_logger
+from rvcd.control.osc import OscMessage, is_pattern, match
+from rvcd.control.publisher import Publisher
+from rvcd.control.rig import Rig, VoiceStatus
+from rvcd.control.subscriptions import DEFAULT_HZ, SocketAddress, Subscriptions
+from rvcd.control.verbs import SENT_ONLY, VERBS, Action, Limit, Verb, Wildcard, find_verb
+from rvcd.errors import ProtocolError, RvcdError
+from rvcd.params import BY_NAME
+from rvcd.protocol import F0_METHODS, PREFIX, PROTOCOL_VERSION
+
+TICK_S = 0.01
+"""A number is applied at most this often; of the values that come in between, the last one is kept."""
+MAX_WAITING_REPLIES = 32
+
+_log = get_logger("control")
+
+
+@dataclass
+class RouterCounters:
+    """Well-formed messages since the start, and what became of the ones not acted on."""
+
+    messages: int = 0
+    foreign: int = 0
+    unknown: int = 0
+    throttled: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True)
+class Call:
+    """One message on its way to a handler. sent_as: the full address its sender used. n: the N of a numbered verb."""
+
+    verb: Verb
+    args: Args
+    sender: SocketAddress
+    sent_as: str
+    n: int = 0
+
+
+@dataclass
+class Fader:
+    """A number's throttle. value: waiting for the tick. waiting: who is to be told, and whether as 0..1 too."""
+
+    applied_at_s: float = float("-inf")
+    value: float | None = None
+    waiting: dict[SocketAddress, bool] = field(default_factory=dict)
+
+
+class Router:
+    """Handles messages on the event loop's thread.
+
+    defer(seconds, function) runs a function later (loop.call_later). local_port() is the port listened on.
+    """
+
+    def __init__(
+        self,
+        rig: Rig,
+        publisher: Publisher,
+        subscriptions: Subscriptions,
+        lane: SlowLane,
+        *,
+        clock: Callable[[], float],
+        defer: Callable[[float, Callable[[], None]], object],
+        local_port: Callable[[], int],
+    ) -> None:
+        self._rig = rig
+        self._publisher = publisher
+        self._subscriptions = subscriptions
+        self._lane = lane
+        self._clock = clock
+        self._defer = defer
+        self._local_port = local_port
+        self.sources = Sources(clock)
+        self.counters = RouterCounters()
+        self._faders = {name: Fader() for name in BY_NAME}
+        self._wished_voice: VoiceStatus | None = None
+        self._crash_lines = LogThrottle(clock=clock)
+        self._handlers: dict[Action, Callable[[Call], None]] = {
+            Action.NUMBER: self._number,
+            Action.NORM: self._number,
+            Action.STEP: self._step,
+            Action.RESET: self._reset,
+            Action.SWITCH: self._switch,
+            Action.SWITCH_ON: lambda call: self._set_switch(call, True),
+            Action.SWITCH_OFF: lambda call: self._set_switch(call, False),
+            Action.SWITCH_TOGGLE: lambda call: self._set_switch(call, not self._rig.get_switch(call.verb.subject)),
+            Action.PANIC: self._panic,
+            Action.PANIC_CLEAR: self._panic_clear,
+            Action.VOICE: self._voice,
+            Action.VOICE_NEXT: lambda call: self._voice_beside(call, 1),
+            Action.VOICE_PREV: lambda call: self._voice_beside(call, -1),
+            Action.VOICE_SLOT: lambda call: self._load_voice(call, self._voice_in_slot(call.n)),
+            Action.VOICE_LIST: self._voice_list,
+            Action.F0_METHOD: self._f0_method,
+            Action.PING: self._ping,
+            Action.VERSION: self._version,
+            Action.STATUS: self._status,
+            Action.SUBSCRIBE: self._subscribe,
+            Action.UNSUBSCRIBE: self._unsubscribe,
+        }
+
+    def handle(self, message: OscMessage, sender: SocketAddress) -> None:
+        """Act on one message. Never raises: what a client got wrong becomes a /fail, a defect a log line and a /fail."""
+        self.counters.messages += 1
+        if not message.address.startswith(PREFIX + "/"):
+            self.counters.foreign += 1
+            return
+        path = message.address[len(PREFIX) :]
+        if path in SENT_ONLY:
+            self.counters.foreign += 1
+        elif is_pattern(message.address):
+            self._handle_pattern(message, sender)
+        else:
+            found = find_verb(path)
+            if found is None:
+                self.counters.unknown += 1
+                if self._permitted(sender, Limit.NORMAL):
+                    self._fail(sender, message.address, "unknown address")
+                return
+            verb, n = found
+            call = Call(verb, message.args, sender, message.address, n)
+            if self._permitted_call(call):
+                self._run(call)
+
+    def _handle_pattern(self, message: OscMessage, sender: SocketAddress) -> None:
+        """Let a pattern set or query numbers and query other values; it never triggers anything."""
+        if not self._permitted(sender, Limit.NORMAL, WILDCARD_COST):
+            return
+        allowed = (Wildcard.SET,) if message.args else (Wildcard.SET, Wildcard.QUERY)
+        found = [verb for verb in VERBS if verb.wildcard in allowed and match(message.address, verb.full_address)]
+        for verb in found:
+            self._run(Call(verb, message.args, sender, message.address))
+        if not found:
+            self.counters.unknown += 1
+            what = "number" if message.args else "value"
+            self._fail(sender, message.address, f"matches no {what}; patterns do not trigger anything")
+
+    def _permitted(self, sender: SocketAddress, limit: Limit, cost: float = 1.0) -> bool:
+        permitted = self.sources.take((sender[0], sender[1]), limit, cost)
+        self.counters.throttled += not permitted
+        return permitted
+
+    def _permitted_call(self, call: Call) -> bool:
+        """Count a call against its verb's limit. Over the heavy one the sender is told, over the normal one it is not."""
+        asks_only = not call.args and call.verb.wildcard is not Wildcard.NEVER
+        limit = Limit.NORMAL if asks_only and call.verb.limit is Limit.HEAVY else call.verb.limit
+        if limit is not Limit.HEAVY:
+            return self._permitted(call.sender, limit)
+        if not self._permitted(call.sender, Limit.NORMAL):
+            return False
+        if not self._permitted(call.sender, Limit.HEAVY):
+            self._fail(call.sender, call.sent_as, f"too many requests; at most {RATES[Limit.HEAVY][0]:g} a second")
+            return False
+        return True
+
+    def _run(self, call: Call) -> None:
+        try:
+            if call.verb.trigger and not arguments.fires(call.args):
+                return  # the release of a button
+            self._handlers[call.verb.action](call)
+        except RvcdError as error:
+            self._fail(call.sender, call.sent_as, str(error))
+        except Exception as error:
+            self._fail(call.sender, call.sent_as, self._report_defect(error, call.verb.address))
+
+    def _report_defect(self, error: Exception, address: str) -> str:
+        """Log an exception nobody expected, at a limited rate, and return the reason for the client."""
+        count = self._crash_lines.hit()
+        if count:
+            _log.error("a command failed unexpectedly", exc_info=error, extra=fields(address=PREFIX + address, count=count))
+        return f"internal error ({type(error).__name__}); the daemon's log has more"
+
+    def _fail(self, sender: SocketAddress, sent_as: str, reason: str) -> None:
+        self.counters.failed += 1
+        self._publisher.reply(sender, "/fail", sent_as, reason)
+
+    # Numbers
+
+    def _number(self, call: Call) -> None:
+        """Set (or ask for) a number by its unit or by 0..1: at once if it rested for a tick, else with the next tick."""
+        param = BY_NAME[call.verb.subject]
+        fader = self._faders[param.name]
+        as_norm = call.verb.action is Action.NORM
+        if not call.args:
+            self._apply_waiting(param.name)
+            self._reply_number(call.sender, param.name, as_norm)
+            return
+        given = arguments.number(call.args)
+        is_idle = fader.value is None
+        fader.value = param.from_normalised(given) if as_norm else param.clamp(given)
+        if len(fader.waiting) < MAX_WAITING_REPLIES:
+            fader.waiting[call.sender] = fader.waiting.get(call.sender, False) or as_norm
+        rested_s = self._clock() - fader.applied_at_s
+        if rested_s >= TICK_S and is_idle:
+            self._apply_waiting(param.name)
+        elif is_idle:
+            self._defer(TICK_S - max(rested_s, 0.0), lambda: self._tick(param.name))
+
+    def _tick(self, name: str) -> None:
+        """Apply what has waited; runs outside handle, so it publishes and reports failures by itself."""
+        waiting = tuple(self._faders[name].waiting)
+        try:
+            self._apply_waiting(name)
+            self._publisher.publish_changes()
+        except Exception as error:
+            reason = str(error) if isinstance(error, RvcdError) else self._report_defect(error, BY_NAME[name].address)
+            for sender in waiting:
+                self._fail(sender, PREFIX + BY_NAME[name].address, reason)
+
+    def _apply_waiting(self, name: str) -> None:
+        """Apply the newest waiting value of a number, if any, and tell everybody who sent one."""
+        fader = self._faders[name]
+        if fader.value is None:
+            return
+        value, waiting = fader.value, fader.waiting
+        fader.value, fader.waiting, fader.applied_at_s = None, {}, self._clock()
+        self._rig.set_param(name, value)
+        for sender, as_norm in waiting.items():
+            self._reply_number(sender, name, as_norm)
+
+    def _reply_number(self, sender: SocketAddress, name: str, as_norm: bool) -> None:
+        param = BY_NAME[name]
+        value = self._rig.get_param(name)
+        self._publisher.reply(sender, param.address, float(value))
+        if as_norm:
+            self._publisher.reply(sender, param.address + "/norm", param.normalised(value))
+
+    def _step(self, call: Call) -> None:
+        name = call.verb.subject
+        self._apply_waiting(name)
+        step = arguments.number(call.args)
+        self._rig.set_param(name, self._rig.get_param(name) + step)
+        self._reply_number(call.sender, name, False)
+
+    def _reset(self, call: Call) -> None:
+        name = call.verb.subject
+        self._apply_waiting(name)
+        self._rig.set_param(name, BY_NAME[name].default)
+        self._reply_number(call.sender, name, False)
+
+    # Switches and panic
+
+    def _switch(self, call: Call) -> None:
+        if call.args:
+            self._set_switch(call, arguments.is_on(call.args))
+        else:
+            self._reply_switch(call)
+
+    def _set_switch(self, call: Call, on: bool) -> None:
+        self._rig.set_switch(call.verb.subject, on)
+        self._reply_switch(call)
+
+    def _reply_switch(self, call: Call) -> None:
+        name = call.verb.subject
+        self._publisher.reply(call.sender, f"/{name}", int(self._rig.get_switch(name)))
+
+    def _panic(self, call: Call) -> None:
+        self._rig.panic()
+        self._publisher.reply(call.sender, "/panic", int(self._rig.panicked()))
+
+    def _panic_clear(self, call: Call) -> None:
+        self._rig.clear_panic()
+        self._publisher.reply(call.sender, "/panic", int(self._rig.panicked()))
+
+    # Voices and F0 methods: slow
+
+    def _voice(self, call: Call) -> None:
+        if not call.args:
+            self._reply_voice(call.sender)
+        elif arguments.is_text(call.args):
+            self._load_voice(call, self._voice_named(arguments.voice_name(call.args)))
+        else:
+            self._load_voice(call, self._voice_in_slot(arguments.whole(call.args)))
+
+    def _voice_named(self, name: str) -> VoiceStatus:
+        for voice in self._rig.voices():
+            if voice.name == name:
+                return voice
+        raise ProtocolError(f"no voice is called '{name}'; {PREFIX}/voice/list lists them")
+
+    def _voice_in_slot(self, slot: int) -> VoiceStatus:
+        for voice in self._rig.voices():
+            if voice.slot == slot:
+                return voice
+        raise ProtocolError(f"no voice is in slot {slot}; {PREFIX}/voice/list lists them")
+
+    def _voice_beside(self, call: Call, by: int) -> None:
+        """Load the next or previous voice, counted from the one last asked for.
+
+        So two quick presses go two on, and a voice that cannot be loaded does not bar the way to those behind it.
+        """
+        voices = sorted(self._rig.voices(), key=lambda voice: voice.slot)
+        if not voices:
+            raise ProtocolError("there are no voices")
+        here = self._wished_voice or self._rig.voice()
+        slots = [voice.slot for voice in voices]
+        at = slots.index(here.slot) + by if here.slot in slots else min(by, 0)
+        self._load_voice(call, voices[at % len(voices)])
+
+    def _load_voice(self, call: Call, voice: VoiceStatus) -> None:
+        async def work() -> None:
+            live = await self._rig.load_voice(voice.name)
+            if self._wished_voice is voice:
+                self._wished_voice = None
+            self._publisher.reply(call.sender, "/done", call.sent_as, live.name, live.slot)
+            self._reply_voice(call.sender)
+
+        self._wished_voice = voice
+        self._submit("voice", call, work)
+
+    def _reply_voice(self, sender: SocketAddress) -> None:
+        voice = self._rig.voice()
+        self._publisher.reply(sender, "/voice", voice.name)
+        self._publisher.reply(sender, "/voice/slot", voice.slot)
+
+    def _voice_list(self, call: Call) -> None:
+        voices = self._rig.voices()
+        for voice in voices:
+            self._publisher.reply(call.sender, "/voice/list", voice.slot, voice.name)
+        self._publisher.reply(call.sender, "/voice/list/end", len(voices))
+
+    def _f0_method(self, call: Call) -> None:
+        if not call.args:
+            self._publisher.reply(call.sender, "/f0/method", self._rig.f0_method())
+            return
+        name = _f0_name(call.args)
+
+        async def work() -> None:
+            in_use = await self._rig.set_f0_method(name)
+            self._publisher.reply(call.sender, "/done", call.sent_as, in_use)
+            self._publisher.reply(call.sender, "/f0/method", in_use)
+
+        self._submit("f0 method", call, work)
+
+    def _submit(self, kind: str, call: Call, work: Callable[[], Awaitable[None]]) -> None:
+        async def work_then_publish() -> None:
+            await work()
+            self._publisher.publish_changes()
+
+        self._lane.submit(Job(kind, work_then_publish, lambda reason: self._fail(call.sender, call.sent_as, reason)))
+
+    # Queries and subscriptions
+
+    def _ping(self, call: Call) -> None:
+        for value in call.args:
+            if value is None or isinstance(value, bytes):
+                raise ProtocolError("only numbers, strings and booleans are echoed")
+        self._publisher.reply(call.sender, "/pong", *call.args)
+
+    def _version(self, call: Call) -> None:
+        self._publisher.reply(call.sender, "/version", self._rig.version, str(PROTOCOL_VERSION))
+
+    def _status(self, call: Call) -> None:
+        rig = self._rig
+        flags = (int(rig.get_switch("bypass")), int(rig.get_switch("mute")), int(rig.panicked()))
+        self._publisher.reply(call.sender, "/status", rig.state().value, rig.voice().name, *flags)
+
+    def _subscribe(self, call: Call) -> None:
+        """[port] [Hz] as numbers in this order; strings anywhere are groups, joined by commas or spaces."""
+        numbers = tuple(value for value in call.args if not isinstance(value, str))
+        texts = [value for value in call.args if isinstance(value, str)]
+        port = arguments.whole(numbers, 0) if numbers else 0
+        hz = arguments.whole(numbers, 1) if len(numbers) > 1 else DEFAULT_HZ
+        if port and port == self._local_port():
+            raise ProtocolError(f"port {port} is the daemon's own; use 0 for the port you send from")
+        groups = " ".join(texts).replace(",", " ").split()
+        target, is_new = self._subscriptions.subscribe(call.sender, port=port, hz=hz, groups=groups)
+        joined, lease_s = ",".join(target.groups), round(self._subscriptions.lease_s)
+        self._publisher.reply(
+            call.sender, "/done", call.sent_as, target.address[0], target.address[1], target.hz, joined, lease_s
+        )
+        if is_new:
+            self._publisher.send_state(target)
+
+    def _unsubscribe(self, call: Call) -> None:
+        self._subscriptions.unsubscribe(call.sender)
+        self._publisher.reply(call.sender, "/done", call.sent_as)
+
+
+def _f0_name(args: Args) -> str:
+    """Return the method that a name or an index from 0 stands for. Raises ProtocolError listing the methods."""
+    if arguments.is_text(args):
+        name = str(args[0])
+        if name in F0_METHODS:
+            return name
+        raise ProtocolError(f"unknown F0 method '{name[:32]}'; known: {', '.join(F0_METHODS)}")
+    index = arguments.whole(args)
+    if not 0 <= index < len(F0_METHODS):
+        raise ProtocolError(f"F0 method {index} is outside 0..{len(F0_METHODS) - 1}: {', '.join(F0_METHODS)}")
+    return F0_METHODS[index]
