@@ -1,0 +1,270 @@
+"""The datagram client: stays subscribed to one daemon for ever, and asks single questions for scripts."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from rvcctl.view import DaemonView, Failure
+from rvcctl.wire import Arg, Message, clean_text, decode, encode
+from rvcd import protocol
+from rvcd.errors import DaemonUnreachableError, ProtocolError, RvcdError
+
+T = TypeVar("T")
+
+
+class CommandFailedError(RvcdError):
+    """The daemon answered /rvc/fail; the message is its reason."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How often things are said again, in seconds. The lease of a subscription is protocol.SUBSCRIPTION_LEASE_S."""
+
+    renew_s: float = 3.0
+    retry_s: float = 1.0
+    reopen_s: float = 10.0
+    tick_s: float = 0.25
+
+
+class Listener(Protocol):
+    """Who wants to know what arrives. Called in the event loop; must return quickly."""
+
+    def on_view_changed(self) -> None:
+        """Something in the view is new."""
+
+    def on_failed(self, failure: Failure) -> None:
+        """The daemon refused a command."""
+
+
+class ClientLike(Protocol):
+    """What the screen needs of a client, so that tests can give it a fake one."""
+
+    view: DaemonView
+
+    def send(self, address: str, *args: str | int | float) -> None:
+        """Send one message to an address below /rvc; lost quietly when nobody listens."""
+
+    async def run(self, listener: Listener) -> None:
+        """Keep the view up to date until cancelled."""
+
+
+class DaemonClient:
+    """One UDP socket to one daemon, with the view it fills.
+
+    The socket is connected, so that the kernel drops datagrams from anybody else and reports a closed port at once.
+    rate_hz: how often stats are wanted, 1-30. clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        host: str = protocol.DEFAULT_HOST,
+        port: int = protocol.DEFAULT_PORT,
+        *,
+        rate_hz: int = 12,
+        timing: Timing | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.host = host
+        self.port = port
+        self.view = DaemonView(f"{host}:{port}")
+        self._rate_hz = rate_hz
+        self._timing = timing or Timing()
+        self._clock = clock
+        self._transport: asyncio.DatagramTransport | None = None
+        self._listener: Listener | None = None
+        self._waiters: list[_Waiter] = []
+
+    async def open(self) -> None:
+        """Open the socket. Raises DaemonUnreachableError when the host has no address or no route."""
+        loop = asyncio.get_running_loop()
+        try:
+            transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), remote_addr=(self.host, self.port))
+        except (OSError, UnicodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise DaemonUnreachableError(f"cannot reach {self.view.target}: {reason}; check --host and --port") from None
+        self._transport = transport
+        raw = transport.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 18)
+
+    def close(self) -> None:
+        """Close the socket; safe to call twice."""
+        if self._transport is not None:
+            self._transport.close()
+            self._transport = None
+
+    def send(self, address: str, *args: str | int | float) -> None:
+        """Send one message to an address below /rvc. Without a socket it is lost, like any datagram. Raises ProtocolError."""
+        datagram = encode(protocol.PREFIX + address, *args)
+        if self._transport is not None:
+            self._transport.sendto(datagram)
+
+    async def run(self, listener: Listener) -> None:
+        """Stay subscribed until cancelled: renew the lease, ask again while nobody answers, reopen a socket that stays deaf."""
+        self._listener = listener
+        try:
+            while True:
+                try:
+                    await self.open()
+                    await self._stay_subscribed()
+                except DaemonUnreachableError as error:
+                    self.refused(str(error))
+                    await asyncio.sleep(self._timing.retry_s)
+                finally:
+                    self.close()
+        finally:
+            self._listener = None
+
+    async def _stay_subscribed(self) -> None:
+        """Subscribe again and again; return when nothing was heard for reopen_s (the host's address may have changed)."""
+        opened_at_s = self._clock()
+        asked_at_s = float("-inf")
+        try:
+            while True:
+                now_s = self._clock()
+                heard_at_s = max(self.view.heard_at_s or opened_at_s, opened_at_s)
+                if now_s - heard_at_s > self._timing.reopen_s:
+                    return
+                fresh = self.view.heard_at_s is not None and now_s - self.view.heard_at_s < self._timing.retry_s
+                if now_s - asked_at_s >= (self._timing.renew_s if fresh else self._timing.retry_s):
+                    asked_at_s = now_s
+                    self.send("/subscribe", 0, self._rate_hz, "params,stats")
+                    if fresh:
+                        self._ask_for_missing_numbers()
+                await asyncio.sleep(self._timing.tick_s)
+        finally:
+            self.send("/unsubscribe")
+
+    def _ask_for_missing_numbers(self) -> None:
+        """Query what was lost of the state that the daemon sends only once, at the first subscription."""
+        for address in protocol.NUMBER_ADDRESSES:
+            if address not in self.view.numbers:
+                self.send(address)
+
+    async def ask(
+        self,
+        address: str,
+        *args: str | int | float,
+        is_answer: Callable[[Message], bool] | None = None,
+        timeout_s: float = 1.0,
+        tries: int = 3,
+    ) -> Message:
+        """Send a message below /rvc and return its answer.
+
+        is_answer: sees each message that arrives and says whether it is the one; by default the first that comes back
+        on the same address. The message is sent up to `tries` times, spread over timeout_s:
+        only ask more than once for what may happen twice.
+        Raises CommandFailedError for /rvc/fail about this address, DaemonUnreachableError when nobody answers.
+        """
+        full_address = protocol.PREFIX + address
+        waiter = _Waiter(full_address, is_answer or (lambda message: message.address == full_address))
+        self._waiters.append(waiter)
+        try:
+            for _ in range(tries):
+                self.send(address, *args)
+                done, _pending = await asyncio.wait({waiter.result}, timeout=timeout_s / tries)
+                if done:
+                    return waiter.result.result()
+        finally:
+            self._waiters.remove(waiter)
+            waiter.result.cancel()
+        raise DaemonUnreachableError(
+            f"no answer to {full_address} from {self.view.target} within {timeout_s:g} s; is rvcd running, is this its OSC port?"
+        )
+
+    def received(self, datagram: bytes) -> None:
+        """Take in one datagram; anything unreadable is counted and forgotten."""
+        failure = None
+        try:
+            message = decode(datagram)
+        except ProtocolError:
+            self.view.bad_datagrams += 1
+            return
+        try:
+            failure = self.view.apply(message, self._clock())
+        except ProtocolError:
+            self.view.bad_datagrams += 1
+        for waiter in self._waiters:
+            waiter.offer(message, failure)
+        if self._listener is not None:
+            self._listener.on_view_changed()
+            if failure is not None and failure.command != "/subscribe":
+                self._listener.on_failed(failure)
+
+    def refused(self, reason: str) -> None:
+        """Note that there is no daemon at the other end, and tell whoever waits for one."""
+        self.view.trouble = clean_text(reason, 200)
+        self.view.revision += 1
+        for waiter in self._waiters:
+            waiter.give_up(DaemonUnreachableError(f"no daemon at {self.view.target}: {reason}; start it with 'rvcd run'"))
+        if self._listener is not None:
+            self._listener.on_view_changed()
+
+
+class _Waiter:
+    """One question that is still open."""
+
+    def __init__(self, address: str, is_answer: Callable[[Message], bool]) -> None:
+        self._command = address.removeprefix(protocol.PREFIX)
+        self._is_answer = is_answer
+        self.result: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+
+    def offer(self, message: Message, failure: Failure | None) -> None:
+        if self.result.done():
+            return
+        if failure is not None:
+            if failure.command == self._command:
+                self.result.set_exception(CommandFailedError(failure.reason))
+            return
+        if self._is_answer(message):
+            self.result.set_result(message)
+
+    def give_up(self, error: RvcdError) -> None:
+        if not self.result.done():
+            self.result.set_exception(error)
+
+
+class _Datagrams(asyncio.DatagramProtocol):
+    """Hands datagrams and socket errors to the client."""
+
+    def __init__(self, client: DaemonClient) -> None:
+        self._client = client
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        self._client.received(data)
+
+    def error_received(self, exc: Exception) -> None:
+        self._client.refused("nobody listens on this port" if isinstance(exc, ConnectionRefusedError) else str(exc))
+
+
+def is_done(address: str) -> Callable[[Message], bool]:
+    """Return an `is_answer` for DaemonClient.ask that waits for /rvc/done about an address below /rvc."""
+    commands = (protocol.PREFIX + address, address)
+    return lambda message: message.address == protocol.PREFIX + "/done" and message.args[:1] in [(c,) for c in commands]
+
+
+def converse(client: DaemonClient, script: Callable[[DaemonClient], Awaitable[T]]) -> T:
+    """Run one conversation with the daemon from synchronous code: open, run the script, close.
+
+    Raises what the script raises (DaemonUnreachableError, CommandFailedError, ProtocolError).
+    """
+
+    async def whole() -> T:
+        await client.open()
+        try:
+            return await script(client)
+        finally:
+            client.close()
+
+    return asyncio.run(whole())
+
+
+def first_arg(message: Message) -> Arg:
+    """Return a message's first argument. Raises ProtocolError when it has none."""
+    if not message.args:
+        raise ProtocolError(f"{message.address} was answered without a value")
+    return message.args[0]

@@ -1,0 +1,60 @@
+"""A client without a socket: the test fills its view, and reads what the screen sent."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+from rvcctl.client import Listener
+from rvcctl.view import DaemonView
+from rvcctl.wire import Message
+from rvcd import protocol
+
+
+class FrozenClock:
+    """Seconds that only move when told to."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class FakeClient:
+    """Implements rvcctl.client.ClientLike. `sent` holds (address, args) in order."""
+
+    def __init__(self, clock: FrozenClock) -> None:
+        self.view = DaemonView("127.0.0.1:9720")
+        self.sent: list[tuple[str, tuple[str | int | float, ...]]] = []
+        self._clock = clock
+        self._listener: Listener | None = None
+
+    def send(self, address: str, *args: str | int | float) -> None:
+        """Keep what would go out."""
+        self.sent.append((address, args))
+
+    async def run(self, listener: Listener) -> None:
+        """Connect the listener and wait for the end."""
+        self._listener = listener
+        await asyncio.Event().wait()
+
+    def deliver(self, address: str, *args: str | int | float) -> None:
+        """Let one message arrive."""
+        failure = self.view.apply(Message(protocol.PREFIX + address, args), self._clock())
+        assert self._listener is not None
+        self._listener.on_view_changed()
+        if failure is not None:
+            self._listener.on_failed(failure)
+
+    def deliver_stats(self, **fields: str | int | float) -> None:
+        """Let a stats message arrive that differs from a healthy one in these fields."""
+        self.deliver("/stats", *dataclasses.astuple(dataclasses.replace(HEALTHY, **fields)))  # type: ignore[arg-type]
+
+
+HEALTHY = protocol.Stats(
+    state="live", voice="demo", voice_slot=1, f0_method="swift", in_peak_dbfs=-18.0, out_peak_dbfs=-20.0, f0_hz=220.0,
+    latency_total_ms=190.7, latency_device_in_ms=5.3, latency_block_ms=100.0, latency_lookahead_ms=40.0,
+    latency_deadline_ms=40.0, latency_device_out_ms=5.4, ring_fill=0.5, load=0.42, load_p95=0.61, blocks=1000,
+    rate_hz=48000, device="virtual loop", uptime_s=61.0,
+)  # fmt: skip

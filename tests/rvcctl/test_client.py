@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Coroutine
+
+import pytest
+
+from rvcctl.client import CommandFailedError, DaemonClient, Timing, converse, is_done
+from rvcctl.view import Failure
+from rvcd.errors import DaemonUnreachableError
+from tests.rvcctl.fake_daemon import FakeDaemon, running_daemon
+
+QUICK = Timing(renew_s=0.05, retry_s=0.04, reopen_s=0.2, tick_s=0.01)
+
+
+class Ears:
+    """A listener that keeps what it heard."""
+
+    def __init__(self) -> None:
+        self.changes = 0
+        self.failures: list[Failure] = []
+
+    def on_view_changed(self) -> None:
+        self.changes += 1
+
+    def on_failed(self, failure: Failure) -> None:
+        self.failures.append(failure)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async def wait() -> None:
+        while not condition():
+            await asyncio.sleep(0.005)
+
+    await asyncio.wait_for(wait(), 5.0)
+
+
+def live(client: DaemonClient, scene: Callable[[Ears], Coroutine[None, None, None]]) -> None:
+    """Run a scene beside client.run()."""
+
+    async def both() -> None:
+        ears = Ears()
+        running = asyncio.create_task(client.run(ears))
+        try:
+            await scene(ears)
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(both())
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_subscribing_brings_the_whole_state_the_lease_is_renewed_and_leaving_unsubscribes() -> None:
+    with running_daemon() as daemon:
+        client = DaemonClient(port=daemon.port, timing=QUICK)
+
+        async def scene(_ears: Ears) -> None:
+            await until(lambda: client.view.stats is not None)
+            assert client.view.stats is not None
+            assert client.view.stats.voice == "demo"
+            assert len(client.view.numbers) == 8
+            assert daemon.received[0].args == (0, 12, "params,stats")
+            await until(lambda: daemon.addresses().count("/subscribe") >= 3)
+
+        live(client, scene)
+        asyncio.run(until(lambda: "/unsubscribe" in daemon.addresses()))
+
+
+def test_garbage_from_the_daemons_own_address_is_counted_and_the_next_honest_message_is_taken() -> None:
+    with running_daemon() as daemon:
+        client = DaemonClient(port=daemon.port, timing=Timing())
+
+        async def scene(ears: Ears) -> None:
+            await until(lambda: client.view.stats is not None)
+            for length in range(0, 400, 7):
+                daemon.raw(os.urandom(length))
+            daemon.raw(b"#bundle\0" + bytes(8) + b"\xff\xff\xff\xfc")
+            daemon.raw(b"/rvc/stats\0\0,i\0\0\0\0\0\1")
+            daemon.raw(b"/rvc/pitch\0\0,f\0\0\x7f\xc0\0\0")
+            before = ears.changes
+            daemon.push_stats()
+            await until(lambda: ears.changes > before and client.view.bad_datagrams >= 58)
+
+        live(client, scene)
+
+
+def test_a_daemon_that_comes_later_and_one_that_comes_back_are_found() -> None:
+    port = free_port()
+    client = DaemonClient(port=port, timing=QUICK)
+
+    async def scene(_ears: Ears) -> None:
+        await until(lambda: "nobody listens" in client.view.trouble)
+        for _ in range(2):
+            daemon = FakeDaemon(port)
+            daemon.start()
+            await until(lambda: client.view.stats is not None and client.view.trouble == "")
+            daemon.stop()
+            await until(lambda: "nobody listens" in client.view.trouble)
+
+    live(client, scene)
+
+
+def test_a_host_without_an_address_is_asked_for_again_and_again() -> None:
+    client = DaemonClient("no such host", 9720, timing=QUICK)
+
+    async def scene(ears: Ears) -> None:
+        await until(lambda: ears.changes >= 2)
+        assert "cannot reach no such host:9720" in client.view.trouble
+
+    live(client, scene)
+
+
+def test_a_deaf_socket_is_opened_anew() -> None:
+    with running_daemon() as daemon:
+        daemon.silent = True
+        client = DaemonClient(port=daemon.port, timing=QUICK)
+
+        async def scene(_ears: Ears) -> None:
+            await until(lambda: "/unsubscribe" in daemon.addresses())
+            daemon.silent = False
+            await until(lambda: client.view.stats is not None)
+
+        live(client, scene)
+
+
+def test_a_refusal_reaches_the_listener() -> None:
+    with running_daemon() as daemon:
+        client = DaemonClient(port=daemon.port, timing=QUICK)
+
+        async def scene(ears: Ears) -> None:
+            await until(lambda: client.view.stats is not None)
+            client.send("/voice", "nobody")
+            await until(lambda: bool(ears.failures))
+            assert ears.failures == [Failure("/voice", "no voice of that name; known: demo, alto")]
+
+        live(client, scene)
+
+
+def test_a_question_is_answered_or_fails_with_the_daemons_reason() -> None:
+    with running_daemon() as daemon:
+        client = DaemonClient(port=daemon.port)
+        assert converse(client, lambda asked: asked.ask("/pitch", 3.0)).args == (3.0,)
+        assert converse(client, lambda asked: asked.ask("/voice", "alto", is_answer=is_done("/voice"))).args[0] == "/rvc/voice"
+        with pytest.raises(CommandFailedError, match="no voice of that name"):
+            converse(client, lambda asked: asked.ask("/voice", "nobody", is_answer=is_done("/voice")))
+
+
+def test_a_question_without_an_answer_is_asked_again_and_then_given_up() -> None:
+    with running_daemon() as daemon:
+        daemon.silent = True
+        client = DaemonClient(port=daemon.port)
+        with pytest.raises(DaemonUnreachableError, match="no answer to /rvc/ping"):
+            converse(client, lambda asked: asked.ask("/ping", timeout_s=0.15))
+        assert daemon.addresses() == ["/ping"] * 3
+
+
+def test_a_closed_port_is_known_at_once() -> None:
+    client = DaemonClient(port=free_port())
+    with pytest.raises(DaemonUnreachableError, match="start it with 'rvcd run'"):
+        converse(client, lambda asked: asked.ask("/ping", timeout_s=30.0))
+
+
+def test_a_number_that_was_lost_on_the_way_is_asked_for() -> None:
+    with running_daemon() as daemon:
+        client = DaemonClient(port=daemon.port, timing=QUICK)
+
+        async def scene(_ears: Ears) -> None:
+            await until(lambda: len(client.view.numbers) == 8)
+            del client.view.numbers["/gate"]
+            await until(lambda: "/gate" in client.view.numbers)
+
+        live(client, scene)

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import struct
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from rvcctl.view import FRESH_S, DaemonView
+from rvcctl.wire import Message, clean_text, decode, encode
+from rvcd.errors import ProtocolError
+from rvcd.protocol import Stats
+
+ARGS = st.one_of(
+    st.integers(-(2**31), 2**31 - 1),
+    st.floats(width=32, allow_nan=False),
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40),
+)
+
+
+@given(st.lists(ARGS, max_size=40))
+def test_what_is_encoded_is_decoded(args: list[int | float | str]) -> None:
+    assert decode(encode("/rvc/pitch", *args)) == Message("/rvc/pitch", tuple(args))
+
+
+@given(st.binary(max_size=200))
+@example(b"#bundle\0" + bytes(8) + struct.pack(">i", -4))
+@example(b"/rvc/stats\0\0,[[[")
+@example(b"/rvc/\xff\xfe\0,s\0\0\xff\xff\xff\0")
+@example(b"/\0\0\0,b\0\0\xff\xff\xff\xff")
+@example(b"/\0\0\0,sss")
+def test_any_bytes_are_a_message_or_refused(datagram: bytes) -> None:
+    view = DaemonView("test")
+    with contextlib.suppress(ProtocolError):
+        view.apply(decode(datagram), 0.0)
+
+
+@given(st.data())
+def test_a_damaged_stats_message_is_applied_or_refused(data: st.DataObject) -> None:
+    datagram = bytearray(encode("/rvc/stats", *dataclasses.astuple(Stats())))
+    for _ in range(data.draw(st.integers(1, 4))):
+        datagram[data.draw(st.integers(0, len(datagram) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(ProtocolError):
+        DaemonView("test").apply(decode(bytes(datagram)), 0.0)
+
+
+def test_unknown_type_tags_do_not_reach_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG), pytest.raises(ProtocolError):
+        decode(b"/rvc\0\0\0\0,zzz\0\0\0\0")
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("value", [2**40, "a\ud800"])
+def test_a_value_that_osc_cannot_carry_is_refused_in_one_sentence(value: int | str) -> None:
+    with pytest.raises(ProtocolError, match="/rvc/pitch cannot carry"):
+        encode("/rvc/pitch", value)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_change_nothing(number: float) -> None:
+    view = DaemonView("test")
+    with pytest.raises(ProtocolError):
+        view.apply(Message("/rvc/pitch", (number,)), 1.0)
+    with pytest.raises(ProtocolError):
+        view.apply(Message("/rvc/stats", dataclasses.astuple(Stats(load=number))), 1.0)
+    assert (view.numbers, view.stats) == ({}, None)
+
+
+def test_echoes_change_the_stats_at_once() -> None:
+    view = DaemonView("test", stats=Stats(state="live"))
+    for address, arg in (("mute", 1), ("panic", True), ("voice", "alto"), ("voice/slot", 2.0), ("f0/method", "yin")):
+        view.apply(Message(f"/rvc/{address}", (arg,)), 1.0)
+    assert view.stats == Stats(state="panic", mute=1, panic=1, voice="alto", voice_slot=2, f0_method="yin")
+
+
+def test_the_state_follows_the_echo_of_a_switch_until_the_next_stats_message() -> None:
+    view = DaemonView("test", stats=Stats(state="live"))
+    shown = []
+    for address, arg in (("bypass", 1), ("mute", 1), ("panic", 1), ("panic", 0), ("mute", 0), ("bypass", 0)):
+        view.apply(Message(f"/rvc/{address}", (arg,)), 1.0)
+        assert view.stats is not None
+        shown.append(view.stats.state)
+    assert shown == ["bypass", "muted", "panic", "muted", "bypass", "live"]
+    view.apply(Message("/rvc/stats", dataclasses.astuple(Stats(state="recovering"))), 1.0)
+    view.apply(Message("/rvc/mute", (1,)), 1.0)
+    assert view.stats is not None
+    assert view.stats.state == "recovering"
+
+
+def test_a_refused_subscription_is_the_trouble_until_the_daemon_says_something_else() -> None:
+    view = DaemonView("test")
+    failure = view.apply(Message("/rvc/fail", ("/rvc/subscribe", "at most 8 subscribers")), 5.0)
+    assert failure is not None
+    assert (view.trouble, view.connected(5.0)) == ("at most 8 subscribers", False)
+    view.apply(Message("/rvc/pong"), 6.0)
+    assert view.connected(6.0 + FRESH_S / 2)
+    assert not view.connected(6.0 + FRESH_S)
+
+
+def test_text_from_the_network_cannot_steer_the_terminal() -> None:
+    assert clean_text("a\x1b[31m\nb\u202e", 64) == "a?[31m?b?"
+    assert clean_text("x" * 100, 10) == "x" * 9 + "…"
