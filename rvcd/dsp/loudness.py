@@ -1,0 +1,269 @@
+"""Levels: gate, loudness match, limiter, gain ramp, high-pass, meters. Streaming, mono, zero added latency.
+
+Every processor keeps its state in a dataclass, has reset(), returns a new array and takes non-finite samples as 0.
+GainRamp, Limiter and HighPass take blocks of any length. Gate and RmsMix take whole 10 ms hops (the engine's blocks are): they
+may then look at the hop they are working on without adding latency, and any cut into whole hops gives the same output.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rvcd.dsp.levels import DoubleArray, FloatArray, HopEnergies, finite, hop_samples_of, peak_dbfs, rms_dbfs, trailing_rms
+
+__all__ = ["GainRamp", "Gate", "HighPass", "Limiter", "RmsMix", "peak_dbfs", "rms_dbfs"]
+
+BoolArray = npt.NDArray[np.bool_]
+
+GATE_OFF_DBFS = -90.0
+GATE_RAMP_MS = 4.0
+GATE_HOLD_HOPS = 6
+RMS_MIX_FLOOR = 1e-3
+LIMITER_THRESHOLD = 10.0 ** (-1.0 / 20.0)
+LIMITER_RELEASE_MS = 60.0
+HIGH_PASS_HZ = 48.0
+HIGH_PASS_ORDER = 5
+
+
+@dataclass
+class GateState:
+    """energies: see HopEnergies. open: whether the last hop ended with gain 1. hold: hops the gate stays open for."""
+
+    energies: HopEnergies = field(default_factory=HopEnergies)
+    open: bool = False
+    hold: int = 0
+
+
+class Gate:
+    """Silences hops whose 40 ms level is below a threshold.
+
+    Latency zero, which means: an onset opens the gate from the start of the very 10 ms hop it falls in, over a 4 ms ramp, so of
+    a sound that starts within those 4 ms only its first 4 ms are softened; nothing before that hop can be let through any more.
+    Closing waits until the last 40 ms are below the threshold, then a hold of 60 ms, then fades over 4 ms.
+    """
+
+    def __init__(self, rate_hz: int) -> None:
+        """rate_hz: of the audio. Raises ValueError if 10 ms are not a whole number of samples."""
+        self.hop_samples = hop_samples_of(rate_hz)
+        ramp = max(1, round(rate_hz * GATE_RAMP_MS / 1000.0))
+        rise = np.sin(0.5 * np.pi * (np.arange(ramp) + 1.0) / (ramp + 1.0)) ** 2
+        self._opening = np.concatenate([rise, np.ones(self.hop_samples - ramp)]).astype(np.float32)
+        self._closing = np.concatenate([rise[::-1], np.zeros(self.hop_samples - ramp)]).astype(np.float32)
+        self.reset()
+
+    def reset(self) -> None:
+        """Closed, nothing heard."""
+        self.state = GateState()
+        self.open: BoolArray = np.zeros(0, np.bool_)
+        """(hops,) of the last block: whether anything of the hop can be heard; False means exact zeros."""
+
+    @property
+    def any_open(self) -> bool:
+        """Whether anything of the last block can be heard."""
+        return bool(self.open.any())
+
+    def process(self, block: npt.ArrayLike, threshold_dbfs: float) -> FloatArray:
+        """Return the gated block (n,), n a whole number of hops. threshold_dbfs <= -90 lets everything through unchanged.
+
+        Raises ValueError for a part hop.
+        """
+        samples = finite(block)
+        levels = trailing_rms(samples, self.hop_samples, self.state.energies)
+        off = threshold_dbfs <= GATE_OFF_DBFS
+        loud = np.full(len(levels), True) if off else levels >= 10.0 ** (threshold_dbfs / 20.0)
+        was_open = np.empty(len(loud), np.bool_)
+        is_open = np.empty(len(loud), np.bool_)
+        for hop, heard in enumerate(loud.tolist()):
+            was_open[hop] = self.state.open
+            self.state.open = heard or self.state.hold > 0
+            self.state.hold = GATE_HOLD_HOPS if heard else max(self.state.hold - 1, 0)
+            is_open[hop] = self.state.open
+        self.open = was_open | is_open
+        if (was_open & is_open).all():
+            return samples.copy()
+        hops = samples.reshape(len(loud), self.hop_samples).copy()
+        hops[is_open & ~was_open] *= self._opening
+        hops[was_open & ~is_open] *= self._closing
+        hops[~self.open] = 0.0
+        return hops.reshape(-1)
+
+
+@dataclass
+class RmsMixState:
+    """Energies of both signals, their RMS at the end of the last hop, and the rate used there (None: no block yet)."""
+
+    dry_energies: HopEnergies = field(default_factory=HopEnergies)
+    wet_energies: HopEnergies = field(default_factory=HopEnergies)
+    dry_rms: float = 0.0
+    wet_rms: float = 0.0
+    rate: float | None = None
+
+
+class RmsMix:
+    """Gives the generator's output some of the input's loudness: out *= (rms_in / max(rms_out, 1e-3)) ** (1 - rate).
+
+    Upstream's formula: RMS of 40 ms every 10 ms, linear between. Both RMS trail by the same 20 ms: their ratio keeps its meaning.
+    """
+
+    def __init__(self, rate_hz: int) -> None:
+        """rate_hz: of both signals. Raises ValueError if 10 ms are not a whole number of samples."""
+        self.hop_samples = hop_samples_of(rate_hz)
+        self._fraction = (np.arange(self.hop_samples) + 1.0) / self.hop_samples
+        self.reset()
+
+    def reset(self) -> None:
+        """Nothing heard yet."""
+        self.state = RmsMixState()
+
+    def process(self, dry: npt.ArrayLike, wet: npt.ArrayLike, rate: float) -> FloatArray:
+        """Return wet (n,) with its loudness matched to dry (n,), sample-aligned, n a whole number of hops.
+
+        rate: 1 keeps wet as it is (bit-exact), 0 takes dry's loudness; it moves linearly from the last block's value.
+        Raises ValueError for unequal lengths or a part hop.
+        """
+        reference, output = finite(dry), finite(wet)
+        if reference.shape != output.shape:
+            raise ValueError(f"dry {reference.shape} and wet {output.shape} must be of one length")
+        state = self.state
+        dry_rms = self._interpolate(state.dry_rms, trailing_rms(reference, self.hop_samples, state.dry_energies))
+        wet_rms = self._interpolate(state.wet_rms, trailing_rms(output, self.hop_samples, state.wet_energies))
+        if not len(output):
+            return output.copy()
+        state.dry_rms, state.wet_rms = float(dry_rms[-1]), float(wet_rms[-1])
+        before = rate if state.rate is None else state.rate
+        state.rate = rate
+        if before == rate == 1.0:
+            return output.copy()
+        exponent: float | DoubleArray = 1.0 - rate
+        if before != rate:
+            exponent = 1.0 - before - (rate - before) * (np.arange(len(output)) + 1.0) / len(output)
+        ratio = np.maximum(dry_rms, 1e-9) / np.maximum(wet_rms, RMS_MIX_FLOOR)
+        return np.asarray(output * np.power(ratio, exponent), np.float32)
+
+    def _interpolate(self, before: float, levels: DoubleArray) -> DoubleArray:
+        """Return (hops * hop_samples,): lines from each hop's level to the next; its own level at its last sample."""
+        starts = np.concatenate([[before], levels[:-1]]) if len(levels) else levels
+        return np.asarray(starts[:, None] * (1.0 - self._fraction) + levels[:, None] * self._fraction).reshape(-1)
+
+
+@dataclass
+class LimiterState:
+    """envelope: the decaying peak, linear, after the last sample."""
+
+    envelope: float = 0.0
+
+
+class Limiter:
+    """A peak limiter without look-ahead: transparent below -1 dBFS, never above 1.0.
+
+    The envelope follows a rising peak at once and falls with a time constant of 60 ms; a soft knee (tanh, continuous slope) maps
+    it into -1..0 dBFS and the signal is scaled by the same factor. As the envelope never jumps where the signal does not,
+    neither does the gain. The price of zero look-ahead: the first quarter wave of a new, louder peak is rounded off.
+    """
+
+    def __init__(self, rate_hz: int) -> None:
+        """rate_hz: of the audio, > 0."""
+        self._decay = -1000.0 / (LIMITER_RELEASE_MS * rate_hz)  # of the envelope's logarithm, per sample
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the last peak."""
+        self.state = LimiterState()
+
+    def process(self, block: npt.ArrayLike) -> FloatArray:
+        """Return the limited block (n,), |y| <= 1. Bit-exact where no peak within reach exceeds -1 dBFS."""
+        samples = finite(block)
+        if not len(samples):
+            return samples.copy()
+        level = np.abs(samples).astype(np.float64)
+        if self.state.envelope <= LIMITER_THRESHOLD and float(level.max()) <= LIMITER_THRESHOLD:
+            # Below the knee only the envelope's future matters: it cannot exceed the knee before a sample does.
+            self.state.envelope = 0.0
+            return samples.copy()
+        # envelope[n] = max(level[n], envelope[n - 1] * d) = d**n * max over m <= n of level[m] / d**m, in logarithms.
+        steps = self._decay * (np.arange(len(level)) + 1.0)
+        with np.errstate(divide="ignore"):
+            rising = np.maximum.accumulate(np.log(level) - steps)
+            carried = np.log(self.state.envelope) if self.state.envelope > 0 else -np.inf
+        envelope = np.maximum(np.exp(np.maximum(rising, carried) + steps), level)
+        self.state.envelope = float(envelope[-1])
+        return np.clip(samples * _knee_gain(envelope), -1.0, 1.0).astype(np.float32)
+
+
+def _knee_gain(envelope: DoubleArray) -> DoubleArray:
+    """Return f(e) / e for the soft knee f: e below the threshold t, t + (1 - t) tanh((e - t) / (1 - t)) above."""
+    room = 1.0 - LIMITER_THRESHOLD
+    over = np.maximum(envelope - LIMITER_THRESHOLD, 0.0)
+    bent = LIMITER_THRESHOLD + room * np.tanh(over / room)
+    return np.where(over > 0, bent / np.maximum(envelope, LIMITER_THRESHOLD), 1.0)
+
+
+@dataclass
+class GainRampState:
+    """gain_db: where the last block ended (None: no block yet)."""
+
+    gain_db: float | None = None
+
+
+class GainRamp:
+    """A gain in dB that moves to a new value in a straight line (in dB) across one block."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """The next block's gain applies at once."""
+        self.state = GainRampState()
+
+    def process(self, block: npt.ArrayLike, gain_db: float) -> FloatArray:
+        """Return block (n,) times the gain, which reaches gain_db at the last sample. A steady 0 dB is bit-exact."""
+        samples = finite(block)
+        if not len(samples):
+            return samples.copy()
+        before = gain_db if self.state.gain_db is None else self.state.gain_db
+        self.state.gain_db = gain_db
+        if before == gain_db:
+            return samples.copy() if gain_db == 0.0 else samples * np.float32(10.0 ** (gain_db / 20.0))
+        line = before + (gain_db - before) * (np.arange(len(samples)) + 1.0) / len(samples)
+        return (samples * np.power(10.0, line / 20.0)).astype(np.float32)
+
+
+@dataclass
+class HighPassState:
+    """zi: (sections, 2) float64, the biquads' delays."""
+
+    zi: DoubleArray
+
+
+class HighPass:
+    """Causal 5th-order Butterworth high-pass at 48 Hz: removes DC and rumble.
+
+    Upstream filters forwards and backwards (zero phase), which needs the future; this one turns the
+    phase of the lowest voices a little.
+    """
+
+    def __init__(self, rate_hz: int) -> None:
+        """rate_hz: of the audio, > 96. Raises ValueError for a lower rate."""
+        if rate_hz <= 2 * HIGH_PASS_HZ:
+            raise ValueError(f"a {HIGH_PASS_HZ:g} Hz high-pass needs a rate above {2 * HIGH_PASS_HZ:g} Hz, not {rate_hz} Hz")
+        from scipy import signal  # here: scipy.signal is slow to import and only needed with this filter
+
+        self._signal: Any = signal
+        self._sections: DoubleArray = signal.butter(HIGH_PASS_ORDER, HIGH_PASS_HZ, "highpass", fs=rate_hz, output="sos")
+        self.reset()
+
+    def reset(self) -> None:
+        """As if only silence had been heard."""
+        self.state = HighPassState(np.zeros((len(self._sections), 2)))
+
+    def process(self, block: npt.ArrayLike) -> FloatArray:
+        """Return the filtered block (n,)."""
+        samples = finite(block)
+        if not len(samples):
+            return samples.copy()
+        filtered, self.state.zi = self._signal.sosfilt(self._sections, samples.astype(np.float64), zi=self.state.zi)
+        return np.asarray(filtered, np.float32)
