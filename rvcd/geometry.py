@@ -51,7 +51,9 @@ class StreamGeometry:
         lookahead = _whole_units("lookahead_ms", lookahead_ms, FRAME_MS * FRAMES_PER_UNIT, MAX_LOOKAHEAD_MS)
         context = _whole_units("context_ms", context_ms, 100, MAX_CONTEXT_MS)
         if not 0 < deadline_ms <= block_ms:
-            raise ParamError(f"deadline_ms = {deadline_ms:g} is out of range; it must be above 0 and at most block_ms = {block_ms:g}")
+            raise ParamError(
+                f"deadline_ms = {deadline_ms:g} is out of range; it takes more than 0, at most block_ms = {block_ms:g}"
+            )
         return cls(rate_hz, block, lookahead, context, max(1, round(deadline_ms * rate_hz / 1000)))
 
     @property
@@ -90,5 +92,7 @@ class StreamGeometry:
 def _whole_units(name: str, value_ms: float, low_ms: float, high_ms: float) -> int:
     unit_ms = FRAME_MS * FRAMES_PER_UNIT
     if value_ms != value_ms or not low_ms <= value_ms <= high_ms or value_ms % unit_ms:
-        raise ParamError(f"{name} = {value_ms:g} is out of range; it must be a multiple of {unit_ms:g} ms in {low_ms:g}..{high_ms:g}")
+        raise ParamError(
+            f"{name} = {value_ms:g} is out of range; it takes a multiple of {unit_ms:g} ms in {low_ms:g}..{high_ms:g}"
+        )
     return round(value_ms / FRAME_MS)

@@ -78,7 +78,7 @@ class Snapshot:
     @classmethod
     def from_values(cls, values: Iterator[float] | tuple[float, ...] | list[float]) -> Snapshot:
         """Build from numbers in table order (extra numbers are ignored)."""
-        return cls(**{param.name: float(value) for param, value in zip(PARAMS, values)})
+        return cls(**{param.name: float(value) for param, value in zip(PARAMS, values, strict=False)})
 
     def values(self) -> tuple[float, ...]:
         """Return the numbers in table order."""

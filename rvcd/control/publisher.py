@@ -39,6 +39,14 @@ class Publisher:
         self._told.add((to, address))
         self._send(encode(PREFIX + address, *args), to)
 
+    def reply_stats(self, to: SocketAddress) -> None:
+        """Send the telemetry once. The peaks it takes are kept for those who subscribe."""
+        stats = self._rig.stats()
+        for target in self._subscriptions.targets():
+            target.peaks.add(stats)
+        address, args = stats_message(stats)
+        self.reply(to, address, *args)
+
     def state_messages(self) -> list[Message]:
         """Return the whole state as messages, each the identical path a client would set."""
         rig = self._rig

@@ -14,7 +14,7 @@ from rvcd.control.osc import OscMessage, is_pattern, match
 from rvcd.control.publisher import Publisher
 from rvcd.control.rig import Rig, VoiceStatus
 from rvcd.control.subscriptions import DEFAULT_HZ, SocketAddress, Subscriptions
-from rvcd.control.verbs import SENT_ONLY, VERBS, Action, Limit, Verb, Wildcard, find_verb
+from rvcd.control.verbs import SENT_ONLY, STATS_PATH, VERBS, Action, Limit, Verb, Wildcard, find_verb
 from rvcd.errors import ProtocolError, RvcdError
 from rvcd.params import BY_NAME
 from rvcd.protocol import F0_METHODS, PREFIX, PROTOCOL_VERSION
@@ -106,6 +106,7 @@ class Router:
             Action.PING: self._ping,
             Action.VERSION: self._version,
             Action.STATUS: self._status,
+            Action.STATS: lambda call: self._publisher.reply_stats(call.sender),
             Action.SUBSCRIBE: self._subscribe,
             Action.UNSUBSCRIBE: self._unsubscribe,
         }
@@ -117,7 +118,7 @@ class Router:
             self.counters.foreign += 1
             return
         path = message.address[len(PREFIX) :]
-        if path in SENT_ONLY:
+        if path in SENT_ONLY or (path == STATS_PATH and message.args):
             self.counters.foreign += 1
         elif is_pattern(message.address):
             self._handle_pattern(message, sender)

@@ -32,6 +32,7 @@ class Action(enum.Enum):
     PING = enum.auto()
     VERSION = enum.auto()
     STATUS = enum.auto()
+    STATS = enum.auto()
     SUBSCRIBE = enum.auto()
     UNSUBSCRIBE = enum.auto()
 
@@ -147,6 +148,8 @@ _OTHERS: tuple[Verb, ...] = (
          "/rvc/version", wildcard=Wildcard.QUERY),
     Verb("/status", Action.STATUS, "none", "/rvc/status ,ssiii", "state, voice, bypass, mute, panic",
          "/rvc/status", wildcard=Wildcard.QUERY),
+    Verb("/stats", Action.STATS, "none", "/rvc/stats, every field of the telemetry in order",
+         "the telemetry once, without subscribing", "/rvc/stats"),
     Verb("/subscribe", Action.SUBSCRIBE, "[i port] [i Hz 1-30] [s groups]",
          "/rvc/done ,ssiisi, then the whole state once",
          "push changes and telemetry here for 10 s; repeat to renew (port 0: the one you send from)",
@@ -157,8 +160,10 @@ _OTHERS: tuple[Verb, ...] = (
 VERBS: tuple[Verb, ...] = (*_numbers(), *_switches(), *_OTHERS)
 ROUTES: Mapping[str, Verb] = {verb.address: verb for verb in VERBS}
 
+STATS_PATH = "/stats"
+"""A question without arguments; with them it is what this side sends."""
 SENT_ONLY = frozenset((
-    "/done", "/fail", "/pong", "/stats", "/voice/list/end", "/meter/in/peak", "/meter/out/peak", "/latency/total",
+    "/done", "/fail", "/pong", "/voice/list/end", "/meter/in/peak", "/meter/out/peak", "/latency/total",
     "/f0/hz", "/f0/note", "/f0/cents", "/xruns", "/buffer/fill", "/load",
 ))  # fmt: skip
 """Addresses only this side sends. Coming in they are ignored: answering would let two daemons talk for ever."""

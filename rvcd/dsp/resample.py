@@ -64,7 +64,7 @@ def interpolate(source: Track, positions: NDArray[np.float64], kernel: Kernel) -
     if not fraction.any() and len(kernel.table[0]) == 2 * ZERO_CROSSINGS:
         # Equal rates: the kernel is a unit impulse. Exact, and free.
         values = source.rows(int(whole[0]), int(whole[-1]) + 1)
-        return values[whole - whole[0]].astype(np.float32)
+        return np.asarray(values[whole - whole[0]], np.float32)
     samples = source.rows(first, int(whole[-1]) + kernel.reach + 1)
     windows = sliding_window_view(samples, 2 * kernel.reach)[whole - whole[0]]
     scaled = fraction * PHASES
@@ -72,7 +72,7 @@ def interpolate(source: Track, positions: NDArray[np.float64], kernel: Kernel) -
     blend = (scaled - phase).astype(np.float32)[:, None]
     below = kernel.table[phase]
     weights = below + (kernel.table[np.minimum(phase + 1, PHASES)] - below) * blend
-    return np.einsum("ij,ij->i", windows, weights).astype(np.float32, copy=False)
+    return np.asarray(np.einsum("ij,ij->i", windows, weights), np.float32)
 
 
 class StreamResampler:

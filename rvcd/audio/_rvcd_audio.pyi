@@ -1,0 +1,6 @@
+"""The compiled audio core (built by _build.py). Its functions are declared, with their meaning, in _callback.h."""
+
+from typing import Any
+
+ffi: Any
+lib: Any

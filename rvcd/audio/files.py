@@ -1,0 +1,236 @@
+"""Audio files through libsndfile: reading as mono float32, and writing so that a half-written file is never seen."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rvcd.errors import AudioFileError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from typing_extensions import Self
+
+FORMATS: dict[str, tuple[str, str]] = {
+    ".wav": ("WAV", "PCM_24"),
+    ".flac": ("FLAC", "PCM_24"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".opus": ("OGG", "OPUS"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+    ".aiff": ("AIFF", "PCM_24"),
+    ".aif": ("AIFF", "PCM_24"),
+    ".caf": ("CAF", "PCM_24"),
+    ".w64": ("W64", "PCM_24"),
+    ".au": ("AU", "PCM_24"),
+}
+"""What each extension is written as: libsndfile's format and its usual encoding."""
+
+
+class AudioReader:
+    """An open audio file, read block by block as mono float32. Use as a context manager.
+
+    Iterating yields blocks of block_samples samples (the last one may be shorter), full scale +-1.0; several channels
+    are averaged, not-a-number and infinite samples become 0.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], block_samples: int = 65536) -> None:
+        """Open path. Raises AudioFileError when it is missing, not audio, or empty."""
+        import soundfile
+
+        self.path = Path(path)
+        self.block_samples = block_samples
+        self._error = soundfile.SoundFileError
+        if not self.path.exists():
+            raise AudioFileError(f"{self.path}: there is no such file")
+        if self.path.is_dir():
+            raise AudioFileError(f"{self.path}: this is a directory, not an audio file")
+        try:
+            self._file = soundfile.SoundFile(self.path)
+        except (soundfile.SoundFileError, TypeError, ValueError, OSError) as error:
+            raise AudioFileError(
+                f"{self.path}: not an audio file that libsndfile can read ({_reason(error)}): use WAV, FLAC, OGG or MP3"
+            ) from error
+        self.rate_hz = int(self._file.samplerate)
+        self.channels = int(self._file.channels)
+        self.total_samples = int(self._file.frames)
+        """As the header says; a damaged file may hold fewer."""
+        if self.total_samples <= 0:
+            self.close()
+            raise AudioFileError(f"{self.path}: the file holds no samples: record or export it again")
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        """Yield the rest of the file. Raises AudioFileError when it is damaged."""
+        while True:
+            try:
+                frames = self._file.read(self.block_samples, dtype="float32", always_2d=True)
+            except (self._error, RuntimeError) as error:
+                raise AudioFileError(
+                    f"{self.path}: damaged after {self._file.tell()} samples ({_reason(error)}): export it again"
+                ) from error
+            if len(frames) == 0:
+                return
+            yield _to_mono(frames)
+
+    def close(self) -> None:
+        """Close the file; may be called twice."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def read_audio(path: str | os.PathLike[str]) -> tuple[NDArray[np.float32], int]:
+    """Read a whole file of any format libsndfile knows; return (mono float32 samples, rate_hz).
+
+    Raises AudioFileError when it is missing, not audio, damaged or empty.
+    """
+    import numpy as np
+
+    with AudioReader(path) as reader:
+        blocks = list(reader)
+        if not blocks:
+            raise AudioFileError(f"{reader.path}: the file holds no samples: record or export it again")
+        return np.concatenate(blocks), reader.rate_hz
+
+
+def _to_mono(frames: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Average the channels of frames (T, channels) in double precision; non-finite samples count as 0."""
+    import numpy as np
+
+    finite = np.nan_to_num(frames, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    mono: NDArray[np.float32] = finite.mean(axis=1, dtype=np.float64).astype(np.float32)
+    return mono
+
+
+class AtomicAudioWriter:
+    """Writes an audio file under a temporary name beside it and gives it its own name only once it is whole and on disk.
+
+    As a context manager it commits on success and removes the temporary file when the block raises.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        rate_hz: int,
+        *,
+        channels: int = 1,
+        force: bool = False,
+        subtype: str | None = None,
+    ) -> None:
+        """Open the temporary file. The format follows the extension of path; subtype overrides its usual encoding.
+
+        Raises AudioFileError when the target exists (unless force), the extension is unknown, the directory cannot be
+        written, or the format does not carry the rate.
+        """
+        import soundfile
+
+        self.path = Path(path)
+        self._force = force
+        self._error = soundfile.SoundFileError
+        self._file: Any = None
+        self._part = self.path.with_name(f"{self.path.name}.part-{os.getpid()}")
+        extension = self.path.suffix.lower()
+        if extension not in FORMATS:
+            raise AudioFileError(f"{self.path}: unknown extension {extension!r}: use one of {', '.join(FORMATS)}")
+        if self.path.is_dir():
+            raise AudioFileError(f"{self.path}: this is a directory: name a file in it")
+        if self.path.exists() and not force:
+            raise AudioFileError(f"{self.path}: already exists: choose another name or use --force to replace it")
+        container, usual = FORMATS[extension]
+        encoding = subtype or usual
+        try:
+            with open(self._part, "wb"):
+                pass
+        except OSError as error:
+            raise AudioFileError(f"{self.path}: cannot be written there ({error.strerror}): choose another place") from error
+        try:
+            self._file = soundfile.SoundFile(
+                self._part, "w", samplerate=rate_hz, channels=channels, format=container, subtype=encoding
+            )
+        except (soundfile.SoundFileError, TypeError, ValueError, OSError) as error:
+            self.discard()
+            raise AudioFileError(
+                f"{self.path}: {container} cannot hold {channels} channel(s) at {rate_hz} Hz as {encoding} "
+                f"({_reason(error)}): use .wav or another rate"
+            ) from error
+
+    def write(self, samples: NDArray[np.float32]) -> None:
+        """Append samples: (T,) for mono or (T, channels). Values beyond +-1 are clipped by integer encodings.
+
+        Raises AudioFileError when the disk refuses them.
+        """
+        try:
+            self._file.write(samples)
+        except (self._error, RuntimeError, OSError) as error:
+            raise AudioFileError(
+                f"{self.path}: writing stopped ({_reason(error)}): is the disk full? The unfinished file is removed"
+            ) from error
+
+    def commit(self) -> None:
+        """Finish the file, force it to disk and give it its name. Raises AudioFileError; then nothing is left behind."""
+        if self._file is None:
+            return
+        try:
+            self._file.close()
+            self._file = None
+            descriptor = os.open(self._part, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            self._rename()
+        except FileExistsError as error:
+            self.discard()
+            raise AudioFileError(
+                f"{self.path}: appeared while it was being written: choose another name or use --force to replace it"
+            ) from error
+        except (self._error, RuntimeError, OSError) as error:
+            self.discard()
+            raise AudioFileError(f"{self.path}: cannot be finished ({_reason(error)}): is the disk full?") from error
+
+    def _rename(self) -> None:
+        if self._force:
+            os.replace(self._part, self.path)
+            return
+        try:
+            # A hard link fails when the name exists, which a rename would not.
+            os.link(self._part, self.path)
+        except FileExistsError:
+            raise
+        except OSError:
+            # A file system without hard links.
+            if self.path.exists():
+                raise FileExistsError(str(self.path)) from None
+            os.replace(self._part, self.path)
+        else:
+            os.unlink(self._part)
+
+    def discard(self) -> None:
+        """Remove the unfinished file; does nothing after commit."""
+        if self._file is not None:
+            with contextlib.suppress(self._error, RuntimeError, OSError):
+                self._file.close()
+            self._file = None
+        self._part.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.commit()
+        else:
+            self.discard()
+
+
+def _reason(error: Exception) -> str:
+    """Return libsndfile's or the system's own words, without the path and in one line."""
+    text = str(getattr(error, "error_string", "") or getattr(error, "strerror", "") or error)
+    return " ".join(text.split()).rstrip(".") or type(error).__name__

@@ -1,0 +1,369 @@
+"""The shared-memory segment between the device callback, the control process and the worker.
+
+One memfd holds two rings of mono float32 samples and the cells around them. Every position is an absolute count of samples
+since the segment was created, so each sample has an age and the latency cannot grow:
+
+- in-ring: the callback writes at `device_position`; the worker reads whole blocks and learns when it was lapped.
+- out-ring: the worker writes at absolute positions; the callback plays `device_position` and is silent where nothing is.
+
+The C side (`_callback.c`, with the memory-order argument) does the work; nothing here allocates per sample or locks.
+"""
+
+from __future__ import annotations
+
+import enum
+import fcntl
+import mmap
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rvcd.errors import AudioDeviceError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from typing_extensions import Self
+
+try:
+    from rvcd.audio._rvcd_audio import ffi, lib
+except ImportError as error:
+    raise AudioDeviceError(
+        f"rvcd's audio extension cannot be loaded ({error}): build it with `pip install -e .` in the project's directory"
+    ) from error
+
+MAX_VALUES: int = lib.RVCD_VALUES
+"""How many doubles `publish_params` and `publish_worker_stats` carry."""
+MAX_PERIOD_SAMPLES: int = lib.RVCD_CHUNK
+"""The callback cuts longer periods into pieces of this size; a virtual device's period may not be longer."""
+
+
+_KEPT_MAPPED: list[Any] = []
+"""Mappings of closed segments that a hung device may still touch."""
+
+
+class ReadStatus(enum.Enum):
+    """What came of reading the in-ring."""
+
+    OK = lib.RVCD_READ_OK
+    NOT_YET = lib.RVCD_READ_NOT_YET
+    """The last of the samples has not been recorded yet."""
+    LAPPED = lib.RVCD_READ_LAPPED
+    """The callback has overwritten the first of the samples: the reader is more than a ring late."""
+
+
+@dataclass(frozen=True)
+class WriteResult:
+    """How many of the samples given to `write_output` went where; the three add up to all of them."""
+
+    written: int
+    expired: int
+    """Dropped: their time has passed."""
+    overflow: int
+    """Dropped: more than a ring ahead of the device."""
+
+
+@dataclass(frozen=True)
+class CallbackCounters:
+    """What the callback and the ring counted since the segment was created. Times are CLOCK_MONOTONIC nanoseconds."""
+
+    device_position: int
+    callbacks: int
+    last_callback_ns: int
+    """0 before the first one."""
+    gap_max_ns: int
+    """Longest time between the starts of two callbacks of one stream, since `reset_maxima`."""
+    duration_max_ns: int
+    """Longest time spent inside one callback, since `reset_maxima`."""
+    input_xruns: int
+    output_xruns: int
+    late_samples: int
+    """Samples played as silence because the worker had not delivered them (while output was expected)."""
+    late_events: int
+    """Runs of late samples."""
+    expired_samples: int
+    overflow_samples: int
+    gap_samples: int
+    """Samples that the worker skipped over: silence between two writes."""
+    bad_input_samples: int
+    """Not-a-number or infinite samples from the device, taken as 0."""
+    bad_output_samples: int
+    """Not-a-number or infinite samples from the worker, played as 0."""
+    in_clips: int
+    """Runs of samples at or above full scale."""
+    out_clips: int
+    period_samples: int
+    """Samples in the last callback."""
+
+
+class AudioSegment:
+    """The segment, seen from one process. The control process creates it, the worker attaches to the inherited fd.
+
+    Not thread-safe per method group: one thread writes output and worker stats (the worker's), one publishes params.
+    """
+
+    def __init__(self, fd: int, memory: mmap.mmap) -> None:
+        self._fd = fd
+        self._memory: mmap.mmap | None = memory
+        self._view = ffi.from_buffer("char[]", memory, require_writable=True)
+        self._segment = ffi.cast("rvcd_segment *", self._view)
+        self._users = 0
+        self._vector_buffer = ffi.new("double[]", MAX_VALUES)
+        self._last_good: dict[int, tuple[float, ...]] = {}
+
+    @classmethod
+    def create(cls, rate_hz: int, *, in_capacity_samples: int = 2**18, out_capacity_samples: int = 2**18) -> Self:
+        """Make a new, silent segment for a device of rate_hz.
+
+        Capacities are powers of two, at least 8192 samples. Raises ValueError otherwise.
+        """
+        size: int = lib.rvcd_segment_bytes(in_capacity_samples, out_capacity_samples)
+        if size == 0 or rate_hz <= 0:
+            raise ValueError(
+                f"ring capacities {in_capacity_samples} and {out_capacity_samples} must be powers of two of at least "
+                f"{2 * MAX_PERIOD_SAMPLES} samples, and the rate {rate_hz} Hz must be positive"
+            )
+        fd = os.memfd_create("rvcd-audio", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(fd, size)
+            # Nobody can shrink it any more, so no access can fault.
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+            memory = mmap.mmap(fd, size)
+            segment = cls(fd, memory)
+        except BaseException:
+            os.close(fd)
+            raise
+        lib.rvcd_segment_create(segment._segment, size, rate_hz, in_capacity_samples, out_capacity_samples)
+        return segment
+
+    @classmethod
+    def attach(cls, fd: int) -> Self:
+        """Map the segment behind an inherited file descriptor, which this object then owns.
+
+        Raises AudioDeviceError when the fd is not such a segment or comes from another version of rvcd.
+        """
+        try:
+            size = os.fstat(fd).st_size
+            memory = mmap.mmap(fd, size)
+        except (OSError, ValueError) as error:
+            raise AudioDeviceError(
+                f"file descriptor {fd} is not an rvcd audio segment ({error}): start the worker through `rvcd run`"
+            ) from error
+        segment = cls(fd, memory)
+        found: int = lib.rvcd_segment_check(segment._view, size)
+        if found == lib.RVCD_ATTACH_OK:
+            return segment
+        version: int = lib.rvcd_segment_version(segment._view) if found == lib.RVCD_ATTACH_VERSION else 0
+        segment._unmap()
+        if found == lib.RVCD_ATTACH_VERSION:
+            raise AudioDeviceError(
+                f"the audio segment has layout {version} but this rvcd knows layout {lib.RVCD_LAYOUT_VERSION}: "
+                "restart rvcd so that the daemon and its worker are of one version"
+            )
+        reason = "its size and its header disagree" if found == lib.RVCD_ATTACH_SIZE else "it does not start with rvcd's mark"
+        raise AudioDeviceError(
+            f"file descriptor {fd} is not an rvcd audio segment ({reason}): start the worker through `rvcd run`"
+        )
+
+    def close(self) -> None:
+        """Unmap the memory and close the fd; may be called twice.
+
+        While a device still holds the segment (see `hold`), the mapping stays until the process ends: a callback that
+        wakes late on a dead server must not touch unmapped memory.
+        """
+        if self._memory is None:
+            return
+        os.close(self._fd)
+        if self._users == 0:
+            self._unmap()
+        else:
+            _KEPT_MAPPED.append(self._view)
+        self._memory = None
+
+    def _unmap(self) -> None:
+        ffi.release(self._view)
+        if self._memory is not None:
+            self._memory.close()
+            self._memory = None
+        self._segment = ffi.NULL
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _live(self) -> Any:
+        if self._memory is None:
+            raise ValueError("the audio segment is closed")
+        return self._segment
+
+    def hold(self) -> Any:
+        """For devices: return the C pointer and keep it valid until `let_go`."""
+        pointer = self._live()
+        self._users += 1
+        return pointer
+
+    def let_go(self) -> None:
+        """For devices: the pointer from `hold` will not be used again."""
+        self._users -= 1
+
+    @property
+    def fd(self) -> int:
+        """The memfd, for subprocess's pass_fds (it is close-on-exec otherwise)."""
+        return self._fd
+
+    @property
+    def rate_hz(self) -> int:
+        """Samples per second of both rings."""
+        return int(lib.rvcd_rate_hz(self._live()))
+
+    @property
+    def in_capacity_samples(self) -> int:
+        """How far back the in-ring remembers."""
+        return int(lib.rvcd_in_capacity(self._live()))
+
+    @property
+    def out_capacity_samples(self) -> int:
+        """How far ahead of the device the worker may write."""
+        return int(lib.rvcd_out_capacity(self._live()))
+
+    # ---- rings ----
+
+    def device_position(self) -> int:
+        """Samples the device has processed: the end of the in-ring, the start of the out-ring. Goes on across reopening."""
+        return int(lib.rvcd_device_position(self._live()))
+
+    def read_input(self, position: int, out: NDArray[np.float32]) -> ReadStatus:
+        """Copy input samples [position, position + len(out)) into out (1-D, float32, contiguous).
+
+        Unless OK is returned, out holds garbage. Raises ValueError when out is longer than the ring.
+        """
+        samples = ffi.from_buffer("float[]", _checked(out), require_writable=True)
+        if len(samples) > self.in_capacity_samples:
+            raise ValueError(f"cannot read {len(samples)} samples at once: the in-ring holds {self.in_capacity_samples}")
+        return ReadStatus(lib.rvcd_read_input(self._live(), position, samples, len(samples)))
+
+    def wait_input(self, position: int, timeout_s: float) -> bool:
+        """Sleep until the device has reached position; False after timeout_s. Other Python threads run meanwhile."""
+        return bool(lib.rvcd_wait_input(self._live(), position, max(0, int(timeout_s * 1e9))))
+
+    def write_output(self, position: int, samples: NDArray[np.float32]) -> WriteResult:
+        """Put samples (1-D, float32, contiguous) at [position, position + len(samples)) of the out-ring.
+
+        What has been played already is dropped (expired), and so is what lies more than the ring's capacity ahead of the
+        device (overflow). Positions between the end of the last write and this one become silence. Samples written
+        again before they are played are replaced. An empty array fills up to position with silence, uncounted.
+        """
+        data = ffi.from_buffer("float[]", _checked(samples))
+        result = lib.rvcd_write_output(self._live(), position, data, len(data))
+        return WriteResult(result.written, result.expired, result.overflow)
+
+    def output_fill_samples(self) -> int:
+        """Samples written ahead of the device, >= 0."""
+        segment = self._live()
+        position = lib.rvcd_device_position(segment)
+        return max(0, int(lib.rvcd_output_written(segment)) - int(position))
+
+    # ---- cells ----
+
+    def set_latency_samples(self, latency_samples: int) -> None:
+        """Set the age of the output: output p carries the input of p - latency_samples. Bypass is delayed by as much.
+
+        Raises ValueError beyond what the in-ring can remember.
+        """
+        limit = self.in_capacity_samples - MAX_PERIOD_SAMPLES
+        if not 0 <= latency_samples <= limit:
+            raise ValueError(f"latency {latency_samples} samples is not in 0..{limit}: make the in-ring larger")
+        self._set(lib.RVCD_CELL_LATENCY_SAMPLES, latency_samples)
+
+    def latency_samples(self) -> int:
+        """Return what set_latency_samples set."""
+        return int(lib.rvcd_get_cell(self._live(), lib.RVCD_CELL_LATENCY_SAMPLES))
+
+    def set_mute(self, mute: bool) -> None:
+        """Silence the output, over 5 ms."""
+        self._set(lib.RVCD_CELL_MUTE, int(mute))
+
+    def set_bypass(self, bypass: bool) -> None:
+        """Play the raw input, delayed by latency_samples, in place of the converted voice; crossfades over 10 ms."""
+        self._set(lib.RVCD_CELL_BYPASS, int(bypass))
+
+    def silence_until(self, position: int) -> None:
+        """Play exact zeros at all positions below; what follows fades in. Flushes converted audio in flight."""
+        self._set(lib.RVCD_CELL_SILENCE_UNTIL, position)
+
+    def set_expect_output(self, expected: bool) -> None:
+        """Say whether missing output is to be counted as late. It is silent either way."""
+        self._set(lib.RVCD_CELL_EXPECT_OUTPUT, int(expected))
+
+    def set_input_channel(self, channel: int) -> None:
+        """Take the device's channel 1, 2, ... as input; 0 averages all of them, and so does a channel it does not have."""
+        self._set(lib.RVCD_CELL_INPUT_CHANNEL, channel)
+
+    def set_worker_ready(self, ready: bool) -> None:
+        """Say that the worker reads and writes: a fast virtual device waits for it."""
+        self._set(lib.RVCD_CELL_WORKER_READY, int(ready))
+
+    def worker_ready(self) -> bool:
+        """Return what set_worker_ready set."""
+        return bool(lib.rvcd_get_cell(self._live(), lib.RVCD_CELL_WORKER_READY))
+
+    def _set(self, cell: int, value: int) -> None:
+        lib.rvcd_set_cell(self._live(), cell, value)
+
+    # ---- vectors ----
+
+    def publish_params(self, values: Sequence[float]) -> None:
+        """Hand the worker a new vector of at most MAX_VALUES doubles, whole or not at all."""
+        self._publish(lib.RVCD_VECTOR_PARAMS, values)
+
+    def read_params(self) -> tuple[float, ...]:
+        """Return the newest whole vector of parameters; () before the first. Never waits (see `_snapshot`)."""
+        return self._snapshot(lib.RVCD_VECTOR_PARAMS)
+
+    def publish_worker_stats(self, values: Sequence[float]) -> None:
+        """Hand the control process a new vector of at most MAX_VALUES doubles, whole or not at all."""
+        self._publish(lib.RVCD_VECTOR_WORKER_STATS, values)
+
+    def read_worker_stats(self) -> tuple[float, ...]:
+        """Return the newest whole vector of the worker's telemetry; () before the first."""
+        return self._snapshot(lib.RVCD_VECTOR_WORKER_STATS)
+
+    def _publish(self, vector: int, values: Sequence[float]) -> None:
+        if len(values) > MAX_VALUES:
+            raise ValueError(f"{len(values)} values do not fit: a vector holds {MAX_VALUES}")
+        lib.rvcd_publish(self._live(), vector, list(values), len(values))
+
+    def _snapshot(self, vector: int) -> tuple[float, ...]:
+        """Try a bounded number of times; when a writer died half way, go on with the last whole copy this object read."""
+        count = lib.rvcd_snapshot(self._live(), vector, self._vector_buffer)
+        if count >= 0:
+            self._last_good[vector] = tuple(ffi.unpack(self._vector_buffer, count))
+        return self._last_good.get(vector, ())
+
+    # ---- telemetry ----
+
+    def counters(self) -> CallbackCounters:
+        """Return all counters. Each is whole; together they may be one callback apart."""
+        raw = ffi.new("rvcd_counters *")
+        lib.rvcd_read_counters(self._live(), raw)
+        return CallbackCounters(**{name: int(getattr(raw, name)) for name in CallbackCounters.__dataclass_fields__})
+
+    def take_peaks(self) -> tuple[float, float]:
+        """Return the highest |sample| of (input, output before the limiter) since the last call. For one reader only."""
+        peaks = ffi.new("float[2]")
+        lib.rvcd_take_peaks(self._live(), peaks, peaks + 1)
+        return float(peaks[0]), float(peaks[1])
+
+    def reset_maxima(self) -> None:
+        """Start gap_max_ns and duration_max_ns afresh."""
+        lib.rvcd_reset_maxima(self._live())
+
+
+def _checked(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Refuse what C would misread. Raises TypeError."""
+    if samples.dtype != "float32" or samples.ndim != 1 or not samples.flags.c_contiguous:
+        raise TypeError(f"samples must be a contiguous 1-D float32 array, not {samples.dtype} of shape {samples.shape}")
+    return samples

@@ -1,0 +1,282 @@
+"""`rvcd check`: what would happen if the daemon started with these settings, found out without starting it and without torch."""
+
+from __future__ import annotations
+
+import enum
+import importlib.util
+import os
+import resource
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from rvcd.assets import AssetStatus, Match, examine
+from rvcd.config import DEFAULT_CONFIG, Settings
+from rvcd.daemon import cache_folder, geometry_of
+from rvcd.errors import RvcdError
+from rvcd.geometry import SYNTHESIS_TAIL_MS
+from rvcd.models.test_weight_paths import TestWeightPaths
+from rvcd.state import SavedState, read_state, state_path
+from rvcd.worker_protocol import VoiceRequest
+
+if TYPE_CHECKING:
+    from rvcd.audio.device import DeviceInfo
+
+OPTIONAL_METHODS = {"fcpe": "torchfcpe", "pm": "parselmouth"}
+"""Pitch methods that need an extra of the same name, and the module it installs."""
+PUBLISHED_UNIT_WIDTHS = (256, 768)
+"""What voices trained by RVC v1 and v2 take; the test weights' units are narrower."""
+REALTIME_PRIORITY = 70
+
+
+class Level(str, enum.Enum):
+    """How much a finding matters. FAIL: the daemon would not start, or would stay silent."""
+
+    OK = "ok"
+    NOTE = "note"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report."""
+
+    level: Level
+    topic: str
+    text: str
+
+
+class VoiceLike(Protocol):
+    """What the check needs to know about a voice file (rvcd.models.voice_header reads it)."""
+
+    @property
+    def version(self) -> str: ...
+    @property
+    def rate_hz(self) -> int: ...
+    @property
+    def unit_width(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Probes:
+    """How the check looks at the machine; tests put fakes here.
+
+    first_voice: given the name to resume ("" for none), the voice the daemon would start with, None for none.
+    """
+
+    list_devices: Callable[[], list[DeviceInfo]]
+    first_voice: Callable[[Settings, str], VoiceRequest | None]
+    read_voice: Callable[[Path], VoiceLike]
+
+
+def run_checks(settings: Settings, probes: Probes) -> list[Finding]:
+    """Return every finding, in the order in which the daemon would meet them. Raises nothing a user can cause."""
+    state, saved = _state()
+    return [
+        _config(settings),
+        *_audio(settings, probes),
+        _latency(settings),
+        *_models(settings),
+        _pitch_method(settings),
+        _voice(settings, probes, saved.voice),
+        _osc(settings),
+        state,
+        *_realtime(settings),
+    ]
+
+
+def _config(settings: Settings) -> Finding:
+    built_in = settings.source == DEFAULT_CONFIG
+    return Finding(Level.OK, "config", f"{settings.source} is valid" + (" (the built-in default: none is yours yet)" * built_in))
+
+
+def _audio(settings: Settings, probes: Probes) -> list[Finding]:
+    audio = settings.audio
+    if audio.backend == "virtual":
+        return _virtual(settings)
+    try:
+        devices = probes.list_devices()
+        if audio.backend == "auto" and not _duplex(devices):
+            return [Finding(Level.NOTE, "device", "there is no sound card: the virtual device would run"), *_virtual(settings)]
+        return [*_devices(settings, devices)]
+    except RvcdError as error:
+        return [Finding(Level.FAIL, "device", f"{error}; audio.backend = 'virtual' runs without a sound card")]
+
+
+def _duplex(devices: Sequence[DeviceInfo]) -> bool:
+    return any(device.max_input_channels for device in devices) and any(device.max_output_channels for device in devices)
+
+
+def _devices(settings: Settings, devices: list[DeviceInfo]) -> Iterator[Finding]:
+    """Choose as the daemon does. Raises AudioDeviceError when that fails."""
+    from rvcd.audio.device import DeviceRequest, choose_devices
+
+    audio = settings.audio
+    names = (audio.input or "default", audio.output or "default")
+    request = DeviceRequest(host_api=audio.host_api, input=names[0], output=names[1], input_channel=audio.input_channel)
+    chosen = choose_devices(devices, (-1, -1), request)
+    for kind, name, device in zip(("input", "output"), names, chosen, strict=True):
+        if device is None or name.lower() == "default":
+            yield Finding(Level.OK, "device", f"audio.{kind}: the system's default")
+        else:
+            yield Finding(Level.OK, "device", f"audio.{kind}: [{device.index}] {device.name} ({device.host_api})")
+    yield Finding(Level.OK, "device", f"{audio.rate_hz} Hz, {audio.period_samples} samples a period")
+
+
+def _virtual(settings: Settings) -> list[Finding]:
+    virtual = settings.audio.virtual
+    source = {"demo": "rvcd's demo speech", "null": "silence"}.get(virtual.input, virtual.input)
+    if Path(virtual.input).is_absolute() and not Path(virtual.input).is_file():
+        return [Finding(Level.FAIL, "device", f"audio.virtual.input: {virtual.input} is no file")]
+    if virtual.output and not os.access(Path(virtual.output).parent, os.W_OK):
+        folder = Path(virtual.output).parent
+        return [
+            Finding(
+                Level.FAIL, "device", f"audio.virtual.output: the folder {folder} cannot be written; make it, or choose another"
+            )
+        ]
+    loop = ", looped" if virtual.loop and not virtual.input.startswith(("null", "tone:")) else ""
+    pace = "in real time" if virtual.realtime else "as fast as possible"
+    return [Finding(Level.OK, "device", f"virtual: {source}{loop}, {pace}, to {virtual.output or 'nowhere'}")]
+
+
+def _latency(settings: Settings) -> Finding:
+    try:
+        geometry = geometry_of(settings)
+    except RvcdError as error:
+        return Finding(Level.FAIL, "latency", str(error))
+    budget = settings.latency.budget()
+    period_ms = geometry.ms(settings.audio.period_samples)
+    return Finding(
+        Level.OK,
+        "latency",
+        f"{geometry.ms(geometry.latency_samples):.0f} ms + the device's buffers (a period is {period_ms:.1f} ms):"
+        f" block {budget.block_ms} + lookahead {budget.lookahead_ms} + synthesis {SYNTHESIS_TAIL_MS:.0f}"
+        f" + deadline {budget.deadline_ms}",
+    )
+
+
+def _models(settings: Settings) -> list[Finding]:
+    findings = []
+    for key in ("content_encoder", "rmvpe"):
+        if key == "rmvpe" and settings.engine.f0_method != "rmvpe" and not settings.models.rmvpe:
+            continue
+        try:
+            status = examine(key, getattr(settings.models, key), getattr(settings.models.sha256, key))
+        except RvcdError as error:
+            findings.append(Finding(Level.FAIL, "models", f"models.{key}: {error}"))
+        else:
+            findings.append(_model(settings, status))
+    return findings
+
+
+def _model(settings: Settings, status: AssetStatus) -> Finding:
+    name = f"models.{status.key}"
+    if status.match is Match.BUILT_IN:
+        if status.key == "rmvpe":
+            return Finding(
+                Level.FAIL, "models", f"{name} is empty, but engine.f0_method = 'rmvpe' needs it; `rvcd assets` names the file"
+            )
+        return Finding(
+            Level.NOTE, "models", f"{name}: built-in test weights, no word can be understood; `rvcd assets` names the real file"
+        )
+    if status.match is Match.MISSING:
+        return Finding(Level.FAIL, "models", f"{name}: {status.path} does not exist; `rvcd assets` names the file to download")
+    if status.match is Match.MISMATCH:
+        expected = getattr(settings.models.sha256, status.key)
+        return Finding(
+            Level.FAIL, "models", f"{name}: {status.path} has SHA-256 {status.sha256}, not {expected}; download it again"
+        )
+    known = f" = {status.asset.name}" if status.asset else ""
+    level = Level.OK if status.match is Match.VERIFIED else Level.NOTE
+    return Finding(
+        level,
+        "models",
+        f"{name}: {status.path}{known}: {status.match.value}, {status.size_bytes:,} bytes, SHA-256 {status.sha256[:16]}…",
+    )
+
+
+def _pitch_method(settings: Settings) -> Finding:
+    method = settings.engine.f0_method
+    module = OPTIONAL_METHODS.get(method)
+    if module is not None and importlib.util.find_spec(module) is None:
+        return Finding(Level.FAIL, "pitch", f"engine.f0_method = '{method}' needs an extra: pip install 'rvcd[{method}]'")
+    return Finding(Level.OK, "pitch", f"method {method}")
+
+
+def _voice(settings: Settings, probes: Probes, resumed: str) -> Finding:
+    try:
+        request = probes.first_voice(settings, resumed)
+        if request is None:
+            folders = ", ".join(settings.voices.folders) or "any folder: voices.folders is empty"
+            return Finding(Level.FAIL, "voice", f"there is no voice (*.pth) in {folders}; put one there, or set voices.voice")
+        if not settings.models.content_encoder and TestWeightPaths.below(cache_folder()).folder in Path(request.path).parents:
+            return Finding(Level.NOTE, "voice", f"{request.name}: the built-in test voice, which buzzes and speaks no words")
+        voice = probes.read_voice(Path(request.path))
+    except RvcdError as error:
+        return Finding(Level.FAIL, "voice", str(error))
+    if request.index and not Path(request.index).is_file():
+        return Finding(Level.FAIL, "voice", f"voices.index: {request.index} does not exist; set it to '' to run without")
+    if not settings.models.content_encoder and voice.unit_width in PUBLISHED_UNIT_WIDTHS:
+        return Finding(
+            Level.FAIL,
+            "voice",
+            f"{request.path} needs a real content encoder: set models.content_encoder (`rvcd assets` names the file to download)",
+        )
+    index = f", index {Path(request.index).name}" if request.index else ", no index"
+    text = f"{request.name}: {voice.version}, {voice.rate_hz} Hz, {voice.unit_width}-wide units{index} ({request.path})"
+    return Finding(Level.OK, "voice", text)
+
+
+def _osc(settings: Settings) -> Finding:
+    osc = settings.osc
+    host = "127.0.0.1" if osc.host == "localhost" else osc.host
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind((host, osc.port))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        return Finding(
+            Level.FAIL, "osc", f"UDP {osc.host}:{osc.port} cannot be opened ({reason}); is rvcd running already, or set osc.port"
+        )
+    clients = f"; networks: {', '.join(osc.allow)}" if osc.allow else ""
+    return Finding(Level.OK, "osc", f"would listen on UDP {osc.host}:{osc.port}{clients}")
+
+
+def _state() -> tuple[Finding, SavedState]:
+    """Look at the state file without touching it: a broken one is the daemon's to set aside."""
+    path = state_path()
+    try:
+        saved = read_state(path)
+    except FileNotFoundError:
+        saved = SavedState()
+    except (OSError, ValueError) as error:
+        return Finding(
+            Level.NOTE, "state", f"{path} cannot be resumed, it would start from the configuration: {error}"
+        ), SavedState()
+    folder = next((parent for parent in path.parents if parent.exists()), Path("/"))
+    if not os.access(folder, os.W_OK):
+        return Finding(Level.NOTE, "state", f"{path} cannot be written: the next start would not resume anything"), saved
+    latched = [name for name, on in (("mute", saved.mute), ("panic", saved.panic)) if on]
+    if latched:
+        return Finding(
+            Level.NOTE, "state", f"{path}: would resume with {' and '.join(latched)} on: silent until that is cleared"
+        ), saved
+    return Finding(Level.OK, "state", f"voice, parameters, mute and panic are kept in {path}"), saved
+
+
+def _realtime(settings: Settings) -> list[Finding]:
+    if settings.audio.backend == "virtual":
+        return []
+    priority = resource.getrlimit(resource.RLIMIT_RTPRIO)[0]
+    if os.geteuid() == 0 or priority == resource.RLIM_INFINITY or priority >= REALTIME_PRIORITY:
+        return [Finding(Level.OK, "realtime", "the device thread may have real-time priority")]
+    return [
+        Finding(
+            Level.NOTE,
+            "realtime",
+            f"RTPRIO limit is {priority}: expect drop-outs under load; run as a service, or allow it in limits.conf",
+        )
+    ]

@@ -1,0 +1,362 @@
+"""The command `rvcd`. Each command imports what it needs when it is called: all start quickly, none pays for torch unasked."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rvcd.errors import ConfigError, RvcdError
+from rvcd.params import BY_NAME
+from rvcd.protocol import F0_METHODS
+
+DEBUG_VARIABLE = "RVCD_DEBUG"
+INTERNAL_ERROR = 70
+"""Exit code of a fault of rvcd's own (EX_SOFTWARE of sysexits.h); 1: something a user can mend; 2: the command line."""
+
+app = typer.Typer(
+    help="rvcd converts a live voice: `rvcd run` starts it, `rvcctl` shows and steers it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+voice_app = typer.Typer(help="Look at voice files.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(voice_app, name="voice")
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="Configuration file; otherwise $RVCD_CONFIG, the user's, /etc's, the built-in default."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+def _param_option(name: str) -> Any:
+    """Return the option for one live parameter, with its range and default from the table."""
+    param = BY_NAME[name]
+    text = f"{param.doc[0].upper()}{param.doc[1:]} ({param.range_text()}); default: [params] of the configuration."
+    return typer.Option(f"--{name.replace('_', '-')}", min=param.low, max=param.high, help=text, show_default=False)
+
+
+@app.command()
+def run(config: ConfigOption = None) -> None:
+    """Start the daemon: convert the microphone to the speakers until it is stopped."""
+    from rvcd.config import load_config
+
+    settings = load_config(config)
+    from rvcd.control import logs
+    from rvcd.daemon import run as run_daemon
+
+    logs.setup(settings.log.level)
+    run_daemon(settings)
+
+
+@app.command()
+def render(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="Audio file: any format, rate and channel count libsndfile reads.")
+    ],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="Audio file to write: .wav, .flac, .ogg, ...")],
+    config: ConfigOption = None,
+    voice: Annotated[
+        str, typer.Option(help="A voice's name, or its .pth file; default: as configured.", show_default=False)
+    ] = "",
+    index: Annotated[Path | None, typer.Option(help="The voice's .index file; default: the one beside it.")] = None,
+    f0_method: Annotated[str, typer.Option(help=f"{', '.join(F0_METHODS)}; default: as configured.", show_default=False)] = "",
+    rate_hz: Annotated[int, typer.Option("--rate", help="Hz of OUT; default: the voice's own rate.", show_default=False)] = 0,
+    pitch: Annotated[float | None, _param_option("pitch")] = None,
+    formant: Annotated[float | None, _param_option("formant")] = None,
+    index_rate: Annotated[float | None, _param_option("index_rate")] = None,
+    protect: Annotated[float | None, _param_option("protect")] = None,
+    rms_mix: Annotated[float | None, _param_option("rms_mix")] = None,
+    gate: Annotated[float | None, _param_option("gate")] = None,
+    gain_in: Annotated[float | None, _param_option("gain_in")] = None,
+    gain_out: Annotated[float | None, _param_option("gain_out")] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace OUT if it exists.")] = False,
+) -> None:
+    """Convert an audio file with the same engine that runs live."""
+    given = {
+        "pitch": pitch, "formant": formant, "index_rate": index_rate, "protect": protect, "rms_mix": rms_mix, "gate": gate,
+        "gain_in": gain_in, "gain_out": gain_out,
+    }  # fmt: skip
+    if target.exists() and not force:
+        raise RvcdError(f"{target}: exists already; --force replaces it")
+    if not source.is_file():
+        raise RvcdError(f"{source}: is no file")
+    from rvcd.config import load_config
+
+    settings = load_config(config)
+    from rvcd.render import RenderRequest, render_file
+
+    request = RenderRequest(
+        source=source,
+        target=target,
+        voice=voice,
+        index=str(index or ""),
+        f0_method=f0_method,
+        rate_hz=rate_hz,
+        params={name: value for name, value in given.items() if value is not None},
+        force=force,
+    )
+    with _progress(source.name) as advance:
+        result = render_file(settings, request, advance)
+    speed = result.duration_s / max(result.compute_s, 1e-9)
+    typer.echo(f"{target}: {result.duration_s:.1f} s, {result.rate_hz} Hz, voice {result.voice} ({speed:.1f} x real time)")
+
+
+@contextlib.contextmanager
+def _progress(label: str) -> Iterator[Callable[[float], None]]:
+    """Give a function that takes what is done, 0..1, and draws a progress bar on a terminal (nothing elsewhere)."""
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=1.0)
+        yield lambda done: bar.update(task, completed=done)
+
+
+@app.command()
+def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Say whether the configuration, devices and files are in order, and what `rvcd run` would do. Exit code 1: it would fail."""
+    from rvcd.audio.device import list_devices
+    from rvcd.check import Level, Probes, run_checks
+    from rvcd.config import load_config
+    from rvcd.daemon import first_voice, scan_voices
+    from rvcd.models.voice_header import read_voice_spec
+
+    settings = load_config(config)
+    probes = Probes(
+        list_devices, lambda settings, resumed: first_voice(settings, scan_voices(settings), resumed), read_voice_spec
+    )
+    with quiet_stderr():
+        findings = run_checks(settings, probes)
+    failures = sum(finding.level is Level.FAIL for finding in findings)
+    if as_json:
+        typer.echo(json.dumps([{"level": f.level.value, "topic": f.topic, "text": f.text} for f in findings], indent=2))
+    else:
+        colours = {Level.OK: typer.colors.GREEN, Level.NOTE: typer.colors.YELLOW, Level.FAIL: typer.colors.RED}
+        for finding in findings:
+            level = typer.style(f"{finding.level.value:<4}", fg=colours[finding.level])
+            typer.echo(f"{level}  {finding.topic:<8}  {finding.text}")
+        typer.echo(f"\n{failures} problem(s): rvcd would not run as configured" if failures else "\nrvcd can run")
+    raise typer.Exit(1 if failures else 0)
+
+
+@app.command()
+def devices(as_json: JsonOption = False) -> None:
+    """List the audio devices that audio.input and audio.output can name."""
+    from dataclasses import asdict
+
+    from rvcd.audio.device import list_devices
+
+    with quiet_stderr():
+        found = list_devices()
+    if as_json:
+        typer.echo(json.dumps([asdict(device) for device in found], indent=2))
+        return
+    if not found:
+        typer.echo("no audio device: rvcd would run on the virtual device (audio.backend = 'auto' or 'virtual')")
+        return
+    rows = [
+        (str(d.index), d.name, d.host_api, str(d.max_input_channels), str(d.max_output_channels), str(d.default_rate_hz))
+        for d in found
+    ]
+    _print_table(("#", "name", "host API", "inputs", "outputs", "rate Hz"), rows)
+
+
+@app.command()
+def assets(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List the model files to download for a real voice, and whether they are in place."""
+    from rvcd.assets import ASSETS, examine
+    from rvcd.config import load_config
+
+    models = load_config(config).models
+    status = {key: examine(key, getattr(models, key), getattr(models.sha256, key)) for key in ("content_encoder", "rmvpe")}
+    rows = []
+    for asset in ASSETS:
+        found = status[asset.key]
+        state = "present" if found.asset == asset and found.usable else "missing"
+        rows.append({"name": asset.name, "size_bytes": asset.size_bytes, "sha256": asset.sha256, "key": f"models.{asset.key}",
+                     "doc": asset.doc, "state": state})  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    _print_table(
+        ("file", "bytes", "goes to", "what it is", "state"),
+        [(str(r["name"]), f"{r['size_bytes']:,}", str(r["key"]), str(r["doc"]), str(r["state"])) for r in rows],
+    )
+    typer.echo("\nSHA-256:")
+    for row in rows:
+        typer.echo(f"{row['sha256'] or 'not published':<64}  {row['name']}")
+    for found in status.values():
+        if found.path is not None:
+            typer.echo(f"\nmodels.{found.key} = {found.path}: {found.match.value}")
+    typer.echo("\nOne of the two content encoders is needed; rmvpe.pt only for f0_method = 'rmvpe'.")
+
+
+@app.command("config")
+def print_config(
+    write: Annotated[
+        Path | None, typer.Option(help="Write it to this file instead of printing it; an existing file is kept.")
+    ] = None,
+) -> None:
+    """Print the documented default configuration: every key with its unit, range and default."""
+    from rvcd.config import DEFAULT_CONFIG
+
+    text = DEFAULT_CONFIG.read_text("utf-8")
+    if write is None:
+        typer.echo(text, nl=False)
+        return
+    target = write.expanduser()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise RvcdError(f"{target}: exists already, and is kept; choose another name") from None
+    except OSError as error:
+        raise RvcdError(f"{target}: cannot be written: {(error.strerror or str(error)).lower()}") from None
+    typer.echo(f"wrote {target}")
+
+
+@voice_app.command("info")
+def voice_info(
+    file: Annotated[Path, typer.Argument(help="A voice's .pth file.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a voice file is, without loading its weights: version, rate, pitch, speakers, unit width, epochs, size."""
+    from dataclasses import asdict
+
+    from rvcd.models.voice_header import read_voice_spec
+
+    spec = read_voice_spec(file)
+    if as_json:
+        typer.echo(json.dumps(asdict(spec), indent=2, default=str))
+        return
+    named = [name for name in spec.speaker_names if name]
+    names = f" ({', '.join(named)})" if named else ""
+    for key, value in (
+        ("name", spec.name),
+        ("file", f"{spec.path}, {spec.size_bytes:,} bytes"),
+        ("version", spec.version),
+        ("rate", f"{spec.rate_hz} Hz"),
+        ("pitch", "follows the speaker's (f0)" if spec.has_f0 else "none: the voice keeps no melody (no f0)"),
+        ("speakers", f"{spec.speakers}{names}"),
+        ("unit width", str(spec.unit_width)),
+        ("trained", spec.epochs or "unknown"),
+    ):
+        typer.echo(f"{key:<11} {value}")
+
+
+@voice_app.command("list")
+def voice_list(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List the voices of the configured folders, in the order of their slots."""
+    from rvcd.config import load_config
+    from rvcd.daemon import scan_voices
+
+    settings = load_config(config)
+    entries = scan_voices(settings).entries
+    if as_json:
+        fields = [{"slot": e.slot, "name": e.name, "path": str(e.path), "index": str(e.index_path or "")} for e in entries]
+        typer.echo(json.dumps(fields, indent=2))
+        return
+    if not entries:
+        typer.echo(f"no voice (*.pth) in {', '.join(settings.voices.folders) or 'any folder: voices.folders is empty'}")
+        return
+    rows = [(str(e.slot), e.name, e.index_path.name if e.index_path else "-", str(e.path)) for e in entries]
+    _print_table(("slot", "name", "index", "file"), rows)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from rvcd.protocol import PROTOCOL_VERSION
+
+    typer.echo(f"rvcd {installed_version()} (OSC protocol {PROTOCOL_VERSION})")
+
+
+def installed_version() -> str:
+    """Return the version of the installed package, 'unknown' in a source tree that was never installed."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as version_of
+
+    try:
+        return version_of("rvcd")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _print_table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Print rows in columns: drawn by rich on a terminal, separated by tabs elsewhere, so that `cut` works."""
+    if not sys.stdout.isatty():
+        for row in (headings, *rows):
+            typer.echo("\t".join(row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*headings, box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)
+
+
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Keep ALSA's and JACK's own chatter off the terminal while devices are looked for. RVCD_DEBUG=1 shows it."""
+    if os.environ.get(DEBUG_VARIABLE):
+        yield
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def main() -> None:
+    """Run the command line. What a user can cause is one line on stderr (each problem of a configuration has its own)."""
+    try:
+        app(prog_name="rvcd")
+    except ConfigError as error:
+        _complain(f"{error.path} has {len(error.problems)} problem(s):", *(f"  {problem}" for problem in error.problems))
+        sys.exit(1)
+    except RvcdError as error:
+        _complain(f"rvcd: {error}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes stdout once more when it ends
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        _complain(f"rvcd: internal error: {type(error).__name__}: {error} (a fault in rvcd; {DEBUG_VARIABLE}=1 shows where)")
+        sys.exit(INTERNAL_ERROR)
+
+
+def _complain(*lines: str) -> None:
+    with contextlib.suppress(OSError):
+        print(*lines, sep="\n", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,311 @@
+"""The converter: one block of microphone in, one block of voice out, `geometry.lookahead_samples` later. Read process()."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rvcd.dsp.loudness import GainRamp, Gate, Limiter, RmsMix
+from rvcd.dsp.resample import StreamResampler
+from rvcd.dsp.track import Track
+from rvcd.engine.pitch import PitchMethod, PitchTrack, PitchTracker, fill_unvoiced, transpose
+from rvcd.engine.units import ContentEncoder, UnitWindow
+from rvcd.engine.voice_stream import FrameBatch, Voice, VoiceStream
+from rvcd.geometry import ENCODER_RATE_HZ, FRAMES_PER_UNIT, StreamGeometry
+from rvcd.params import Snapshot
+
+GATE_MARGIN_FRAMES = 4
+"""Output within this many frames of an open gate is kept: consonants begin and end below the threshold."""
+
+
+RAMP_FRAMES = 2
+"""Parameters of the voice reach their new value within so many frames: soon enough for a player, slow enough not to click."""
+
+
+class EngineError(Exception):
+    """A block could not be converted (a network gave NaN or infinity)."""
+
+
+@dataclass(frozen=True)
+class Timings:
+    """What one block cost, in milliseconds."""
+
+    encode_ms: float = 0.0
+    pitch_ms: float = 0.0
+    retrieval_ms: float = 0.0
+    synthesis_ms: float = 0.0
+    total_ms: float = 0.0
+
+
+@dataclass(frozen=True)
+class Block:
+    """One converted block. audio (block_samples,) float32 in -1..1. f0_hz of the newest final frame, before transposing."""
+
+    audio: NDArray[np.float32]
+    f0_hz: float
+    voiced: bool
+    silent: bool
+    timings: Timings
+
+
+@dataclass
+class Stopwatch:
+    """Collects the time of named stages of one block."""
+
+    started: float = field(default_factory=time.perf_counter)
+    spent_ms: dict[str, float] = field(default_factory=dict)
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.spent_ms[stage] = self.spent_ms.get(stage, 0.0) + 1000 * (now - self.started)
+        self.started = now
+
+
+class Converter:
+    """Owns the stream's state; knows no device, no socket, no config.
+
+    Frames are numbered from the last reset(); frame t covers input samples t * hop .. (t + 1) * hop.
+    """
+
+    def __init__(
+        self,
+        geometry: StreamGeometry,
+        encoder: ContentEncoder,
+        pitch: PitchTracker,
+        voice: Voice,
+        *,
+        seed: int = 0,
+        fill_unvoiced: bool = False,
+        snapshot: Snapshot | None = None,
+        device: str = "cpu",
+    ) -> None:
+        """fill_unvoiced: interpolate f0 through unvoiced frames for the generator (RVC of 2026) instead of leaving them so."""
+        self.geometry, self.pitch, self.seed, self.fill_unvoiced = geometry, pitch, seed, fill_unvoiced
+        self.encoder, self.device = encoder, torch.device(device)
+        self.windows = UnitWindow(encoder, geometry, self.device)
+        self.applied = snapshot or Snapshot()
+        self.stream = VoiceStream(voice, geometry, seed=seed)
+        self.incoming: VoiceStream | None = None
+
+        rate, frames = geometry.rate_hz, geometry.window_frames + 2 * geometry.block_frames
+        samples = frames * geometry.hop_samples
+        self.to_encoder = StreamResampler(rate, ENCODER_RATE_HZ, geometry.block_samples)
+        self.gate = Gate(rate)
+        self.gain_in, self.gain_out = GainRamp(), GainRamp()
+        self.rms_mix, self.limiter = RmsMix(rate), Limiter(rate)
+        self.gated = Track(samples)
+        self.open = Track(frames, dtype=np.bool_)
+        self.f0_hz, self.voiced = Track(frames), Track(frames, dtype=np.bool_)
+        self.reset()
+
+    @property
+    def voice(self) -> Voice:
+        """The voice that is heard, or is being faded in."""
+        return (self.incoming or self.stream).voice
+
+    def reset(self) -> None:
+        """Forget all audio. Parameters and the voice stay."""
+        for part in (self.windows, self.to_encoder, self.gate, self.gain_in, self.gain_out, self.rms_mix, self.limiter,
+                     self.gated, self.open, self.f0_hz, self.voiced, self.pitch):  # fmt: skip
+            part.reset()
+        self.blocks, self.primed, self.pitch_origin = 0, False, 0
+        if self.incoming is not None:
+            self.stream, self.incoming = self.incoming, None
+        self.stream.restart(0)
+
+    def switch(self, voice: Voice, speaker_id: int = 0) -> None:
+        """Use another voice from the next block on, with a crossfade of one block."""
+        self.incoming = VoiceStream(voice, self.geometry, seed=self.seed, speaker_id=speaker_id)
+
+    def use_pitch(self, method: PitchMethod) -> None:
+        """Use another pitch method from the next block on, over the audio already heard."""
+        lookahead = self.geometry.lookahead_frames
+        self.pitch = PitchTracker(method, lookahead_frames=lookahead)
+        self.pitch_origin = max(0, self.f0_hz.end - method.context_frames) // method.grid_frames * method.grid_frames
+        self.pitch_origin = max(self.pitch_origin, self.windows.first_frame)
+        self.pitch.update(self.windows.audio_since(self.pitch_origin))
+
+    def recover(self) -> None:
+        """After a block that raised: keep the audio context and the place in the stream, start the voice afresh."""
+        self.primed = False
+
+    def absorb(self, block: NDArray[np.float32], snapshot: Snapshot) -> None:
+        """Take a block as context only: no network runs, its output is not wanted (it came too late)."""
+        self._take_audio(block, snapshot, Stopwatch())
+        self._skip_frames()
+        self.applied = snapshot
+
+    def process(self, block: NDArray[np.float32], snapshot: Snapshot) -> Block:
+        """Convert one block (block_samples,) and return the one that ends lookahead_samples before its end.
+
+        Parameters move from the previous snapshot's values to this one's within the block. Raises EngineError when the
+        networks give no numbers; call recover() then.
+        """
+        watch = Stopwatch()
+        before, self.applied = self.applied, snapshot
+        self._take_audio(block, snapshot, watch)
+
+        geometry = self.geometry
+        out_end = self.blocks * geometry.block_samples - geometry.lookahead_samples
+        out_first = out_end - geometry.block_samples
+        if out_end <= 0 or self._is_silent(out_first):
+            self._skip_frames()
+            return self._finish(np.zeros(geometry.block_samples, np.float32), watch, silent=True)
+
+        end = self.blocks * geometry.block_frames
+        settled = end - geometry.lookahead_frames
+        known = max(0, settled - geometry.block_frames)
+        f0_hz, voiced = self._track_pitch(known, settled, end)
+
+        streams = [self.stream] if self.incoming is None else [self.stream, self.incoming]
+        outputs = []
+        for stream in streams:
+            fresh = not self.primed or stream is self.incoming
+            first = max(0, end - geometry.window_frames) if fresh else known
+            if fresh:
+                stream.restart(max(0, out_first) // geometry.hop_samples)
+            units = self.windows.per_frame(first, end, stream.unit_width)
+            watch.lap("encode")
+            past = np.asarray(self.f0_hz.rows(first, known)), np.asarray(self.voiced.rows(first, known))
+            batch = self._batch(
+                stream, first, settled, units, np.concatenate((past[0], f0_hz)), np.concatenate((past[1], voiced)), before
+            )
+            watch.lap("retrieval")
+            stream.feed(batch)
+            audio = np.zeros(geometry.block_samples, np.float32)
+            audio[max(0, -out_first) :] = stream.samples(max(0, out_first), out_end)
+            outputs.append(audio)
+            watch.lap("synthesis")
+        self.primed = True
+        audio = outputs[0]
+        if self.incoming is not None:
+            audio = _crossfade(outputs[0], outputs[1])
+            self.stream, self.incoming = self.incoming, None
+        if not np.isfinite(audio).all():
+            raise EngineError("the voice's networks gave NaN or infinite samples")
+        return self._finish(audio * self._openness(out_first, out_end), watch, silent=False)
+
+    def _take_audio(self, block: NDArray[np.float32], snapshot: Snapshot, watch: Stopwatch) -> None:
+        """Gain, gate, and every place that keeps audio."""
+        gated = self.gate.process(self.gain_in.process(block, snapshot.gain_in), snapshot.gate)
+        self.gated.append(gated)
+        self.open.append(self.gate.open)
+        audio_16k = self.to_encoder.process(gated)
+        self.windows.push(audio_16k)
+        self.blocks += 1
+        watch.lap("other")
+        self.pitch.update(audio_16k)
+        watch.lap("pitch")
+
+    def _skip_frames(self) -> None:
+        """Account for this block's frames without computing them: they count as unvoiced."""
+        settled = self.blocks * self.geometry.block_frames - self.geometry.lookahead_frames
+        missing = max(0, settled - self.f0_hz.end)
+        self.f0_hz.append(np.zeros(missing, np.float32))
+        self.voiced.append(np.zeros(missing, np.bool_))
+        self.primed = False
+
+    def _is_silent(self, out_first: int) -> bool:
+        """Say whether the gate was closed all over what this block can hear."""
+        end = self.blocks * self.geometry.block_frames
+        first = max(0, out_first // self.geometry.hop_samples - GATE_MARGIN_FRAMES)
+        return not self.open.rows(first, end).any()
+
+    def _track_pitch(self, known: int, settled: int, end: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Estimate frames known .. end; those before settled are kept."""
+        track = self._pitch_between(known, end)
+        final = settled - known
+        self.f0_hz.append(track.f0_hz[:final])
+        self.voiced.append(track.voiced[:final])
+        return track.f0_hz, track.voiced
+
+    def _pitch_between(self, first: int, end: int) -> PitchTrack:
+        """Ask the tracker; the newest frame, whose last samples are still in the resampler, repeats the one before."""
+        heard = min(end - self.pitch_origin, self.pitch.end_frame)
+        track = self.pitch.track(first - self.pitch_origin, heard - (first - self.pitch_origin))
+        missing = end - first - len(track)
+        return PitchTrack(np.pad(track.f0_hz, (0, missing), mode="edge"), np.pad(track.voiced, (0, missing), mode="edge"))
+
+    def _batch(
+        self,
+        stream: VoiceStream,
+        first: int,
+        settled: int,
+        units: Tensor,
+        f0_hz: NDArray[np.float32],
+        voiced: NDArray[np.bool_],
+        before: Snapshot,
+    ) -> FrameBatch:
+        """Apply pitch, formant, retrieval and protect, each ramped over the first of this block's new frames."""
+        now, T = self.applied, len(units)
+        new = max(0, settled - self.geometry.block_frames)
+        ramp = np.clip((np.arange(first, first + T) - new + 1) / RAMP_FRAMES, 0, 1)
+
+        def ramped(old: float, new: float) -> NDArray[np.float32]:
+            return (old + (new - old) * ramp).astype(np.float32)
+
+        units = blend_units(
+            stream.voice, units, voiced, ramped(before.index_rate, now.index_rate), ramped(before.protect, now.protect)
+        )
+        f0_hz = transpose(f0_hz, ramped(before.pitch, now.pitch))
+        if self.fill_unvoiced:
+            filled = fill_unvoiced(PitchTrack(f0_hz, voiced))
+            f0_hz, voiced = filled.f0_hz, filled.voiced
+        return FrameBatch(first, settled - first, units, f0_hz, voiced, ramped(before.formant, now.formant))
+
+    def _openness(self, first: int, end: int) -> NDArray[np.float32]:
+        """Return the gate's gain for output samples: 1 near open frames, ramped over one frame."""
+        hop, margin = self.geometry.hop_samples, GATE_MARGIN_FRAMES
+        low, high = first // hop - 1, -(-end // hop) + 1
+        heard = min(high + margin, self.open.end)
+        flags = np.asarray(self.open.rows(low - margin, heard), dtype=np.float32)
+        flags = np.pad(flags, (0, high + margin - heard))
+        near = np.lib.stride_tricks.sliding_window_view(flags, 2 * margin + 1).max(axis=1)
+        if near.all():
+            return np.ones(end - first, np.float32)
+        centres = (np.arange(low, high) + 0.5) * hop
+        gain: NDArray[np.float32] = np.interp(np.arange(first, end), centres, near).astype(np.float32)
+        return gain
+
+    def _finish(self, audio: NDArray[np.float32], watch: Stopwatch, *, silent: bool) -> Block:
+        """Loudness, output gain, limiter."""
+        geometry, now = self.geometry, self.applied
+        out_end = self.blocks * geometry.block_samples - geometry.lookahead_samples
+        heard = np.asarray(self.gated.rows(out_end - geometry.block_samples, out_end), dtype=np.float32)
+        audio = self.rms_mix.process(heard, audio, now.rms_mix)
+        audio = self.limiter.process(self.gain_out.process(audio, now.gain_out))
+        watch.lap("other")
+        spent = watch.spent_ms
+        timings = Timings(
+            spent.get("encode", 0.0), spent.get("pitch", 0.0), spent.get("retrieval", 0.0), spent.get("synthesis", 0.0),
+            sum(spent.values()),
+        )  # fmt: skip
+        newest = self.f0_hz.end
+        voiced = newest > 0 and bool(self.voiced.rows(newest - 1, newest)[0])
+        f0_hz = float(self.f0_hz.rows(newest - 1, newest)[0]) if voiced else 0.0
+        return Block(audio.astype(np.float32, copy=False), f0_hz, voiced, silent, timings)
+
+
+def blend_units(
+    voice: Voice, units: Tensor, voiced: NDArray[np.bool_], index_rate: NDArray[np.float32], protect: NDArray[np.float32]
+) -> Tensor:
+    """Blend rows (T, width), two for each unit, with their neighbours in the voice's index.
+
+    On unvoiced frames with protect < 0.5 only that share of the blend is taken (RVC). index_rate, protect, voiced: (T,).
+    """
+    if voice.index is None or not index_rate.any():
+        return units
+    retrieved = voice.index.blend(units[::FRAMES_PER_UNIT], 1.0).repeat_interleave(FRAMES_PER_UNIT, dim=0)
+    kept = np.where(voiced | (protect >= 0.5), 1.0, protect).astype(np.float32)
+    rate = torch.from_numpy(index_rate * kept).to(units.device)[:, None]
+    return units + (retrieved[: len(units)] - units) * rate
+
+
+def _crossfade(old: NDArray[np.float32], new: NDArray[np.float32]) -> NDArray[np.float32]:
+    fade_in: NDArray[np.float32] = np.sin(np.linspace(0, np.pi / 2, len(old), dtype=np.float32)) ** 2
+    return old * (1 - fade_in) + new * fade_in

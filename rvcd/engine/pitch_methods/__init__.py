@@ -1,0 +1,1 @@
+"""F0 methods, one file each. engine.pitch creates them by name."""

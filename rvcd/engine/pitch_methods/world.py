@@ -1,0 +1,72 @@
+"""Harvest and DIO of the WORLD vocoder (pyworld), both on the 10 ms grid that starts at sample 0."""
+
+from __future__ import annotations
+
+from importlib import import_module, metadata
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rvcd.engine.pitch_methods.imports import stand_ins
+from rvcd.engine.pitch_methods.periodicity import drop_aperiodic
+from rvcd.engine.pitch_track import ANALYSIS_RATE_HZ, F0_MAX_HZ, F0_MIN_HZ, FRAME_SAMPLES, PitchTrack, clean_audio, settle
+from rvcd.errors import MissingExtraError
+
+_FRAME_MS = 10.0
+_MIN_SAMPLES = 1280
+"""Four periods of the lowest pitch; shorter audio is unvoiced."""
+
+
+def _load_world(method: str) -> Any:
+    # pyworld 0.3.5 asks pkg_resources for its own version; setuptools 82 removed that module.
+    try:
+        with stand_ins(pkg_resources={"get_distribution": metadata.distribution}):
+            return import_module("pyworld")
+    except ImportError as error:
+        raise MissingExtraError(f"f0 method {method} cannot be loaded ({error}); run: pip install pyworld") from None
+
+
+class HarvestPitch:
+    """Harvest (Morise 2017): slow, smooth, voices more frames than the others."""
+
+    name = "harvest"
+    context_frames = 40
+    lookahead_frames = 20
+    grid_frames = 1
+
+    def __init__(self) -> None:
+        """Raises MissingExtraError without pyworld."""
+        self._world = _load_world(self.name)
+
+    def estimate(self, audio_16k: npt.ArrayLike) -> PitchTrack:
+        """See PitchMethod."""
+        audio = clean_audio(audio_16k)
+        if len(audio) < _MIN_SAMPLES or not audio.any():
+            return PitchTrack.unvoiced(len(audio) // FRAME_SAMPLES)
+        samples = audio.astype(np.float64)
+        f0_hz, _ = self._world.harvest(samples, ANALYSIS_RATE_HZ, f0_floor=F0_MIN_HZ, f0_ceil=F0_MAX_HZ, frame_period=_FRAME_MS)
+        return drop_aperiodic(settle(f0_hz, f0_hz > 0, audio), audio)
+
+
+class DioPitch:
+    """DIO (Morise 2010) refined by StoneMask: fast, needs clean audio."""
+
+    name = "dio"
+    context_frames = 40
+    lookahead_frames = 20
+    grid_frames = 1
+
+    def __init__(self) -> None:
+        """Raises MissingExtraError without pyworld."""
+        self._world = _load_world(self.name)
+
+    def estimate(self, audio_16k: npt.ArrayLike) -> PitchTrack:
+        """See PitchMethod."""
+        audio = clean_audio(audio_16k)
+        if len(audio) < _MIN_SAMPLES or not audio.any():
+            return PitchTrack.unvoiced(len(audio) // FRAME_SAMPLES)
+        samples = audio.astype(np.float64)
+        coarse, times = self._world.dio(samples, ANALYSIS_RATE_HZ, f0_floor=F0_MIN_HZ, f0_ceil=F0_MAX_HZ, frame_period=_FRAME_MS)
+        f0_hz = self._world.stonemask(samples, coarse, times, ANALYSIS_RATE_HZ)
+        return settle(f0_hz, f0_hz > 0, audio)

@@ -1,0 +1,85 @@
+"""From files to a converter: what the worker and `rvcd render` share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rvcd.engine.converter import Converter
+from rvcd.engine.pitch import PitchMethod, PitchTracker, create_pitch_method
+from rvcd.engine.retrieval import read_index
+from rvcd.engine.voice_stream import Voice
+from rvcd.errors import ModelFileError, ParamError
+from rvcd.geometry import StreamGeometry
+from rvcd.models.contentvec import ContentEncoder, load_content_encoder
+from rvcd.models.synthesizer import build_synthesizer
+from rvcd.models.voice import read_voice
+from rvcd.params import Snapshot
+from rvcd.worker_protocol import VoiceRequest, WorkerSetup
+
+
+def choose_device(name: str) -> str:
+    """Return the torch device for engine.device ('auto': the GPU if there is one). Raises ParamError if it is not there."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda"):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        number = int(name.partition(":")[2] or 0)
+        if number >= count:
+            raise ParamError(
+                f"engine.device = '{name}' is not here: torch sees {count} CUDA device(s); "
+                f"use 'cpu' or 'auto', or install torch's CUDA build"
+            )
+    return name
+
+
+class Loader:
+    """Loads each file once. Raises RvcdError with one sentence for whatever is wrong with a file."""
+
+    def __init__(self, setup: WorkerSetup, geometry: StreamGeometry) -> None:
+        self.setup, self.geometry = setup, geometry
+        self.device = choose_device(setup.device)
+        self._encoder: ContentEncoder | None = None
+
+    def encoder(self) -> ContentEncoder:
+        """Return the content encoder; the test weights' where none is configured."""
+        if self._encoder is None:
+            path = Path(self.setup.encoder) if self.setup.encoder else self._test_weights()
+            self._encoder = load_content_encoder(path, device=self.device)
+        return self._encoder
+
+    def _test_weights(self) -> Path:
+        from rvcd.models.test_weights import ensure_test_weights
+
+        return ensure_test_weights(Path(self.setup.test_weights_cache)).encoder
+
+    def voice(self, request: VoiceRequest) -> Voice:
+        """Load a voice and its index, and check that the content encoder gives the units it wants."""
+        if self.setup.test_weights_cache:
+            self._test_weights()
+        file = read_voice(Path(request.path))
+        try:
+            self.encoder().check_unit_width(file.spec.config.unit_width)
+        except ModelFileError as error:
+            raise ModelFileError(f"{request.path}: does not go with the content encoder: {error}") from None
+        synthesizer = build_synthesizer(file.spec.config, file.weights, path=request.path, device=self.device)
+        index = read_index(Path(request.index), file.spec.config.unit_width, device=self.device) if request.index else None
+        return Voice(request.name, file.spec, synthesizer, index)
+
+    def pitch_method(self, name: str) -> PitchMethod:
+        rmvpe = Path(self.setup.rmvpe) if self.setup.rmvpe else None
+        return create_pitch_method(name, model_path=rmvpe, device=self.device, threads=max(1, self.setup.threads))
+
+    def converter(self, voice: Voice, method: PitchMethod, snapshot: Snapshot) -> Converter:
+        """Return a converter with fresh stream state, sharing the networks."""
+        return Converter(
+            self.geometry,
+            self.encoder(),
+            PitchTracker(method, lookahead_frames=self.geometry.lookahead_frames),
+            voice,
+            seed=self.setup.seed,
+            fill_unvoiced=self.setup.fill_unvoiced,
+            snapshot=snapshot,
+            device=self.device,
+        )

@@ -1,0 +1,384 @@
+"""The RVC synthesizer: units and pitch -> prior (enc_p) -> latents (flow) -> samples (NSF-HiFiGAN decoder).
+
+One network, one file. Module names follow the keys of a voice checkpoint, with weight norm already folded.
+Shapes: B batch, T frames (10 ms), C channels, L samples. Offline only: `rvcd.engine.decoder` runs the same
+weights as a stream.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rvcd.errors import ModelFileError
+from rvcd.models.voice import SynthesizerConfig
+
+PRIOR_NOISE_SCALE = 0.66666
+"""Standard deviation of the prior noise, relative to the prior's own (RVC)."""
+LRELU_SLOPE = 0.1
+FLOW_COUPLINGS = 4
+FLOW_KERNEL = 5
+FLOW_LAYERS = 3
+SINE_AMPLITUDE = 0.1
+VOICED_NOISE_STD = 0.003
+
+
+class ChannelNorm(nn.Module):
+    """Layer norm over the channels of (B, C, T)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(channels))
+        self.beta = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x.transpose(1, 2), (x.shape[1],), self.gamma, self.beta, 1e-5).transpose(1, 2)
+
+
+class RelativeAttention(nn.Module):
+    """Self-attention whose scores and values add learned embeddings of clipped distances (Shaw et al. 2018)."""
+
+    def __init__(self, channels: int, heads: int, window: int) -> None:
+        super().__init__()
+        self.heads, self.window = heads, window
+        self.conv_q = nn.Conv1d(channels, channels, 1)
+        self.conv_k = nn.Conv1d(channels, channels, 1)
+        self.conv_v = nn.Conv1d(channels, channels, 1)
+        self.conv_o = nn.Conv1d(channels, channels, 1)
+        self.emb_rel_k = nn.Parameter(torch.zeros(1, 2 * window + 1, channels // heads))
+        self.emb_rel_v = nn.Parameter(torch.zeros(1, 2 * window + 1, channels // heads))
+
+    def forward(self, x: Tensor) -> Tensor:
+        B, C, T = x.shape
+        width = C // self.heads
+        q, k, v = (m(x).view(B, self.heads, width, T).transpose(2, 3) for m in (self.conv_q, self.conv_k, self.conv_v))
+        q = q / math.sqrt(width)
+        # distance[i, j] = j - i; only |distance| <= window carries an embedding.
+        steps = torch.arange(T, device=x.device)
+        distance = steps[None, :] - steps[:, None]
+        near = distance.abs() <= self.window
+        index = distance.clamp(-self.window, self.window) + self.window
+        by_distance = q @ self.emb_rel_k[0].T
+        scores = q @ k.transpose(2, 3)
+        scores = scores + by_distance.gather(3, index.expand(B, self.heads, T, T)) * near
+        weights = scores.softmax(dim=-1)
+        out = weights @ v
+        # Gather each row's weights by distance: column d holds the weight of the key at i + d - window.
+        offsets = steps[:, None] + torch.arange(-self.window, self.window + 1, device=x.device)[None, :]
+        inside = (offsets >= 0) & (offsets < T)
+        banded = weights.gather(3, offsets.clamp(0, T - 1).expand(B, self.heads, T, -1)) * inside
+        out = out + banded @ self.emb_rel_v[0]
+        return self.conv_o(out.transpose(2, 3).reshape(B, C, T))  # type: ignore[no-any-return]
+
+
+class FeedForward(nn.Module):
+    """Two same-padded convolutions with a ReLU between."""
+
+    def __init__(self, channels: int, filter_channels: int, kernel: int) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.conv_1 = nn.Conv1d(channels, filter_channels, kernel)
+        self.conv_2 = nn.Conv1d(filter_channels, channels, kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pad = ((self.kernel - 1) // 2, self.kernel // 2)
+        return self.conv_2(F.pad(torch.relu(self.conv_1(F.pad(x, pad))), pad))  # type: ignore[no-any-return]
+
+
+class Encoder(nn.Module):
+    """Post-norm transformer over (B, C, T)."""
+
+    def __init__(self, config: SynthesizerConfig, window: int) -> None:
+        super().__init__()
+        hidden, layers = config.hidden_channels, range(config.n_layers)
+        self.attn_layers = nn.ModuleList(RelativeAttention(hidden, config.n_heads, window) for _ in layers)
+        self.norm_layers_1 = nn.ModuleList(ChannelNorm(hidden) for _ in layers)
+        self.ffn_layers = nn.ModuleList(FeedForward(hidden, config.filter_channels, config.kernel_size) for _ in layers)
+        self.norm_layers_2 = nn.ModuleList(ChannelNorm(hidden) for _ in layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for attention, norm_1, ffn, norm_2 in zip(
+            self.attn_layers, self.norm_layers_1, self.ffn_layers, self.norm_layers_2, strict=True
+        ):
+            x = norm_1(x + attention(x))
+            x = norm_2(x + ffn(x))
+        return x
+
+
+class PriorEncoder(nn.Module):
+    """enc_p: units and coarse pitch -> mean and log standard deviation of the latents' prior."""
+
+    def __init__(self, config: SynthesizerConfig, window: int) -> None:
+        super().__init__()
+        self.hidden = config.hidden_channels
+        self.emb_phone = nn.Linear(config.unit_width, self.hidden)
+        self.emb_pitch = nn.Embedding(256, self.hidden) if config.has_f0 else None
+        self.encoder = Encoder(config, window)
+        self.proj = nn.Conv1d(self.hidden, 2 * config.inter_channels, 1)
+
+    def forward(self, units: Tensor, coarse: Tensor | None) -> tuple[Tensor, Tensor]:
+        """units (B, T, unit_width), coarse (B, T) int64 1..255 -> mean and log std, each (B, inter, T)."""
+        x = self.emb_phone(units)
+        if self.emb_pitch is not None and coarse is not None:
+            x = x + self.emb_pitch(coarse)
+        x = F.leaky_relu(x * math.sqrt(self.hidden), LRELU_SLOPE).transpose(1, 2)
+        mean, log_std = self.proj(self.encoder(x)).chunk(2, dim=1)
+        return mean, log_std
+
+
+class WaveNet(nn.Module):
+    """Gated convolutions with residual and skip paths, conditioned on the speaker."""
+
+    def __init__(self, hidden: int, kernel: int, layers: int, gin: int) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.cond_layer = nn.Conv1d(gin, 2 * hidden * layers, 1)
+        self.in_layers = nn.ModuleList(nn.Conv1d(hidden, 2 * hidden, kernel, padding=kernel // 2) for _ in range(layers))
+        self.res_skip_layers = nn.ModuleList(
+            nn.Conv1d(hidden, 2 * hidden if i < layers - 1 else hidden, 1) for i in range(layers)
+        )
+
+    def forward(self, x: Tensor, speaker: Tensor) -> Tensor:
+        skip = torch.zeros_like(x)
+        conditions = self.cond_layer(speaker).chunk(len(self.in_layers), dim=1)
+        for i, (conv, res_skip, condition) in enumerate(zip(self.in_layers, self.res_skip_layers, conditions, strict=True)):
+            filtered, gate = (conv(x) + condition).chunk(2, dim=1)
+            y = res_skip(torch.tanh(filtered) * torch.sigmoid(gate))
+            if i < len(self.in_layers) - 1:
+                x = x + y[:, : self.hidden]
+                y = y[:, self.hidden :]
+            skip = skip + y
+        return skip
+
+
+class Coupling(nn.Module):
+    """Mean-only affine coupling, inverse direction: the second half minus what the first half predicts."""
+
+    def __init__(self, config: SynthesizerConfig) -> None:
+        super().__init__()
+        self.split = config.inter_channels // 2
+        self.pre = nn.Conv1d(self.split, config.hidden_channels, 1)
+        self.enc = WaveNet(config.hidden_channels, FLOW_KERNEL, FLOW_LAYERS, config.gin_channels)
+        self.post = nn.Conv1d(config.hidden_channels, self.split, 1)
+
+    def forward(self, x: Tensor, speaker: Tensor) -> Tensor:
+        kept, changed = x[:, : self.split], x[:, self.split :]
+        return torch.cat((kept, changed - self.post(self.enc(self.pre(kept), speaker))), dim=1)
+
+
+class Flow(nn.Module):
+    """The prior-to-latent direction of the coupling flow. `flows` keeps checkpoint keys: even ones are couplings."""
+
+    reach_frames = FLOW_COUPLINGS * FLOW_LAYERS * (FLOW_KERNEL // 2)
+    """Frames on each side that can influence one frame: exact beyond this (24)."""
+
+    def __init__(self, config: SynthesizerConfig) -> None:
+        super().__init__()
+        self.flows = nn.ModuleDict({str(2 * i): Coupling(config) for i in range(FLOW_COUPLINGS)})
+
+    def forward(self, z_p: Tensor, speaker: Tensor) -> Tensor:
+        """z_p (B, inter, T), speaker (B, gin, 1) -> z (B, inter, T)."""
+        x = z_p
+        for coupling in reversed(list(self.flows.values())):
+            x = coupling(x.flip(1), speaker)
+        return x
+
+
+class ResBlock(nn.Module):
+    """Three pairs of convolutions (dilated, then plain), each with a residual connection."""
+
+    def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...]) -> None:
+        super().__init__()
+        self.convs1 = nn.ModuleList(
+            nn.Conv1d(channels, channels, kernel, dilation=d, padding=d * (kernel - 1) // 2) for d in dilations
+        )
+        self.convs2 = nn.ModuleList(nn.Conv1d(channels, channels, kernel, padding=(kernel - 1) // 2) for _ in dilations)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for dilated, plain in zip(self.convs1, self.convs2, strict=True):
+            x = x + plain(F.leaky_relu(dilated(F.leaky_relu(x, LRELU_SLOPE)), LRELU_SLOPE))
+        return x
+
+
+class SourceMerge(nn.Module):
+    """The learned mix of harmonics (here one) into the excitation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.l_linear = nn.Linear(1, 1)
+
+    def forward(self, sines: Tensor) -> Tensor:
+        """(..., L) -> (..., L)."""
+        return torch.tanh(self.l_linear(sines.unsqueeze(-1))).squeeze(-1)
+
+
+@dataclass
+class SourceState:
+    """Phase of the fundamental in cycles, at the first sample not yet made."""
+
+    phase_cycles: float = 0.0
+
+
+def sine_source(f0_hz: Tensor, voiced: Tensor, noise: Tensor | None, hop: int, rate_hz: float, state: SourceState) -> Tensor:
+    """Return the excitation before the learned merge: (T * hop,), and advance the phase.
+
+    f0_hz (T,), voiced (T,) bool, noise (T * hop,) standard normal or None for none. f0 is constant inside a frame.
+    Voiced: amplitude 0.1 plus noise of 0.003; unvoiced: noise of 0.1/3 (SineGen of NSF, Wang et al. 2019, as in RVC).
+    Phases are summed in float64: no drift over hours, and the same however the frames are cut.
+    """
+    cycles_per_sample = torch.where(voiced, f0_hz, torch.zeros_like(f0_hz)).double() / rate_hz
+    per_frame = cycles_per_sample * hop
+    ends = torch.cumsum(per_frame, 0) + state.phase_cycles
+    starts = (ends - per_frame) % 1.0
+    steps = torch.arange(1, hop + 1, device=f0_hz.device, dtype=torch.float64)
+    phase = starts[:, None] + cycles_per_sample[:, None] * steps[None, :]
+    if len(ends):
+        state.phase_cycles = float(ends[-1] % 1.0)
+    sines = torch.sin(2 * math.pi * (phase % 1.0)).to(f0_hz.dtype) * SINE_AMPLITUDE * voiced[:, None]
+    if noise is not None:
+        std = torch.where(voiced, VOICED_NOISE_STD, SINE_AMPLITUDE / 3)
+        sines = sines + noise.view(sines.shape) * std[:, None]
+    return sines.reshape(-1)
+
+
+class Generator(nn.Module):
+    """NSF-HiFiGAN (or plain HiFi-GAN for a voice without f0): latents and excitation -> samples."""
+
+    def __init__(self, config: SynthesizerConfig) -> None:
+        super().__init__()
+        self.upsample_rates = tuple(config.upsample_rates)
+        self.hop = math.prod(self.upsample_rates)
+        channels = config.upsample_initial_channel
+        self.conv_pre = nn.Conv1d(config.inter_channels, channels, 7, padding=3)
+        self.cond = nn.Conv1d(config.gin_channels, channels, 1)
+        self.ups, self.resblocks = nn.ModuleList(), nn.ModuleList()
+        self.noise_convs = nn.ModuleList()
+        self.m_source = SourceMerge() if config.has_f0 else None
+        self.blocks_per_stage = len(config.resblock_kernel_sizes)
+        for i, (rate, kernel) in enumerate(zip(config.upsample_rates, config.upsample_kernel_sizes, strict=True)):
+            self.ups.append(nn.ConvTranspose1d(channels, channels // 2, kernel, rate, padding=(kernel - rate) // 2))
+            channels //= 2
+            for block_kernel, dilations in zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True):
+                self.resblocks.append(ResBlock(channels, block_kernel, tuple(dilations)))
+            if config.has_f0:
+                stride = math.prod(self.upsample_rates[i + 1 :])
+                if stride > 1:
+                    self.noise_convs.append(nn.Conv1d(1, channels, 2 * stride, stride, padding=stride // 2))
+                else:
+                    self.noise_convs.append(nn.Conv1d(1, channels, 1))
+        self.conv_post = nn.Conv1d(channels, 1, 7, padding=3, bias=False)
+
+    def forward(self, z: Tensor, source: Tensor | None, speaker: Tensor) -> Tensor:
+        """z (B, inter, T), source (B, 1, T * hop) after the merge, speaker (B, gin, 1) -> samples (B, 1, T * hop)."""
+        x = self.conv_pre(z) + self.cond(speaker)
+        for i, up in enumerate(self.ups):
+            x = up(F.leaky_relu(x, LRELU_SLOPE))
+            if source is not None:
+                x = x + self.noise_convs[i](source)
+            blocks = self.resblocks[i * self.blocks_per_stage : (i + 1) * self.blocks_per_stage]
+            x = torch.stack([block(x) for block in blocks]).mean(0)
+        # The last activation has PyTorch's default slope, not LRELU_SLOPE: upstream trained it so.
+        return torch.tanh(self.conv_post(F.leaky_relu(x)))
+
+
+class Synthesizer(nn.Module):
+    """enc_p, flow, decoder and the speakers' embeddings of one voice."""
+
+    def __init__(self, config: SynthesizerConfig, attention_window: int = 10) -> None:
+        super().__init__()
+        self.config = config
+        self.enc_p = PriorEncoder(config, attention_window)
+        self.dec = Generator(config)
+        self.flow = Flow(config)
+        self.emb_g = nn.Embedding(config.n_speakers, config.gin_channels)
+
+    def speaker(self, speaker_id: int) -> Tensor:
+        """Return the embedding (1, gin, 1) of a speaker. Raises IndexError outside 0..n_speakers-1."""
+        if not 0 <= speaker_id < self.config.n_speakers:
+            raise IndexError(f"speaker {speaker_id} is outside 0..{self.config.n_speakers - 1}")
+        return self.emb_g.weight[speaker_id][None, :, None]
+
+    @torch.inference_mode()
+    def infer(
+        self,
+        units: Tensor,
+        coarse: Tensor | None,
+        f0_hz: Tensor | None,
+        speaker_id: int = 0,
+        *,
+        skip_head: int = 0,
+        return_length: int | None = None,
+        return_length2: int | None = None,
+        prior_noise: Tensor | None = None,
+        source_noise: Tensor | None = None,
+    ) -> Tensor:
+        """Return samples (1, return_length2 * hop) of frames skip_head .. skip_head + return_length.
+
+        units (1, T, unit_width), coarse (1, T) int64, f0_hz (1, T) with 0 where unvoiced (this network's own convention).
+        enc_p sees every frame; the flow starts up to its reach (24 frames) before skip_head. return_length2 != return_length
+        resizes latents and excitation linearly (formant shift): the caller resamples the result back.
+        prior_noise (1, inter, T) and source_noise (T * hop,) standard normal; None for none.
+        """
+        T = units.shape[1]
+        length = T - skip_head if return_length is None else return_length
+        resized = length if return_length2 is None else return_length2
+        speaker = self.speaker(speaker_id)
+        mean, log_std = self.enc_p(units, coarse)
+        first = max(skip_head - self.flow.reach_frames, 0)
+        z_p = mean if prior_noise is None else mean + torch.exp(log_std) * prior_noise * PRIOR_NOISE_SCALE
+        z = self.flow(z_p[:, :, first:], speaker)[:, :, skip_head - first : skip_head - first + length]
+        source = None
+        if self.dec.m_source is not None:
+            if f0_hz is None:
+                raise ValueError("this voice needs f0_hz")
+            f0 = f0_hz[0, skip_head : skip_head + length]
+            sines = sine_source(f0, f0 > 0, source_noise, self.dec.hop, self.config.rate_hz, SourceState())
+            source = self.dec.m_source(sines)[None, None]
+            if resized != length:
+                source = F.interpolate(source, size=resized * self.dec.hop, mode="linear")
+        if resized != length:
+            z = F.interpolate(z, size=resized, mode="linear")
+        return self.dec(z, source, speaker)[:, 0]  # type: ignore[no-any-return]
+
+
+def fold_weight_norm(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Replace every weight_g/weight_v pair by the weight it stands for, in float32: g * v / |v| (Salimans & Kingma 2016).
+
+    The norm runs over every dimension but the first, for transposed convolutions too (PyTorch's default dim=0).
+    """
+    folded: dict[str, Tensor] = {}
+    for key, value in weights.items():
+        if key.endswith(".weight_g"):
+            continue
+        if key.endswith(".weight_v"):
+            stem = key[: -len("_v")]
+            direction = value.float()
+            norm = direction.norm(dim=tuple(range(1, direction.dim())), keepdim=True).clamp_min(1e-12)
+            folded[stem] = weights[stem + "_g"].float() * direction / norm
+        else:
+            folded[key] = value.float()
+    return folded
+
+
+def build_synthesizer(
+    config: SynthesizerConfig, weights: Mapping[str, Tensor], *, path: str = "voice", device: str = "cpu"
+) -> Synthesizer:
+    """Build the network of a voice and load its weights (encoder-side `enc_q` is ignored).
+
+    Raises ModelFileError when keys or shapes do not match the config.
+    """
+    folded = fold_weight_norm({k: v for k, v in weights.items() if not k.startswith("enc_q.")})
+    window = (folded["enc_p.encoder.attn_layers.0.emb_rel_k"].shape[1] - 1) // 2 if config.n_layers else 10
+    with torch.device("meta"):
+        model = Synthesizer(config, window)
+    try:
+        model.load_state_dict(folded, strict=True, assign=True)
+    except RuntimeError as error:
+        first_line = str(error).strip().splitlines()[-1].strip()
+        raise ModelFileError(f"{path}: the weights do not fit the voice's config ({first_line})") from None
+    return model.to(device).eval().requires_grad_(False)

@@ -1,0 +1,245 @@
+"""The worker's life, seen from the control process: start it, talk to it, notice when it dies or hangs, start it again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import json
+import logging
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from rvcd.audio.ring import AudioSegment
+from rvcd.errors import RvcdError
+from rvcd.protocol import WORKER_STATS
+from rvcd.worker_protocol import MAX_MESSAGE_BYTES, VoiceRequest, WorkerSetup, send
+
+START_LIMIT_S = 180.0
+"""Loading full-size models from a slow disk takes long; a worker that is not ready by then is started again."""
+SILENCE_LIMIT_S = 5.0
+"""A worker whose loop gives no sign of life for so long hangs: it is killed and started again."""
+REQUEST_LIMIT_S = 120.0
+BACK_OFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
+GOOD_RUN_S = 30.0
+"""After so long a run, the next failure counts as the first."""
+HEARTBEAT = WORKER_STATS.index("heartbeat_ns")
+
+log = logging.getLogger("rvcd.worker")
+
+
+class WorkerState(enum.Enum):
+    """Where the worker's life is. Only RUNNING makes sound."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    RUNNING = "running"
+    RESTARTING = "restarting"
+
+
+class WorkerSupervisor:
+    """Runs one worker at a time. All methods on the event loop's thread.
+
+    state, reason: what it is doing and, after a failure, why. restarts: how often it had to be started again.
+    voice: the voice that is live (None: none could be loaded). voice_error: why the last voice could not be loaded.
+    """
+
+    def __init__(self, segment: AudioSegment, setup: WorkerSetup, on_change: Callable[[], None] = lambda: None) -> None:
+        self.segment, self.setup, self.on_change = segment, setup, on_change
+        self.state, self.reason = WorkerState.STOPPED, ""
+        self.restarts = 0
+        self.voice: VoiceRequest | None = None
+        self.voice_error = ""
+        self._channel: socket.socket | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._answers: dict[int, asyncio.Future[str]] = {}
+        self._next_id = 1
+        self._runner: asyncio.Task[None] | None = None
+        self._ready_at_s = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """Process number of the worker, if one is alive."""
+        return self._process.pid if self._process is not None and self._process.returncode is None else None
+
+    def start(self) -> None:
+        """Begin to run the worker, again and again until stop()."""
+        self._runner = asyncio.get_running_loop().create_task(self._keep_running(), name="worker-supervisor")
+
+    async def stop(self) -> None:
+        """End the worker: asked first, killed after two seconds."""
+        if self._runner is not None:
+            self._runner.cancel()
+            await asyncio.gather(self._runner, return_exceptions=True)
+        self._set(WorkerState.STOPPED, "")
+
+    async def load_voice(self, request: VoiceRequest) -> None:
+        """Load a voice and return once the worker uses it. Raises RvcdError with the worker's reason; the old voice goes on."""
+        if request != self.voice or self.state is not WorkerState.RUNNING:
+            await self._ask({"command": "voice", "voice": request.__dict__})
+        self.voice, self.voice_error = request, ""
+        self.setup = replace(self.setup, voice=request)
+        self.on_change()
+
+    async def set_f0_method(self, name: str) -> None:
+        """Switch the F0 method. Raises RvcdError with the worker's reason; the old method goes on."""
+        if name != self.setup.f0_method:
+            await self._ask({"command": "f0_method", "name": name})
+            self.setup = replace(self.setup, f0_method=name)
+            self.on_change()
+
+    def flush(self) -> None:
+        """Make the worker forget the audio it has heard."""
+        self._send({"command": "flush"})
+
+    # ---- inside
+
+    async def _keep_running(self) -> None:
+        attempt = 0
+        try:
+            while True:
+                self._ready_at_s = 0.0
+                reason = await self._run_once()
+                ran_s = time.monotonic() - self._ready_at_s if self._ready_at_s else 0.0
+                attempt = 1 if ran_s > GOOD_RUN_S else attempt + 1
+                self.restarts += 1
+                pause_s = BACK_OFF_S[min(attempt - 1, len(BACK_OFF_S) - 1)]
+                log.error("the worker ended: %s; the output is silent; starting it again in %.1f s", reason, pause_s)
+                self._set(WorkerState.RESTARTING, reason)
+                await asyncio.sleep(pause_s)
+        finally:
+            await self._end_process()
+
+    async def _run_once(self) -> str:
+        """Start a worker, serve it until it ends, and return why it ended."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        self.segment.set_worker_ready(False)
+        if self.state is not WorkerState.RESTARTING:
+            self._set(WorkerState.STARTING, "")
+        with theirs:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "rvcd.worker", str(self.segment.fd), str(theirs.fileno()),
+                pass_fds=(self.segment.fd, theirs.fileno()), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            )  # fmt: skip
+        self._channel = ours
+        self._send({"command": "setup", "setup": self.setup.to_json()})
+        process = self._process
+        watch = asyncio.create_task(self._watch())
+        ended = asyncio.create_task(process.wait())
+        tasks = (watch, ended, asyncio.create_task(self._read_events(ours)), asyncio.create_task(self._log_stderr(process)))
+        try:
+            await asyncio.wait((watch, ended), return_when=asyncio.FIRST_COMPLETED)
+            hung = watch.result() if watch.done() else ""
+            await self._end_process()
+            return hung or _describe_exit(process.returncode or 0)
+        finally:
+            await self._end_process()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _watch(self) -> str:
+        """Return, as a reason, when the worker does not get ready or stops giving signs of life."""
+        started_s = time.monotonic()
+        while True:
+            await asyncio.sleep(0.5)
+            if not self._ready_at_s:
+                if time.monotonic() - started_s > START_LIMIT_S:
+                    return f"not ready after {START_LIMIT_S:.0f} s"
+                continue
+            stats = self.segment.read_worker_stats()
+            last_s = max(stats[HEARTBEAT] / 1e9, self._ready_at_s)
+            if time.monotonic() - last_s > SILENCE_LIMIT_S:
+                return f"no sign of life for {SILENCE_LIMIT_S:.0f} s"
+
+    async def _read_events(self, channel: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                data = await loop.sock_recv(channel, MAX_MESSAGE_BYTES)
+            except OSError:
+                return
+            if not data:
+                return
+            self._handle(json.loads(data))
+
+    def _handle(self, message: dict[str, Any]) -> None:
+        event = message["event"]
+        if event == "log":
+            log.log(getattr(logging, message["level"].upper(), logging.INFO), "%s", message["text"])
+        elif event == "ready":
+            self._ready_at_s = time.monotonic()
+            self._set(WorkerState.RUNNING, "")
+        elif event == "result" and message["id"] is None:
+            # The voice of the setup.
+            self.voice_error = message["error"]
+            self.voice = None if message["error"] else self.setup.voice
+            if message["error"]:
+                log.error("the voice cannot be used: %s; the output stays silent until another one is loaded", message["error"])
+        elif event == "result":
+            future = self._answers.pop(message["id"], None)
+            if future is not None and not future.done():
+                future.set_result(message["error"])
+
+    async def _log_stderr(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stderr is not None
+        while line := await process.stderr.readline():
+            log.warning("%s", line.decode(errors="replace").rstrip())
+
+    async def _ask(self, message: dict[str, Any]) -> None:
+        if self.state is not WorkerState.RUNNING:
+            raise RvcdError(f"the worker is {self.state.value}; try again when it runs")
+        number, self._next_id = self._next_id, self._next_id + 1
+        future = self._answers[number] = asyncio.get_running_loop().create_future()
+        self._send({**message, "id": number})
+        try:
+            error = await asyncio.wait_for(future, REQUEST_LIMIT_S)
+        except asyncio.TimeoutError:
+            raise RvcdError(f"the worker did not answer within {REQUEST_LIMIT_S:.0f} s") from None
+        finally:
+            self._answers.pop(number, None)
+        if error:
+            raise RvcdError(error)
+
+    def _send(self, message: dict[str, Any]) -> None:
+        if self._channel is not None:
+            with contextlib.suppress(OSError):  # it has just died; _run_once notices
+                send(self._channel, message)
+
+    async def _end_process(self) -> None:
+        self.segment.set_worker_ready(False)
+        process = self._process
+        if process is not None and process.returncode is None:
+            self._send({"command": "stop"})
+            try:
+                await asyncio.wait_for(process.wait(), 2.0)
+            except (asyncio.TimeoutError, asyncio.CancelledError):
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        for future in self._answers.values():
+            if not future.done():
+                future.set_result("the worker ended before it was done; try again")
+
+    def _set(self, state: WorkerState, reason: str) -> None:
+        changed = (state, reason) != (self.state, self.reason)
+        self.state, self.reason = state, reason
+        if changed:
+            self.on_change()
+
+
+def _describe_exit(status: int) -> str:
+    if status < 0:
+        return f"killed by signal {-status}"
+    if status == 3:
+        return "ten blocks in a row failed"
+    return f"exit status {status}"

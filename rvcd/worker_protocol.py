@@ -1,0 +1,77 @@
+"""What the control process and the worker say to each other: one JSON object a message. Stdlib only.
+
+Audio, parameters and telemetry do not travel here: they lie in the shared segment.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+MAX_MESSAGE_BYTES = 65536
+
+
+@dataclass(frozen=True)
+class VoiceRequest:
+    """A voice to load. index "": none."""
+
+    name: str
+    path: str
+    index: str = ""
+
+
+@dataclass(frozen=True)
+class WorkerSetup:
+    """Everything a worker needs to know, sent once, first. Sizes as in StreamGeometry.
+
+    encoder "": the test weights. voice None: start without one. test_weights_cache: where those are written.
+    """
+
+    rate_hz: int
+    block_frames: int
+    lookahead_frames: int
+    context_frames: int
+    deadline_samples: int
+    encoder: str
+    voice: VoiceRequest | None
+    f0_method: str
+    rmvpe: str = ""
+    fill_unvoiced: bool = False
+    device: str = "cpu"
+    threads: int = 0
+    seed: int = 0
+    test_weights_cache: str = ""
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> WorkerSetup:
+        voice = fields.get("voice")
+        return cls(**{**fields, "voice": VoiceRequest(**voice) if voice else None})
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+# Commands to the worker: {"command": "setup", "setup": {...}}, {"command": "voice", "id": n, "voice": {...}},
+# {"command": "f0_method", "id": n, "name": ...}, {"command": "flush"}, {"command": "stop"}.
+# Events from it: {"event": "ready"}, {"event": "log", "level": ..., "text": ...},
+# {"event": "result", "id": n, "error": "" or a sentence, "name": ...}.
+
+
+def send(channel: socket.socket, message: Mapping[str, Any]) -> None:
+    """Send one message. Raises OSError when the other side is gone."""
+    channel.send(json.dumps(message).encode())
+
+
+def receive(channel: socket.socket) -> dict[str, Any] | None:
+    """Wait for one message; None when the other side is gone."""
+    try:
+        data = channel.recv(MAX_MESSAGE_BYTES)
+    except OSError:
+        return None
+    if not data:
+        return None
+    message: dict[str, Any] = json.loads(data)
+    return message

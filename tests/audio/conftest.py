@@ -1,0 +1,164 @@
+"""Fixtures of the audio room: a callback driven by hand, a worker in a thread, and a JACK server on the dummy driver."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rvcd.audio._rvcd_audio import ffi, lib
+from rvcd.audio.ring import AudioSegment, ReadStatus
+
+RATE_HZ = 48000
+_numbers = itertools.count()
+
+
+class HandDriven:
+    """A device whose callback runs when the test says so."""
+
+    def __init__(self, segment: AudioSegment, in_channels: int = 1, out_channels: int = 1) -> None:
+        self.segment = segment
+        self.channels = (in_channels, out_channels)
+        self.context = lib.rvcd_context_new(segment.hold(), in_channels, out_channels)
+        lib.rvcd_context_claim(self.context)
+
+    def process(self, samples: np.ndarray, flags: int = 0) -> np.ndarray:
+        """Run one callback over (T,) or (T, in_channels); return (T,) or (T, out_channels)."""
+        frames = np.ascontiguousarray(samples, np.float32)
+        played = np.full((len(frames), self.channels[1]), 99.0, np.float32)
+        self.result = lib.rvcd_process(
+            self.context,
+            ffi.from_buffer("float[]", frames) if len(frames) else ffi.NULL,
+            ffi.from_buffer("float[]", played) if len(frames) else ffi.NULL,
+            len(frames),
+            flags,
+        )
+        return played[:, 0] if self.channels[1] == 1 else played
+
+    def close(self) -> None:
+        lib.rvcd_context_free(self.context)
+        self.segment.let_go()
+
+
+class EchoWorker:
+    """A worker in a thread: output = gain * input, `latency` later, block by block."""
+
+    def __init__(self, segment: AudioSegment, block: int = 480, gain: float = -0.5) -> None:
+        self.segment, self.block, self.gain = segment, block, gain
+        self.lapped = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        segment, latency = self.segment, self.segment.latency_samples()
+        position = segment.device_position()
+        block = np.empty(self.block, np.float32)
+        segment.set_worker_ready(True)
+        while not self._stop.is_set():
+            if not segment.wait_input(position + self.block, 0.05):
+                continue
+            if segment.read_input(position, block) is ReadStatus.OK:
+                segment.write_output(position + latency, (self.gain * block).astype(np.float32))
+            else:
+                self.lapped += 1
+            position += self.block
+
+    def __enter__(self) -> EchoWorker:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+@pytest.fixture
+def segment() -> Iterator[AudioSegment]:
+    with AudioSegment.create(RATE_HZ) as created:
+        yield created
+
+
+@pytest.fixture
+def wait_until() -> Callable[[Callable[[], bool], float], bool]:
+    """Return a function that waits for a condition, at most so many seconds."""
+
+    def wait(condition: Callable[[], bool], limit_s: float) -> bool:
+        deadline_s = time.monotonic() + limit_s
+        while time.monotonic() < deadline_s:
+            if condition():
+                return True
+            time.sleep(0.02)
+        return condition()
+
+    return wait
+
+
+class JackServer:
+    """A jackd on the dummy driver, under a name nobody else uses."""
+
+    def __init__(self, rate_hz: int = RATE_HZ, period_samples: int = 1024) -> None:
+        self.name = f"rvcd-test-{os.getpid()}-{next(_numbers)}"
+        self.rate_hz, self.period_samples = rate_hz, period_samples
+        self._process: subprocess.Popen[bytes] | None = None
+        self._killed = False
+
+    def start(self) -> None:
+        environment = {**os.environ, "JACK_NO_AUDIO_RESERVATION": "1"}
+        command = ["jackd", "-n", self.name, "-r", "-S", "-t", "5000", "-d", "dummy", "-r", str(self.rate_hz)]
+        command += ["-p", str(self.period_samples), "-C", "2", "-P", "2"]
+        self._process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        for _ in range(100):
+            if self._process.poll() is not None:
+                pytest.skip(f"jackd ended at once with status {self._process.returncode}")
+            if subprocess.run(["jack_lsp", "-s", self.name], capture_output=True, check=False, timeout=20).returncode == 0:
+                return
+            time.sleep(0.1)
+        self.stop()
+        pytest.skip("jackd did not answer within 10 s")
+
+    def stop(self, with_signal: int = signal.SIGTERM) -> None:
+        if self._process is not None:
+            self._process.send_signal(with_signal)
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait(10)
+            self._process = None
+            self._killed = with_signal == signal.SIGKILL
+
+    def forget(self) -> None:
+        """Leave nothing behind. A killed server stays in JACK's registry, which holds eight, until its name ends in order."""
+        self.stop()
+        if self._killed:
+            self.start()
+            self.stop()
+        for leftover in Path("/dev/shm").glob(f"jack_*{self.name}*"):
+            leftover.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def jack_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[JackServer]:
+    """A running JACK server that is the default one for clients of this process."""
+    for program in ("jackd", "jack_lsp"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed: apt install jackd2 jack-tools")
+    server = JackServer()
+    monkeypatch.setenv("JACK_DEFAULT_SERVER", server.name)
+    monkeypatch.setenv("JACK_NO_START_SERVER", "1")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.forget()

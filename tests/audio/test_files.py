@@ -1,0 +1,134 @@
+"""Reading any audio as mono, and writing files that are whole or not there."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from rvcd.audio.files import FORMATS, AtomicAudioWriter, AudioReader, read_audio
+from rvcd.errors import AudioFileError
+
+soundfile = pytest.importorskip("soundfile")
+TONE = (0.5 * np.sin(2 * np.pi * 440 * np.arange(9600) / 48000)).astype(np.float32)
+
+
+@pytest.mark.parametrize("extension", FORMATS)
+def test_what_is_written_in_any_format_is_read_back(tmp_path, extension: str) -> None:
+    path = tmp_path / f"sound{extension}"
+    with AtomicAudioWriter(path, 48000) as writer:
+        writer.write(TONE[:5000])
+        writer.write(TONE[5000:])
+    samples, rate_hz = read_audio(path)
+    assert (samples.dtype, samples.ndim, rate_hz) == (np.float32, 1, 48000)
+    exact = extension not in (".ogg", ".opus", ".mp3")
+    assert abs(len(samples) - len(TONE)) <= (0 if exact else 2400)
+    if exact:
+        np.testing.assert_allclose(samples, TONE, atol=1e-6)
+    else:
+        assert 0.3 < np.sqrt(np.mean(samples[2000:6000] ** 2)) < 0.4
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_several_channels_are_averaged(tmp_path) -> None:
+    soundfile.write(tmp_path / "two.wav", np.stack([TONE, 0.5 * TONE], axis=1), 44100, subtype="FLOAT")
+    samples, rate_hz = read_audio(tmp_path / "two.wav")
+    np.testing.assert_allclose(samples, 0.75 * TONE, atol=1e-6)
+    assert rate_hz == 44100
+
+
+def test_samples_that_are_no_numbers_become_zero(tmp_path) -> None:
+    broken = TONE.copy()
+    broken[[5, 6, 7]] = [np.nan, np.inf, -np.inf]
+    soundfile.write(tmp_path / "broken.wav", broken, 48000, subtype="FLOAT")
+    samples, _ = read_audio(tmp_path / "broken.wav")
+    assert not samples[5:8].any()
+    np.testing.assert_array_equal(samples[8:], TONE[8:])
+
+
+def test_a_long_file_is_read_block_by_block(tmp_path) -> None:
+    soundfile.write(tmp_path / "long.wav", TONE, 48000, subtype="FLOAT")
+    with AudioReader(tmp_path / "long.wav", block_samples=1000) as reader:
+        blocks = list(reader)
+        assert (reader.rate_hz, reader.channels, reader.total_samples) == (48000, 1, 9600)
+    assert [len(block) for block in blocks] == [1000] * 9 + [600]
+    np.testing.assert_array_equal(np.concatenate(blocks), TONE)
+
+
+def test_unreadable_files_are_refused_in_one_sentence(tmp_path) -> None:
+    (tmp_path / "text.wav").write_text("this is not audio" * 100)
+    (tmp_path / "nothing.wav").write_bytes(b"")
+    soundfile.write(tmp_path / "empty.wav", np.empty(0), 48000)
+    for name, words in {
+        "missing.wav": "no such file",
+        "text.wav": "not an audio file",
+        "nothing.wav": "not an audio file",
+        "empty.wav": "no samples",
+        ".": "directory",
+        "text.raw": "no such file",
+    }.items():
+        with pytest.raises(AudioFileError, match=words) as caught:
+            read_audio(tmp_path / name)
+        assert str(caught.value).startswith(str(tmp_path / name))
+        assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_file_gives_what_is_left_or_one_sentence(tmp_path) -> None:
+    for extension in (".wav", ".flac", ".ogg"):
+        path = tmp_path / f"cut{extension}"
+        with AtomicAudioWriter(path, 48000) as writer:
+            writer.write(np.tile(TONE, 10))
+        os.truncate(path, path.stat().st_size // 2)
+        refusal, samples = "", np.empty(0)
+        try:
+            samples, _ = read_audio(path)
+        except AudioFileError as error:
+            refusal = str(error)
+        assert refusal.startswith(f"{path}: ") or 0 < len(samples) <= 96_000
+
+
+def test_an_existing_file_is_replaced_only_by_force(tmp_path) -> None:
+    path = tmp_path / "out.wav"
+    path.write_bytes(b"precious")
+    with pytest.raises(AudioFileError, match=r"already exists.*--force"):
+        AtomicAudioWriter(path, 48000)
+    assert path.read_bytes() == b"precious"
+    with AtomicAudioWriter(path, 48000, force=True) as writer:
+        writer.write(TONE)
+        assert path.read_bytes() == b"precious"
+    assert len(read_audio(path)[0]) == len(TONE)
+
+
+def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path) -> None:
+    path = tmp_path / "out.wav"
+    writer = AtomicAudioWriter(path, 48000)
+    writer.write(TONE)
+    path.write_bytes(b"precious")
+    with pytest.raises(AudioFileError, match="appeared"):
+        writer.commit()
+    assert path.read_bytes() == b"precious"
+    assert [p.name for p in tmp_path.iterdir()] == ["out.wav"]
+
+
+def test_a_failed_writing_leaves_nothing_behind(tmp_path) -> None:
+    def write_and_fail() -> None:
+        with AtomicAudioWriter(tmp_path / "out.wav", 48000) as writer:
+            writer.write(TONE)
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        write_and_fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_impossible_targets_are_refused_in_one_sentence(tmp_path) -> None:
+    for name, rate_hz, words in [
+        ("out.xyz", 48000, r"unknown extension '.xyz': use one of .wav"),
+        ("out", 48000, "unknown extension"),
+        ("none/out.wav", 48000, "cannot be written there"),
+        ("out.opus", 44100, "cannot hold"),
+    ]:
+        with pytest.raises(AudioFileError, match=words):
+            AtomicAudioWriter(tmp_path / name, rate_hz)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,148 @@
+"""The segment as a thing: creating, attaching, vectors that survive a killed writer."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from rvcd.audio.ring import MAX_VALUES, AudioSegment
+from rvcd.errors import AudioDeviceError
+
+PUBLISHER = """
+import sys
+from rvcd.audio.ring import AudioSegment
+segment = AudioSegment.attach(int(sys.argv[1]))
+vectors = [[float(n)] * 64 for n in range(1000)]
+segment.set_worker_ready(True)
+while True:
+    for vector in vectors:
+        segment.publish_params(vector)
+"""
+
+
+def test_another_process_sees_the_same_segment() -> None:
+    script = (
+        "import sys; from rvcd.audio.ring import AudioSegment as A; s = A.attach(int(sys.argv[1]));"
+        "print(s.rate_hz, s.latency_samples(), *s.read_params()); s.publish_worker_stats([4.0, 5.5])"
+    )
+    with AudioSegment.create(44100) as segment:
+        segment.set_latency_samples(777)
+        segment.publish_params([1.0, -2.5])
+        assert segment.read_worker_stats() == ()
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(segment.fd)],
+            pass_fds=[segment.fd], capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+        assert done.stdout.split() == ["44100", "777", "1.0", "-2.5"]
+        assert segment.read_worker_stats() == (4.0, 5.5)
+
+
+@pytest.mark.parametrize("capacity", [0, 1000, 4096, 10_000, 2**31])
+def test_odd_ring_sizes_are_refused(capacity: int) -> None:
+    with pytest.raises(ValueError, match="powers of two"):
+        AudioSegment.create(48000, in_capacity_samples=capacity)
+
+
+def test_a_foreign_file_is_refused_in_one_sentence(tmp_path) -> None:
+    (tmp_path / "other").write_bytes(b"x" * 9000)
+    for content in (b"x" * 9000, b"short", b""):
+        (tmp_path / "other").write_bytes(content)
+        descriptor = os.open(tmp_path / "other", os.O_RDWR)
+        with pytest.raises(AudioDeviceError, match=r"not an rvcd audio segment.*rvcd run"):
+            AudioSegment.attach(descriptor)
+        os.close(descriptor)
+
+
+def test_a_segment_of_another_version_is_refused() -> None:
+    with AudioSegment.create(48000) as segment:
+        os.pwrite(segment.fd, (99).to_bytes(4, "little"), 8)
+        with pytest.raises(AudioDeviceError, match=r"layout 99 .* restart rvcd"):
+            AudioSegment.attach(os.dup(segment.fd))
+
+
+def test_a_segment_with_a_wrong_size_in_its_header_is_refused() -> None:
+    with AudioSegment.create(48000) as segment:
+        os.pwrite(segment.fd, (2**40).to_bytes(8, "little"), 24)
+        with pytest.raises(AudioDeviceError, match="disagree"):
+            AudioSegment.attach(os.dup(segment.fd))
+
+
+def test_nobody_can_shrink_the_segment() -> None:
+    with AudioSegment.create(48000) as segment, pytest.raises(OSError):
+        os.ftruncate(segment.fd, 0)
+
+
+def test_a_closed_segment_says_so_and_may_be_closed_again() -> None:
+    segment = AudioSegment.create(48000)
+    segment.close()
+    segment.close()
+    with pytest.raises(ValueError, match="closed"):
+        segment.device_position()
+
+
+def test_more_values_than_fit_are_refused(segment: AudioSegment) -> None:
+    with pytest.raises(ValueError, match=str(MAX_VALUES)):
+        segment.publish_params([0.0] * (MAX_VALUES + 1))
+
+
+def sequence_offset(segment: AudioSegment) -> int:
+    """Find the params' sequence number from outside: publishing the same values again changes nothing else."""
+    segment.publish_params([1.0, 2.0])
+    before = os.pread(segment.fd, 4096, 0)
+    segment.publish_params([1.0, 2.0])
+    after = os.pread(segment.fd, 4096, 0)
+    changed = [i for i in range(4096) if before[i] != after[i]]
+    assert len({i // 8 for i in changed}) == 1
+    return changed[0] // 8 * 8
+
+
+def test_a_writer_killed_half_way_leaves_the_last_whole_values_and_the_next_one_recovers(segment: AudioSegment) -> None:
+    offset = sequence_offset(segment)
+    assert segment.read_params() == (1.0, 2.0)
+    number = int.from_bytes(os.pread(segment.fd, 8, offset), "little")
+    os.pwrite(segment.fd, (number + 1).to_bytes(8, "little"), offset)  # as a killed writer leaves it
+    started_s = time.monotonic()
+    assert segment.read_params() == (1.0, 2.0)
+    assert time.monotonic() - started_s < 1.0
+    with AudioSegment.attach(os.dup(segment.fd)) as newcomer:
+        assert newcomer.read_params() == ()  # it never read a whole copy
+        newcomer.publish_params([3.0, 4.0, 5.0])
+        assert segment.read_params() == newcomer.read_params() == (3.0, 4.0, 5.0)
+
+
+def test_writers_killed_at_random_never_leave_a_torn_vector(segment: AudioSegment) -> None:
+    chance = random.Random(7)
+    for _ in range(6):
+        segment.set_worker_ready(False)
+        writer = subprocess.Popen([sys.executable, "-c", PUBLISHER, str(segment.fd)], pass_fds=[segment.fd])
+        deadline_s = time.monotonic() + 30
+        while not segment.worker_ready() and time.monotonic() < deadline_s:
+            assert len(set(segment.read_params())) <= 1
+        kill_at_s = time.monotonic() + chance.uniform(0.01, 0.05)
+        while time.monotonic() < kill_at_s:
+            assert len(set(segment.read_params())) <= 1
+        writer.send_signal(signal.SIGKILL)
+        writer.wait(10)
+        for _ in range(20):
+            values = segment.read_params()
+            assert len(values) in (0, 64)
+            assert len(set(values)) <= 1
+    segment.publish_params([9.0])
+    assert segment.read_params() == (9.0,)
+
+
+def test_the_audio_modules_start_fast_and_without_numpy_or_sounddevice() -> None:
+    script = (
+        "import sys; import rvcd.audio.ring, rvcd.audio.device, rvcd.audio.guard, rvcd.audio.virtual, rvcd.audio.files;"
+        "s = rvcd.audio.ring.AudioSegment.create(48000); s.publish_params([1.0]); s.counters();"
+        "print([m for m in ('numpy', 'sounddevice', 'soundfile', 'soxr', 'torch', 'logging', 'queue', 'asyncio', 'socket')"
+        " if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,147 @@
+"""Runs the real daemon as its user would, and talks to it over OSC from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pythonosc.osc_message import OscMessage
+from pythonosc.osc_message_builder import OscMessageBuilder
+
+from rvcd.protocol import Stats, stats_from_args
+
+START_LIMIT_S = 90.0
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class OscClient:
+    """A plain OSC client: sends messages, collects what comes back."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.connect(("127.0.0.1", port))
+
+    def send(self, address: str, *args: object) -> None:
+        builder = OscMessageBuilder(address)
+        for arg in args:
+            builder.add_arg(arg)
+        with contextlib.suppress(ConnectionRefusedError):
+            self.socket.send(builder.build().dgram)
+
+    def receive(self, timeout_s: float) -> OscMessage | None:
+        self.socket.settimeout(max(0.001, timeout_s))
+        try:
+            return OscMessage(self.socket.recv(65536))
+        except (TimeoutError, ConnectionRefusedError):
+            return None
+
+    def wait_for(self, *addresses: str, timeout_s: float = 5.0) -> OscMessage:
+        """Return the next message with one of these addresses."""
+        deadline = time.monotonic() + timeout_s
+        while (left := deadline - time.monotonic()) > 0:
+            message = self.receive(left)
+            if message is not None and message.address in addresses:
+                return message
+        raise AssertionError(f"none of {addresses} came within {timeout_s} s")
+
+    def ask(self, address: str, *args: object, timeout_s: float = 5.0) -> OscMessage:
+        """Send, and return the message with the same address, or /rvc/fail."""
+        self.send(address, *args)
+        return self.wait_for(address, "/rvc/fail", timeout_s=timeout_s)
+
+    def do(self, address: str, *args: object, timeout_s: float = 30.0) -> OscMessage:
+        """Send a slow command, and return its /done or /fail."""
+        time.sleep(0.3)  # slow commands are limited to four a second
+        self.send(address, *args)
+        return self.wait_for("/rvc/done", "/rvc/fail", timeout_s=timeout_s)
+
+    def stats(self, timeout_s: float = 5.0) -> Stats:
+        """Return fresh telemetry."""
+        self.send("/rvc/stats")
+        return stats_from_args(self.wait_for("/rvc/stats", timeout_s=timeout_s).params)
+
+    def until(self, what: Callable[[Stats], bool], timeout_s: float = START_LIMIT_S) -> Stats:
+        """Return the first telemetry for which `what` holds."""
+        deadline, last = time.monotonic() + timeout_s, None
+        while time.monotonic() < deadline:
+            with contextlib.suppress(AssertionError):
+                last = self.stats(timeout_s=0.5)
+                if what(last):
+                    return last
+            time.sleep(0.1)
+        raise AssertionError(f"it did not come to that within {timeout_s} s; last: {last}")
+
+
+class DaemonProcess:
+    """One `rvcd run` in a folder of its own."""
+
+    def __init__(self, folder: Path, config: str, environment: dict[str, str] | None = None) -> None:
+        self.folder, self.port = folder, free_port()
+        self.config = folder / "rvcd.toml"
+        self.config.write_text(f"{config}\n[osc]\nport = {self.port}\n")
+        self.log_path = folder / "log.txt"
+        self.environment = {
+            **os.environ,
+            "XDG_STATE_HOME": str(folder / "state"),
+            "XDG_CONFIG_HOME": str(folder / "config"),
+            **(environment or {}),
+        }
+        self.environment.pop("NOTIFY_SOCKET", None)
+        self.environment.update(environment or {})
+        self.process: subprocess.Popen[bytes] | None = None
+        self.osc = OscClient(self.port)
+
+    def start(self) -> DaemonProcess:
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "rvcd.cli", "run", "--config", str(self.config)],
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self.environment,
+            )  # fmt: skip
+        return self
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    def worker_pid(self) -> int:
+        """Return the process number of the daemon's only child."""
+        assert self.process is not None
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        assert len(children) == 1, children
+        return int(children[0])
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError(f"the daemon did not stop; its log:\n{self.log}") from None
+
+
+@contextlib.contextmanager
+def running(folder: Path, config: str, environment: dict[str, str] | None = None) -> Iterator[DaemonProcess]:
+    """Run a daemon until the block ends; its log is shown when the block fails, and may never hold a traceback."""
+    daemon = DaemonProcess(folder, config, environment).start()
+    try:
+        yield daemon
+    except BaseException:
+        print(daemon.log)
+        daemon.process.kill()  # type: ignore[union-attr]
+        daemon.process.wait()  # type: ignore[union-attr]
+        raise
+    assert daemon.stop() == 0, daemon.log
+    assert "Traceback" not in daemon.log, daemon.log

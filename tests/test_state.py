@@ -1,0 +1,110 @@
+"""What survives a restart, and that nothing about it can stop a start."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rvcd.errors import RvcdError
+from rvcd.state import SavedState, load_state, read_state, save_state, state_path
+
+STATE = SavedState(voice="Anna", f0_method="yin", params={"pitch": 3.0, "gate": -45.5}, mute=True, panic=True)
+
+
+def test_what_is_saved_is_resumed(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "state.json"
+    save_state(STATE, path)
+    assert load_state(path) == (STATE, None)
+    assert os.listdir(path.parent) == ["state.json"]
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_bypass_is_not_resumed() -> None:
+    assert not any("bypass" in name for name in vars(SavedState()))
+
+
+def test_no_file_is_no_state(tmp_path: Path) -> None:
+    assert load_state(tmp_path / "state.json") == (SavedState(), None)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"\xff\xfe", b"[]", b"{", b"null", b"[" * 100_000, b'{"format": 2}', b'{"format": 1, "mute": "yes"}',
+        b'{"format": 1, "params": {"pitch": "high"}}', b'{"format": 1, "params": {"pitch": NaN}}',
+        b'{"format": 1, "params": {"pitch": true}}',
+    ],
+)  # fmt: skip
+def test_a_corrupt_file_is_set_aside_with_a_warning(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    path.write_bytes(content)
+    state, warning = load_state(path)
+    assert state == SavedState()
+    assert warning is not None
+    assert "state.json.corrupt" in warning
+    assert not path.exists()
+    assert (tmp_path / "state.json.corrupt").read_bytes() == content
+    assert load_state(path) == (SavedState(), None)
+
+
+def test_looking_at_a_corrupt_file_leaves_it(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    path.write_text("{")
+    with pytest.raises(ValueError, match="not JSON"):
+        read_state(path)
+    assert path.exists()
+
+
+def test_values_of_another_version_are_clamped_or_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    path.write_text(json.dumps({"format": 1, "params": {"pitch": 99, "breath": 1}, "f0_method": "magic", "extra": 1}))
+    assert load_state(path) == (SavedState(params={"pitch": 24.0}), None)
+
+
+def test_an_unreadable_file_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "state.json").mkdir()
+    state, warning = load_state(tmp_path / "state.json")
+    assert state == SavedState()
+    assert "cannot be read" in str(warning)
+
+
+def test_a_failed_write_leaves_the_old_state_and_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.json"
+    save_state(STATE, path)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RvcdError, match="No space left on device"):
+        save_state(SavedState(voice="Bo"), path)
+    assert read_state(path) == STATE
+    assert os.listdir(tmp_path) == ["state.json"]
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RvcdError, match="cannot be saved"):
+        save_state(STATE, tmp_path / "file" / "state.json")
+
+
+def test_systemd_names_the_place_first() -> None:
+    assert state_path({"STATE_DIRECTORY": "/var/lib/rvcd:/x", "XDG_STATE_HOME": "/y"}) == Path("/var/lib/rvcd/state.json")
+    assert state_path({"XDG_STATE_HOME": "/y"}) == Path("/y/rvcd/state.json")
+    assert state_path({}) == Path.home() / ".local" / "state" / "rvcd" / "state.json"
+
+
+@given(
+    st.binary(max_size=200)
+    | st.dictionaries(st.text(max_size=9), st.integers() | st.text(max_size=4)).map(lambda d: json.dumps(d).encode())
+)
+def test_any_bytes_are_taken_or_refused_with_a_reason(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.mktemp("state") / "state.json"
+    path.write_bytes(content)
+    state, warning = load_state(path)
+    assert warning is None or state == SavedState()
