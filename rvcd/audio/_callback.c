@@ -210,8 +210,9 @@ rvcd_write_result rvcd_write_output(rvcd_segment *segment, uint64_t position, co
     if (position < taken)
         result.expired = taken - position < count - result.overflow ? taken - position : count - result.overflow;
     const uint64_t first = position + result.expired;
-    /* Nothing is published for a position beyond the ring: a wild one must not fill it with silence. */
-    if (first <= limit && first >= taken) {
+    /* Where no sample fits, nothing is published: a wild position must not fill the ring with silence. */
+    const int fits = count > 0 ? first < end : first >= taken && first <= limit;
+    if (fits) {
         const uint64_t gap_start = written > taken ? written : taken;
         for (uint64_t p = gap_start; p < first; p++)
             STORE(ring[p & (capacity - 1)], 0.0f);

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-FOLDER_NAME = "test-weights-1"
+FOLDER_NAME = "test-weights-2"
 """Raise the number when their content changes."""
 VOICE_V2, VOICE_V1 = "test-buzz", "test-hum"
 UNIT_WIDTH_V2, UNIT_WIDTH_V1 = 64, 32

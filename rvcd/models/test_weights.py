@@ -18,7 +18,9 @@ from torch import Tensor
 
 from rvcd.models.test_weight_paths import FOLDER_NAME, UNIT_WIDTH_V1, UNIT_WIDTH_V2, TestWeightPaths
 
-ENCODER_LAYERS, CONV_WIDTH = 12, 32
+ENCODER_LAYERS, CONV_WIDTH = 9, 32
+# Fewer and smaller residual blocks than a real voice (3, 7, 11 with 1, 3, 5): this one must run beside a game on any machine.
+BLOCK_KERNELS, BLOCK_DILATIONS = [3, 7], [[1, 3], [1, 3]]
 CONV_KERNELS, CONV_STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
 POSITION_KERNEL, POSITION_GROUPS = 128, 16
 INDEX_VECTORS = 400
@@ -169,9 +171,9 @@ def _write_voice(
         width = 2 * stride if stride > 1 else 1
         last = i == len(rates) - 1
         conv(f"dec.noise_convs.{i}", channels, 1, width, gain=1.0 if last else 0.5)
-        for k in (3, 7, 11):
+        for k, dilations in zip(BLOCK_KERNELS, BLOCK_DILATIONS, strict=True):
             for convs in ("convs1", "convs2"):
-                for j in range(3):
+                for j in range(len(dilations)):
                     normed(f"dec.resblocks.{block}.{convs}.{j}", channels, channels, k, gain=0.5)
             block += 1
     # The last tap passes the excitation to every channel, with alternating signs that conv_post undoes: the rectifying
@@ -183,7 +185,7 @@ def _write_voice(
     post[0, :, 3] += 0.5 * signs / channels
     weights["dec.conv_post.weight"] = post
     config = [
-        1025, 32, INTER, HIDDEN, FILTER, 2, 2, 3, 0, "1", [3, 7, 11], [[1, 3, 5]] * 3, rates, INITIAL_CHANNELS, kernels, 2, GIN,
+        1025, 32, INTER, HIDDEN, FILTER, 2, 2, 3, 0, "1", BLOCK_KERNELS, BLOCK_DILATIONS, rates, INITIAL_CHANNELS, kernels, 2, GIN,
         rate_hz,
     ]  # fmt: skip
     torch.save(
