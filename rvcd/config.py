@@ -109,9 +109,9 @@ class LatencyBudget:
 
 
 LATENCY_PRESETS: Mapping[str, LatencyBudget] = {
-    "low": LatencyBudget(block_ms=40, lookahead_ms=80, deadline_ms=30),
+    "low": LatencyBudget(block_ms=40, lookahead_ms=100, deadline_ms=30),
     "balanced": LatencyBudget(block_ms=60, lookahead_ms=100, deadline_ms=40),
-    "safe": LatencyBudget(block_ms=200, lookahead_ms=100, deadline_ms=160),
+    "safe": LatencyBudget(block_ms=200, lookahead_ms=120, deadline_ms=160),
 }
 
 
@@ -120,7 +120,7 @@ class Latency(Section):
 
     preset: Literal["low", "balanced", "safe"] = "balanced"
     block_ms: int | None = Field(default=None, ge=UNIT_MS, le=1_000, multiple_of=UNIT_MS)
-    lookahead_ms: int | None = Field(default=None, ge=UNIT_MS, le=400, multiple_of=UNIT_MS)
+    lookahead_ms: int | None = Field(default=None, ge=2 * UNIT_MS, le=400, multiple_of=UNIT_MS)
     context_ms: int | None = Field(default=None, ge=200, le=5_000, multiple_of=UNIT_MS)
     deadline_ms: int | None = Field(default=None, ge=1, le=1_000)
 

@@ -12,13 +12,15 @@ FRAMES_PER_UNIT = 2
 """A content unit covers two frames (20 ms)."""
 ENCODER_RATE_HZ = 16000
 ENCODER_HOP_SAMPLES = ENCODER_RATE_HZ // FRAMES_PER_SECOND
+LOUDNESS_FRAMES = 2
+"""The part of the lookahead that the loudness match needs: half of its 40 ms window (dsp.loudness.RmsMix)."""
 SYNTHESIS_TAIL_MS = 16.0
 """What the decoder's carried state and the output resampler may add, at most, for any voice: a constant, so that the latency
 does not change with the voice. Decoders measure 9..14 ms, the resampler 0.8 ms."""
 
 MIN_RATE_HZ, MAX_RATE_HZ = 8000, 192000
 MAX_BLOCK_MS = 2000
-MAX_LOOKAHEAD_MS = 1000
+MIN_LOOKAHEAD_MS, MAX_LOOKAHEAD_MS = 40, 1000
 MAX_CONTEXT_MS = 30000
 
 
@@ -27,7 +29,8 @@ class StreamGeometry:
     """Sizes of one stream.
 
     rate_hz: the stream's sample rate, a multiple of 100 in 8000..192000. block_frames: frames per inference step, even.
-    lookahead_frames: future frames that a frame may see before it is final, even, >= 2. context_frames: past seen again, even.
+    lookahead_frames: how far the voice is made behind the newest frame, even, >= 4: what a frame may see of the future before it
+    is final (settle_frames), and the loudness match's share. context_frames: past seen again, even.
     deadline_samples: time allowed to compute one block, 1..block_samples.
     """
 
@@ -48,7 +51,7 @@ class StreamGeometry:
                 f"in {MIN_RATE_HZ}..{MAX_RATE_HZ} (for example 48000 or 44100)"
             )
         block = _whole_units("block_ms", block_ms, FRAME_MS * FRAMES_PER_UNIT, MAX_BLOCK_MS)
-        lookahead = _whole_units("lookahead_ms", lookahead_ms, FRAME_MS * FRAMES_PER_UNIT, MAX_LOOKAHEAD_MS)
+        lookahead = _whole_units("lookahead_ms", lookahead_ms, MIN_LOOKAHEAD_MS, MAX_LOOKAHEAD_MS)
         context = _whole_units("context_ms", context_ms, 100, MAX_CONTEXT_MS)
         if not 0 < deadline_ms <= block_ms:
             raise ParamError(
@@ -68,6 +71,11 @@ class StreamGeometry:
     @property
     def tail_samples(self) -> int:
         return -int(-SYNTHESIS_TAIL_MS * self.rate_hz // 1000)
+
+    @property
+    def settle_frames(self) -> int:
+        """Future frames after which a frame's units, pitch and latents are final."""
+        return self.lookahead_frames - LOUDNESS_FRAMES
 
     @property
     def lookahead_samples(self) -> int:

@@ -76,7 +76,7 @@ class Loader:
         return Converter(
             self.geometry,
             self.encoder(),
-            PitchTracker(method, lookahead_frames=self.geometry.lookahead_frames),
+            PitchTracker(method, lookahead_frames=self.geometry.settle_frames),
             voice,
             seed=self.setup.seed,
             fill_unvoiced=self.setup.fill_unvoiced,

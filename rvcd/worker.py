@@ -112,19 +112,28 @@ class Worker:
         # Start-up garbage never has to be looked at again: collections in the loop stay short.
         gc.collect()
         gc.freeze()
+        position = self.segment.device_position()
+        # Silence up to where the first block will be heard: counted neither as late nor as a gap.
+        self.segment.write_output(self._play_at(position), np.zeros(0, np.float32))
         self.segment.set_worker_ready(True)
         self._event({"event": "ready"})
         try:
-            return self._convert_blocks()
+            return self._convert_blocks(position)
         finally:
             self.segment.set_worker_ready(False)
 
     # ---- the audio loop
 
-    def _convert_blocks(self) -> int:
+    def _play_at(self, position: int) -> int:
+        """Return where the output made from the block at `position` belongs: behind it by the block and the deadline.
+
+        The converter itself is lookahead_samples behind, which makes up the rest of latency_samples.
+        """
+        return position + self.geometry.block_samples + self.geometry.deadline_samples
+
+    def _convert_blocks(self, position: int) -> int:
         size = self.geometry.block_samples
         block = np.zeros(size, np.float32)
-        position = self.segment.device_position()
         while self.running:
             self._run_actions()
             if not self.segment.wait_input(position + size, IDLE_WAIT_S):
@@ -151,7 +160,7 @@ class Worker:
         """Convert the block at `position` of the input. False: too many failures, give up."""
         geometry, counters = self.geometry, self.counters
         snapshot = Snapshot.from_values(self.segment.read_params())
-        play_at = position + geometry.block_samples + geometry.deadline_samples
+        play_at = self._play_at(position)
         if self.segment.device_position() >= play_at + geometry.block_samples:
             # All of it would be dropped: keep the context, save the time, be current again sooner.
             converter.absorb(block, snapshot)

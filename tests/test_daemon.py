@@ -50,7 +50,7 @@ def daemon(tmp_path_factory):
 def test_it_converts_the_demo_speech(daemon: DaemonProcess):
     stats = daemon.osc.until(lambda s: s.in_peak_dbfs > -40 and s.out_peak_dbfs > -60 and s.f0_hz > 50, timeout_s=20)
     assert stats.voice == "test-buzz" and stats.voice_slot == 1
-    assert stats.latency_total_ms == pytest.approx(200 + 116 + 160 + stats.latency_device_in_ms + stats.latency_device_out_ms)
+    assert stats.latency_total_ms == pytest.approx(200 + 136 + 160 + stats.latency_device_in_ms + stats.latency_device_out_ms)
 
 
 def test_parameters_are_clamped_and_echoed(daemon: DaemonProcess):

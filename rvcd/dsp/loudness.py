@@ -94,33 +94,37 @@ class Gate:
 
 @dataclass
 class RmsMixState:
-    """Energies of both signals, their RMS at the end of the last hop, and the rate used there (None: no block yet)."""
+    """Energies of both signals, their RMS at the end of the last hop, the rate used there (None: no block yet), and the wet samples
+    that wait for the middle of their window."""
 
     dry_energies: HopEnergies = field(default_factory=HopEnergies)
     wet_energies: HopEnergies = field(default_factory=HopEnergies)
     dry_rms: float = 0.0
     wet_rms: float = 0.0
     rate: float | None = None
+    held: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))
 
 
 class RmsMix:
     """Gives the generator's output some of the input's loudness: out *= (rms_in / max(rms_out, 1e-3)) ** (1 - rate).
 
-    Upstream's formula: RMS of 40 ms every 10 ms, linear between. Both RMS trail by the same 20 ms: their ratio keeps its meaning.
+    Upstream's formula: RMS of 40 ms every 10 ms, linear between. A sample leaves delay_samples (20 ms) after it came in, when the
+    40 ms around it are known: a loudness that trails the voice would be heard as lateness.
     """
 
     def __init__(self, rate_hz: int) -> None:
         """rate_hz: of both signals. Raises ValueError if 10 ms are not a whole number of samples."""
         self.hop_samples = hop_samples_of(rate_hz)
+        self.delay_samples = 2 * self.hop_samples
         self._fraction = (np.arange(self.hop_samples) + 1.0) / self.hop_samples
         self.reset()
 
     def reset(self) -> None:
         """Nothing heard yet."""
-        self.state = RmsMixState()
+        self.state = RmsMixState(held=np.zeros(self.delay_samples, np.float32))
 
     def process(self, dry: npt.ArrayLike, wet: npt.ArrayLike, rate: float) -> FloatArray:
-        """Return wet (n,) with its loudness matched to dry (n,), sample-aligned, n a whole number of hops.
+        """Return the wet of delay_samples ago (n,), its loudness matched to dry's; dry, wet (n,) are aligned, whole hops.
 
         rate: 1 keeps wet as it is (bit-exact), 0 takes dry's loudness; it moves linearly from the last block's value.
         Raises ValueError for unequal lengths or a part hop.
@@ -134,6 +138,8 @@ class RmsMix:
         if not len(output):
             return output.copy()
         state.dry_rms, state.wet_rms = float(dry_rms[-1]), float(wet_rms[-1])
+        joined = np.concatenate((state.held, output))
+        output, state.held = joined[: len(output)], joined[len(output) :]
         before = rate if state.rate is None else state.rate
         state.rate = rate
         if before == rate == 1.0:

@@ -23,7 +23,7 @@ GATE_MARGIN_FRAMES = 4
 """Output within this many frames of an open gate is kept: consonants begin and end below the threshold."""
 
 
-RAMP_FRAMES = 2
+RAMP_FRAMES = 1
 """Parameters of the voice reach their new value within so many frames: soon enough for a player, slow enough not to click."""
 
 
@@ -124,8 +124,7 @@ class Converter:
 
     def use_pitch(self, method: PitchMethod) -> None:
         """Use another pitch method from the next block on, over the audio already heard."""
-        lookahead = self.geometry.lookahead_frames
-        self.pitch = PitchTracker(method, lookahead_frames=lookahead)
+        self.pitch = PitchTracker(method, lookahead_frames=self.geometry.settle_frames)
         self.pitch_origin = max(0, self.f0_hz.end - method.context_frames) // method.grid_frames * method.grid_frames
         self.pitch_origin = max(self.pitch_origin, self.windows.first_frame)
         self.pitch.update(self.windows.audio_since(self.pitch_origin))
@@ -151,14 +150,15 @@ class Converter:
         self._take_audio(block, snapshot, watch)
 
         geometry = self.geometry
-        out_end = self.blocks * geometry.block_samples - geometry.lookahead_samples
+        # The loudness match holds the voice back a little, so it is made that much earlier than it is heard.
+        out_end = self._heard_end() + self.rms_mix.delay_samples
         out_first = out_end - geometry.block_samples
         if out_end <= 0 or self._is_silent(out_first):
             self._skip_frames()
             return self._finish(np.zeros(geometry.block_samples, np.float32), watch, silent=True)
 
         end = self.blocks * geometry.block_frames
-        settled = end - geometry.lookahead_frames
+        settled = end - geometry.settle_frames
         known = max(0, settled - geometry.block_frames)
         f0_hz, voiced = self._track_pitch(known, settled, end)
 
@@ -204,11 +204,15 @@ class Converter:
 
     def _skip_frames(self) -> None:
         """Account for this block's frames without computing them: they count as unvoiced."""
-        settled = self.blocks * self.geometry.block_frames - self.geometry.lookahead_frames
+        settled = self.blocks * self.geometry.block_frames - self.geometry.settle_frames
         missing = max(0, settled - self.f0_hz.end)
         self.f0_hz.append(np.zeros(missing, np.float32))
         self.voiced.append(np.zeros(missing, np.bool_))
         self.primed = False
+
+    def _heard_end(self) -> int:
+        """Return the input position that this block's output ends with."""
+        return self.blocks * self.geometry.block_samples - self.geometry.lookahead_samples
 
     def _is_silent(self, out_first: int) -> bool:
         """Say whether the gate was closed all over what this block can hear."""
@@ -275,7 +279,7 @@ class Converter:
     def _finish(self, audio: NDArray[np.float32], watch: Stopwatch, *, silent: bool) -> Block:
         """Loudness, output gain, limiter."""
         geometry, now = self.geometry, self.applied
-        out_end = self.blocks * geometry.block_samples - geometry.lookahead_samples
+        out_end = self._heard_end() + self.rms_mix.delay_samples
         heard = np.asarray(self.gated.rows(out_end - geometry.block_samples, out_end), dtype=np.float32)
         audio = self.rms_mix.process(heard, audio, now.rms_mix)
         audio = self.limiter.process(self.gain_out.process(audio, now.gain_out))

@@ -22,7 +22,20 @@ def test_rms_mix_gives_the_same_output_for_any_cut_into_whole_hops(sizes: list[i
 
 def test_rate_1_keeps_the_generators_samples_exactly() -> None:
     wet = sine(300, 0.2, 20 * HOP)
-    np.testing.assert_array_equal(RmsMix(RATE_HZ).process(speech_like(20 * HOP), wet, 1.0), wet)
+    mix = RmsMix(RATE_HZ)
+    out = mix.process(speech_like(20 * HOP), wet, 1.0)
+    np.testing.assert_array_equal(out[mix.delay_samples :], wet[: -mix.delay_samples])
+    assert not out[: mix.delay_samples].any()
+
+
+def test_the_loudness_changes_when_the_voice_does_and_not_after_it() -> None:
+    dry = sine(200, 0.4, 40 * HOP)
+    dry[: 20 * HOP] *= 0.1
+    mix = RmsMix(RATE_HZ)
+    out = mix.process(dry, sine(300, 0.1, 40 * HOP), 0.0)[mix.delay_samples :]
+    level = np.sqrt(2 * np.mean(out.reshape(-1, HOP).astype(np.float64) ** 2, axis=1))
+    assert level[17] == pytest.approx(0.04, rel=0.1) and level[22] == pytest.approx(0.4, rel=0.1)
+    assert 0.1 < level[19:21].mean() < 0.35
 
 
 @pytest.mark.parametrize(("rate", "expected"), [(0.0, 0.4), (0.5, 0.2), (0.75, 0.1 * 4**0.25)])
@@ -46,7 +59,7 @@ def test_a_changed_rate_ramps_across_the_block_without_a_step() -> None:
     joined = np.concatenate([before, after])
     assert joined[20 * HOP - 1] == np.float32(0.1)
     assert joined[-1] == pytest.approx(0.4, rel=1e-3)
-    assert np.abs(np.diff(joined)).max() < 0.001
+    assert np.abs(np.diff(joined[mix.delay_samples :])).max() < 0.001
     assert mix.process(dry[:HOP], wet[:HOP], 0.0)[0] == pytest.approx(0.4, rel=1e-3)
 
 

@@ -19,11 +19,11 @@ PLAIN = Snapshot(gate=-90.0, rms_mix=1.0, index_rate=0.0, protect=0.5)
 RATE_HZ = 40000
 
 
-def make(voice: Voice | None = None, *, block_ms=60, lookahead_ms=100, rate_hz=RATE_HZ, pitch=None, **options) -> Converter:
+def make(voice: Voice | None = None, *, block_ms=60, lookahead_ms=120, rate_hz=RATE_HZ, pitch=None, **options) -> Converter:
     geometry = StreamGeometry.from_ms(
         rate_hz=rate_hz, block_ms=block_ms, lookahead_ms=lookahead_ms, deadline_ms=block_ms, context_ms=1000
     )
-    tracker = PitchTracker(pitch or FakePitch(), lookahead_frames=geometry.lookahead_frames)
+    tracker = PitchTracker(pitch or FakePitch(), lookahead_frames=geometry.settle_frames)
     return Converter(geometry, FakeEncoder(), tracker, voice or small_voice(n_layers=0), seed=3, **options)
 
 
