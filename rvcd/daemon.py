@@ -37,6 +37,9 @@ from rvcd.worker_protocol import VoiceRequest, WorkerSetup
 TICK_S = 0.1
 SAVE_AFTER_S = 1.0
 STOP_LIMIT_S = 5.0
+FADE_OUT_S = 0.03
+OVERLOAD_WINDOW_S = 10.0
+OVERLOAD_SHARE = 0.1
 DEMO_SPEECH = Path(__file__).parent / "data" / "demo_speech.flac"
 
 log = logging.getLogger("rvcd.daemon")
@@ -193,6 +196,8 @@ class Daemon:
         self._dirty_since_s = 0.0
         self._announced = False
         self._callbacks_seen = 0
+        self._look_at_load_s = 0.0
+        self._seen_blocks = (0.0, 0.0)
 
     # ---- life
 
@@ -244,12 +249,29 @@ class Daemon:
             if now >= next_watchdog_s and self._audio_moves(guard):
                 next_watchdog_s = now + watchdog_s
                 self.notifier.watchdog()
+            self._warn_if_overloaded(now)
             await self._save_if_due(now)
             if getattr(guard.device, "finished", False):
                 log.info("the virtual device's input is played; stopping")
                 return
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), TICK_S)
+
+    def _warn_if_overloaded(self, now: float) -> None:
+        """Say so when many blocks came too late lately: what is late is silence, and somebody will wonder."""
+        if now < self._look_at_load_s:
+            return
+        self._look_at_load_s = now + OVERLOAD_WINDOW_S
+        worker = dict(zip(WORKER_STATS, self.segment.read_worker_stats(), strict=False))
+        done, late = worker["blocks"] + worker["skipped_blocks"], worker["late_blocks"]
+        new_done, new_late = done - self._seen_blocks[0], late - self._seen_blocks[1]
+        self._seen_blocks = (done, late)
+        if new_late > OVERLOAD_SHARE * max(1.0, new_done) and new_done > 0:
+            log.warning(
+                "overloaded: %d of the last %d blocks were too late and are silent; a block takes %.0f ms and may take %.0f ms; "
+                "try latency.preset = 'safe', a GPU, or a smaller voice",
+                new_late, new_done, worker["total_ms"], self.geometry.ms(self.geometry.deadline_samples),
+            )  # fmt: skip
 
     def _announce(self) -> None:
         """Say once that everything runs, to systemd and to the person who started it."""
@@ -274,6 +296,9 @@ class Daemon:
     async def _shut_down(self) -> None:
         self.notifier.stopping()
         if self.guard is not None:
+            # Fade out: a device that ends in the middle of a wave clicks.
+            self.segment.set_mute(True)
+            await asyncio.sleep(FADE_OUT_S)
             await asyncio.get_running_loop().run_in_executor(None, self.guard.stop, STOP_LIMIT_S)
             for level, text in self.guard.drain_events():
                 log.log(getattr(logging, level.upper()), "%s", text)

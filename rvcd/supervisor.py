@@ -24,6 +24,7 @@ START_LIMIT_S = 180.0
 """Loading full-size models from a slow disk takes long; a worker that is not ready by then is started again."""
 SILENCE_LIMIT_S = 5.0
 """A worker whose loop gives no sign of life for so long hangs: it is killed and started again."""
+SILENT_LOOKS = 4
 REQUEST_LIMIT_S = 120.0
 BACK_OFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 GOOD_RUN_S = 30.0
@@ -146,16 +147,17 @@ class WorkerSupervisor:
 
     async def _watch(self) -> str:
         """Return, as a reason, when the worker does not get ready or stops giving signs of life."""
-        started_s = time.monotonic()
+        started_s, silent_looks = time.monotonic(), 0
         while True:
             await asyncio.sleep(0.5)
             if not self._ready_at_s:
                 if time.monotonic() - started_s > START_LIMIT_S:
                     return f"not ready after {START_LIMIT_S:.0f} s"
                 continue
-            stats = self.segment.read_worker_stats()
-            last_s = max(stats[HEARTBEAT] / 1e9, self._ready_at_s)
-            if time.monotonic() - last_s > SILENCE_LIMIT_S:
+            last_s = max(self.segment.read_worker_stats()[HEARTBEAT] / 1e9, self._ready_at_s)
+            silent_looks = silent_looks + 1 if time.monotonic() - last_s > SILENCE_LIMIT_S else 0
+            # After the whole machine slept, the first look finds everybody late; a worker that lives has moved by the next ones.
+            if silent_looks >= SILENT_LOOKS:
                 return f"no sign of life for {SILENCE_LIMIT_S:.0f} s"
 
     async def _read_events(self, channel: socket.socket) -> None:

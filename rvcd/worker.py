@@ -190,6 +190,7 @@ class Worker:
     # ---- commands
 
     def _listen(self) -> None:
+        torch.set_num_threads(1)  # this thread's own number: loading must not take the cores from the voice
         while (message := receive(self.channel)) is not None:
             command, number = message["command"], message.get("id")
             if command == "voice":

@@ -94,8 +94,10 @@ class Gate:
 
 @dataclass
 class RmsMixState:
-    """Energies of both signals, their RMS at the end of the last hop, the rate used there (None: no block yet), and the wet samples
-    that wait for the middle of their window."""
+    """Energies of both signals, their RMS at the end of the last hop, the rate used there (None: no block yet).
+
+    held: wet samples that wait for the middle of their window.
+    """
 
     dry_energies: HopEnergies = field(default_factory=HopEnergies)
     wet_energies: HopEnergies = field(default_factory=HopEnergies)

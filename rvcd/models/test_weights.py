@@ -185,8 +185,8 @@ def _write_voice(
     post[0, :, 3] += 0.5 * signs / channels
     weights["dec.conv_post.weight"] = post
     config = [
-        1025, 32, INTER, HIDDEN, FILTER, 2, 2, 3, 0, "1", BLOCK_KERNELS, BLOCK_DILATIONS, rates, INITIAL_CHANNELS, kernels, 2, GIN,
-        rate_hz,
+        1025, 32, INTER, HIDDEN, FILTER, 2, 2, 3, 0, "1", BLOCK_KERNELS, BLOCK_DILATIONS, rates, INITIAL_CHANNELS, kernels, 2,
+        GIN, rate_hz,
     ]  # fmt: skip
     torch.save(
         {
