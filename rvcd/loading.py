@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 from rvcd.engine.converter import Converter
@@ -39,8 +40,12 @@ class Loader:
 
     def __init__(self, setup: WorkerSetup, geometry: StreamGeometry) -> None:
         self.setup, self.geometry = setup, geometry
-        self.device = choose_device(setup.device)
         self._encoder: ContentEncoder | None = None
+
+    @cached_property
+    def device(self) -> str:
+        """The torch device everything is loaded to."""
+        return choose_device(self.setup.device)
 
     def encoder(self) -> ContentEncoder:
         """Return the content encoder; the test weights' where none is configured."""

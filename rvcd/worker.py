@@ -298,8 +298,9 @@ def die_with_parent() -> None:
 def main() -> None:
     segment_fd, channel_fd = int(sys.argv[1]), int(sys.argv[2])
     die_with_parent()
-    # Ctrl-C reaches the whole group; the control process says when to stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C and systemd reach the whole group; the control process says when to stop.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     channel = socket.socket(fileno=channel_fd)
     message = receive(channel)
     if message is None or message.get("command") != "setup":

@@ -61,7 +61,7 @@ def test_rmvpe_without_its_file_says_what_is_missing(setup):
 
 def test_a_gpu_that_is_not_there_is_named(setup):
     with pytest.raises(ParamError, match=r"'cuda:7' is not here.*'cpu' or 'auto'"):
-        Loader(replace(setup, device="cuda:7"), GEOMETRY)
+        Loader(replace(setup, device="cuda:7"), GEOMETRY).encoder()
     assert choose_device("cpu") == "cpu"
 
 

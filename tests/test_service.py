@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -118,7 +119,7 @@ def test_signs_of_life_keep_coming_and_the_status_follows_the_state(service: Ser
     service.daemon.osc.ask("/rvc/mute", 0)
     service.systemd.wait_for(lambda message: message.get("STATUS", "").startswith("live, voice first"), time.monotonic())
     signs = [started_s, *service.systemd.times("WATCHDOG", started_s), time.monotonic()]
-    assert max(b - a for a, b in zip(signs, signs[1:], strict=False)) < WATCHDOG_S
+    assert max(b - a for a, b in itertools.pairwise(signs)) < WATCHDOG_S
 
 
 def test_a_stopped_control_loop_gives_no_sign_of_life(service: Service) -> None:
@@ -158,4 +159,4 @@ def test_a_dead_worker_is_told_in_the_status_and_is_no_reason_to_withhold_signs_
     service.systemd.wait_for(lambda message: message.get("STATUS", "").startswith("recovering"), killed_s, timeout_s=10)
     time.sleep(WATCHDOG_S)
     signs = [killed_s, *service.systemd.times("WATCHDOG", killed_s), time.monotonic()]
-    assert max(b - a for a, b in zip(signs, signs[1:], strict=False)) < WATCHDOG_S
+    assert max(b - a for a, b in itertools.pairwise(signs)) < WATCHDOG_S
