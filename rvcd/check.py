@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import errno
 import importlib.util
 import os
 import resource
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from rvcd.assets import AssetStatus, Match, examine
+from rvcd.audio.files import FORMATS, AudioReader
 from rvcd.config import DEFAULT_CONFIG, Settings
 from rvcd.daemon import cache_folder, geometry_of
-from rvcd.errors import RvcdError
+from rvcd.errors import ParamError, RvcdError
 from rvcd.geometry import SYNTHESIS_TAIL_MS
+from rvcd.models.index_header import read_index_header
 from rvcd.models.test_weight_paths import TestWeightPaths
 from rvcd.state import SavedState, read_state, state_path
 from rvcd.worker_protocol import VoiceRequest
@@ -130,6 +133,12 @@ def _virtual(settings: Settings) -> list[Finding]:
     source = {"demo": "rvcd's demo speech", "null": "silence"}.get(virtual.input, virtual.input)
     if Path(virtual.input).is_absolute() and not Path(virtual.input).is_file():
         return [Finding(Level.FAIL, "device", f"audio.virtual.input: {virtual.input} is no file")]
+    try:
+        _listen(settings)
+    except RvcdError as error:
+        return [Finding(Level.FAIL, "device", f"audio.virtual.input: {error}")]
+    if virtual.output and Path(virtual.output).suffix.lower() not in FORMATS:
+        return [Finding(Level.FAIL, "device", f"audio.virtual.output: {virtual.output} must end in one of {', '.join(FORMATS)}")]
     if virtual.output and not os.access(Path(virtual.output).parent, os.W_OK):
         folder = Path(virtual.output).parent
         return [
@@ -140,6 +149,15 @@ def _virtual(settings: Settings) -> list[Finding]:
     loop = ", looped" if virtual.loop and not virtual.input.startswith(("null", "tone:")) else ""
     pace = "in real time" if virtual.realtime else "as fast as possible"
     return [Finding(Level.OK, "device", f"virtual: {source}{loop}, {pace}, to {virtual.output or 'nowhere'}")]
+
+
+def _listen(settings: Settings) -> None:
+    """Raises RvcdError when the virtual device could not play its input."""
+    source = settings.audio.virtual.input
+    if source.startswith("tone:") and float(source[5:]) >= settings.audio.rate_hz / 2:
+        raise ParamError(f"{source} needs an audio.rate_hz of more than twice that")
+    if Path(source).is_absolute():
+        AudioReader(source).close()
 
 
 def _latency(settings: Settings) -> Finding:
@@ -219,6 +237,15 @@ def _voice(settings: Settings, probes: Probes, resumed: str) -> Finding:
         return Finding(Level.FAIL, "voice", str(error))
     if request.index and not Path(request.index).is_file():
         return Finding(Level.FAIL, "voice", f"voices.index: {request.index} does not exist; set it to '' to run without")
+    try:
+        index_width = read_index_header(request.index).width if request.index else voice.unit_width
+    except RvcdError as error:
+        return Finding(Level.FAIL, "voice", str(error))
+    if index_width != voice.unit_width:
+        return Finding(
+            Level.FAIL, "voice",
+            f"{request.index} is an index of width {index_width}, but {request.name}'s units have width {voice.unit_width}",
+        )  # fmt: skip
     if not settings.models.content_encoder and voice.unit_width in PUBLISHED_UNIT_WIDTHS:
         return Finding(
             Level.FAIL,
@@ -238,9 +265,12 @@ def _osc(settings: Settings) -> Finding:
             probe.bind((host, osc.port))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        return Finding(
-            Level.FAIL, "osc", f"UDP {osc.host}:{osc.port} cannot be opened ({reason}); is rvcd running already, or set osc.port"
-        )
+        hint = {
+            errno.EADDRINUSE: "is rvcd running already, or set osc.port",
+            errno.EADDRNOTAVAIL: "set osc.host to an address of this machine",
+            errno.EACCES: "set osc.port to 1024 or more",
+        }.get(error.errno or 0, "set osc.host or osc.port")
+        return Finding(Level.FAIL, "osc", f"UDP {osc.host}:{osc.port} cannot be opened ({reason}); {hint}")
     clients = f"; networks: {', '.join(osc.allow)}" if osc.allow else ""
     return Finding(Level.OK, "osc", f"would listen on UDP {osc.host}:{osc.port}{clients}")
 

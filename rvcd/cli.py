@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -86,10 +87,12 @@ def render(
         "pitch": pitch, "formant": formant, "index_rate": index_rate, "protect": protect, "rms_mix": rms_mix, "gate": gate,
         "gain_in": gain_in, "gain_out": gain_out,
     }  # fmt: skip
+    if target.is_dir():
+        raise RvcdError(f"{target}: is a folder; name a file in it")
     if target.exists() and not force:
         raise RvcdError(f"{target}: exists already; --force replaces it")
     if not source.is_file():
-        raise RvcdError(f"{source}: is no file")
+        raise RvcdError(f"{source}: {'is no audio file' if source.exists() else 'does not exist; check the path'}")
     from rvcd.config import load_config
 
     settings = load_config(config)
@@ -105,10 +108,27 @@ def render(
         params={name: value for name, value in given.items() if value is not None},
         force=force,
     )
-    with _progress(source.name) as advance:
+    with _unwound_by_signals(), _progress(source.name) as advance:
         result = render_file(settings, request, advance)
     speed = result.duration_s / max(result.compute_s, 1e-9)
     typer.echo(f"{target}: {result.duration_s:.1f} s, {result.rate_hz} Hz, voice {result.voice} ({speed:.1f} x real time)")
+
+
+@contextlib.contextmanager
+def _unwound_by_signals() -> Iterator[None]:
+    """Let SIGTERM and a closed terminal end the program as Ctrl-C does, so that no unfinished file stays behind."""
+
+    def unwind(number: int, _: object) -> None:
+        sys.exit(128 + number)
+
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    # A signal that is ignored, as nohup does, stays ignored.
+    replaced = {n: signal.signal(n, unwind) for n in numbers if signal.getsignal(n) != signal.SIG_IGN}
+    try:
+        yield
+    finally:
+        for number, handler in replaced.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

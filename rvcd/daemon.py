@@ -174,7 +174,7 @@ class Daemon:
             log.warning("%s", warning)
         self.params = ParamStore({**settings.initial_params(), **saved.params})
         self.switches = Switches(mute=saved.mute, panic=saved.panic)
-        self.registry = scan_voices(settings)
+        self.registry = self._scan_voices()
         voice = first_voice(settings, self.registry, saved.voice)
         self.segment = AudioSegment.create(self.geometry.rate_hz)
         self.segment.set_latency_samples(self.geometry.latency_samples)
@@ -227,9 +227,21 @@ class Daemon:
     def rescan(self) -> None:
         """Look for voices again (SIGHUP)."""
         self.notifier.reloading()
-        self.registry = scan_voices(self.settings)
+        self.registry = self._scan_voices()
         log.info("voices scanned again", extra=fields(voices=len(self.registry.entries)))
         self.notifier.ready(self._status_line())
+
+    def _scan_voices(self) -> VoiceRegistry:
+        """Look for voices, and say what was passed over and whether there are none at all."""
+        registry = scan_voices(self.settings)
+        for sentence in registry.skipped:
+            log.warning("%s", sentence)
+        if not registry.entries and not self.settings.voices.voice:
+            log.warning(
+                "there is no voice (*.pth) in %s: the output stays silent; put one there and start again, or set voices.voice",
+                ", ".join(map(str, registry.folders)) or "any folder: voices.folders is empty",
+            )
+        return registry
 
     async def _tick_until_stopped(self, guard: DeviceGuard) -> None:
         watchdog_s = self.notifier.watchdog_interval_s or float("inf")
@@ -283,8 +295,8 @@ class Daemon:
         log.info("%s; watch it with: rvcctl --host %s --port %d", self._status_line(), host, port)
 
     def _status_line(self) -> str:
-        voice = self.voice().name or "no voice"
-        return f"{self.state().value}, voice {voice}, latency {self.latency_ms():.0f} ms"
+        voice = f", voice {self.voice().name}" if self.voice().name else ""
+        return f"{self.state().value}{voice}, latency {self.latency_ms():.0f} ms"
 
     def _audio_moves(self, guard: DeviceGuard) -> bool:
         """True when the callback ran since the last look, or is known not to run (the guard is bringing the device back)."""

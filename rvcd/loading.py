@@ -63,9 +63,9 @@ class Loader:
         """Load a voice and its index, and check that the content encoder gives the units it wants."""
         if self.setup.test_weights_cache:
             self._test_weights()
-        file = read_voice(Path(request.path))
+        file, encoder = read_voice(Path(request.path)), self.encoder()
         try:
-            self.encoder().check_unit_width(file.spec.config.unit_width)
+            encoder.check_unit_width(file.spec.config.unit_width)
         except ModelFileError as error:
             raise ModelFileError(f"{request.path}: does not go with the content encoder: {error}") from None
         synthesizer = build_synthesizer(file.spec.config, file.weights, path=request.path, device=self.device)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -229,7 +231,34 @@ def test_render_keeps_an_existing_file_unless_forced(machine: Machine, rvcd: Any
     code, _, err = rvcd("render", source, target)
     assert (code, err) == (1, f"rvcd: {target}: exists already; --force replaces it\n")
     assert rvcd("render", source, target, "--force")[0] == 0
-    assert rvcd("render", tmp_path / "no.wav", tmp_path / "x.wav") == (1, "", f"rvcd: {tmp_path / 'no.wav'}: is no file\n")
+
+
+def test_render_says_what_is_wrong_with_a_path(machine: Machine, rvcd: Any, tmp_path: Path) -> None:
+    missing, folder = tmp_path / "missing.wav", tmp_path
+    assert rvcd("render", missing, tmp_path / "out.wav")[2] == f"rvcd: {missing}: does not exist; check the path\n"
+    assert rvcd("render", folder, tmp_path / "out.wav")[2] == f"rvcd: {folder}: is no audio file\n"
+    assert rvcd("render", __file__, folder)[2] == f"rvcd: {folder}: is a folder; name a file in it\n"
+    assert machine.rendered == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_render_that_is_told_to_end_cleans_up_first(
+    machine: Machine, rvcd: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    part = tmp_path / "out.wav.part"
+
+    def interrupted(*_: Any) -> None:
+        part.touch()
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        finally:
+            part.unlink()
+
+    monkeypatch.setattr(sys.modules["rvcd.render"], "render_file", interrupted)
+    before = signal.getsignal(number)
+    assert rvcd("render", __file__, tmp_path / "out.wav")[0] == 128 + number
+    assert not part.exists() and signal.getsignal(number) == before
 
 
 def test_render_offers_every_parameter(rvcd: Any) -> None:
@@ -329,6 +358,30 @@ def test_the_check_says_what_would_be_resumed_and_touches_nothing(machine: Machi
     ((level, text),) = findings(rvcd("check", "--json")[1])["state"]
     assert level == "note"
     assert state.read_text() == "{"
+
+
+@pytest.mark.parametrize(
+    ("virtual", "words"),
+    [
+        ('input = "hello.txt"', "not an audio file"),
+        ('input = "tone:5000"', "tone:5000 needs an audio.rate_hz of more than twice that"),
+        ('output = "out.txt"', "must end in one of .wav"),
+    ],
+)
+def test_the_check_tries_what_the_virtual_device_would_play(
+    machine: Machine, rvcd: Any, config: Any, tmp_path: Path, virtual: str, words: str
+) -> None:
+    (tmp_path / "hello.txt").write_text("hello")
+    path = config(f'[audio]\nbackend = "virtual"\nrate_hz = 8000\n[audio.virtual]\n{virtual}\n')
+    ((level, text),) = findings(rvcd("check", "--json", "-c", path)[1])["device"]
+    assert level == "fail" and words in text
+
+
+def test_the_check_reads_the_width_of_the_index(machine: Machine, rvcd: Any, config: Any, tmp_path: Path) -> None:
+    index = Path(__file__).parent / "data" / "parity" / "added_IVF8_Flat_nprobe_1_kit_v1.index"
+    machine.voice = VoiceRequest("anna", str(tmp_path / "anna.pth"), str(index))
+    ((level, text),) = findings(rvcd("check", "--json")[1])["voice"]
+    assert level == "fail" and f"{index} is an index of width 256" in text and "width 768" in text
 
 
 def test_no_voice_at_all_is_a_failure(machine: Machine, rvcd: Any) -> None:

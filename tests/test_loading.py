@@ -48,6 +48,13 @@ def test_a_voice_that_wants_other_units_names_both_files(setup):
         Loader(setup, GEOMETRY).voice(VoiceRequest("parity", str(PARITY / "v2_40k_f0.pth")))
 
 
+def test_a_broken_content_encoder_is_not_blamed_on_the_voice(setup, tmp_path):
+    broken = tmp_path / "hubert.pt"
+    broken.write_text("hello")
+    with pytest.raises(ModelFileError, match=rf"^{broken}: is not a torch file"):
+        Loader(replace(setup, encoder=str(broken)), GEOMETRY).voice(VoiceRequest("buzz", str(paths(setup).voice_v2)))
+
+
 def test_an_index_of_another_width_is_refused(setup):
     request = VoiceRequest("buzz", str(paths(setup).voice_v2), str(PARITY / "added_IVF8_Flat_nprobe_1_kit_v1.index"))
     with pytest.raises(ModelFileError, match=r"width 256.*width 64"):

@@ -23,6 +23,7 @@ JACK_HOST_API = "JACK Audio Connection Kit"
 COMMON_RATES_HZ = (8000, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000, 176400, 192000)
 PA_INVALID_SAMPLE_RATE = -9997
 DEFAULT_CHANNELS = 2
+BELIEVABLE_LATENCY_S = 2.0
 FIRST_CALLBACK_S = 3.0
 """PulseAudio's monitors take two seconds before they deliver."""
 ALSA_PLUGIN_LATENCY_S = 0.05
@@ -188,7 +189,8 @@ class PortAudioDevice:
             raise AudioDeviceError(_why_refused(sounddevice, error, request, source, sink)) from error
         granted = self._stream.latency
         granted_s = granted if kind == "duplex" else (granted, 0.0) if kind == "input" else (0.0, granted)
-        self._latency_ms = (1000.0 * float(granted_s[0]), 1000.0 * float(granted_s[1]))
+        period_s = max(self._request.period_samples, 256) / self._request.rate_hz
+        self._latency_ms = (_believable_ms(granted_s[0], period_s), _believable_ms(granted_s[1], period_s))
         names = [end.name if end else "none" for end, _ in ends]
         self._is_jack = api == JACK_HOST_API
         self._ends_safely = self._is_jack or all(device.host_api != JACK_HOST_API for device in devices)
@@ -333,6 +335,12 @@ def _default(devices: list[DeviceInfo], kind: str, default: int, host_api: str) 
         where = f" of {host_api}" if host_api else ""
         raise AudioDeviceError(f"there is no {kind} device{where}: connect one, start a sound server, or use the virtual device")
     return next((device for device in able if device.index == default), able[0])
+
+
+def _believable_ms(latency_s: float, period_s: float) -> float:
+    """Return a latency in ms. PortAudio on PipeWire's JACK reports an overflowed number; one period is then nearer the truth."""
+    latency_s = float(latency_s)
+    return 1000.0 * (latency_s if 0.0 <= latency_s <= BELIEVABLE_LATENCY_S else period_s)
 
 
 def _listing(devices: list[DeviceInfo]) -> str:

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
+from rvcd.errors import ModelFileError
 from rvcd.models.test_weight_paths import FOLDER_NAME, UNIT_WIDTH_V1, UNIT_WIDTH_V2, TestWeightPaths
 
 ENCODER_LAYERS, CONV_WIDTH = 9, 32
@@ -28,10 +30,25 @@ INTER, HIDDEN, FILTER, GIN, INITIAL_CHANNELS = 32, 32, 64, 16, 64
 
 
 def ensure_test_weights(cache: Path) -> TestWeightPaths:
-    """Write the files below cache unless they are all there, and return where they are."""
+    """Write the files below cache unless they are all there, and return where they are.
+
+    Raises ModelFileError when the folder cannot be written or the disk is full.
+    """
     paths = TestWeightPaths.below(cache)
-    if all(path.exists() for path in paths.files()):
-        return paths
+    if not all(path.exists() for path in paths.files()):
+        try:
+            _write_set(cache, paths)
+        except (OSError, RuntimeError, SafetensorError) as error:  # each library has its own word for a full disk
+            reason = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), "")
+            raise ModelFileError(
+                f"{paths.folder}: the test weights cannot be written there ({reason}); "
+                "make the folder writable and free 5 MB, or set XDG_CACHE_HOME to another one"
+            ) from error
+    return paths
+
+
+def _write_set(cache: Path, paths: TestWeightPaths) -> None:
+    """Write the files under a temporary name and rename them together."""
     cache.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".test-weights-", dir=cache))
     try:
@@ -45,7 +62,6 @@ def ensure_test_weights(cache: Path) -> TestWeightPaths:
                 raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return paths
 
 
 def _write_all(paths: TestWeightPaths) -> None:

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from rvcd.audio.device import DeviceInfo, DeviceRequest, PortAudioDevice, choose_devices, list_devices
+from rvcd.audio.device import DeviceInfo, DeviceRequest, PortAudioDevice, _believable_ms, choose_devices, list_devices
 from rvcd.audio.guard import DeviceGuard, DeviceState
 from rvcd.audio.portaudio import check_version
 from rvcd.audio.ring import AudioSegment
@@ -227,3 +227,10 @@ def test_a_server_that_died_unnoticed_does_not_hold_up_the_end(
     started_s = time.monotonic()
     guard.stop()
     assert time.monotonic() - started_s < 10
+
+
+@pytest.mark.parametrize(
+    ("reported_s", "expected_ms"), [(0.0, 0.0), (0.0053, 5.3), (178957.1, 5.0), (-1.0, 5.0), (float("nan"), 5.0)]
+)
+def test_an_absurd_latency_counts_as_one_period(reported_s, expected_ms):
+    assert _believable_ms(reported_s, 0.005) == pytest.approx(expected_ms)

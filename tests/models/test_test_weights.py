@@ -3,8 +3,11 @@ from __future__ import annotations
 import hashlib
 
 import faiss
+import pytest
+from safetensors import SafetensorError
 
 from rvcd.engine.retrieval import read_index
+from rvcd.errors import ModelFileError
 from rvcd.models.contentvec import load_content_encoder
 from rvcd.models.test_weight_paths import UNIT_WIDTH_V1, UNIT_WIDTH_V2, TestWeightPaths
 from rvcd.models.test_weights import ensure_test_weights
@@ -36,3 +39,19 @@ def test_a_set_that_is_not_whole_is_written_again(tmp_path):
     paths.voice_v1.unlink()
     assert ensure_test_weights(tmp_path).voice_v1.exists()
     assert [p.name for p in tmp_path.iterdir()] == [paths.folder.name]
+
+
+def test_a_cache_folder_that_cannot_be_written_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ModelFileError, match=r"test weights cannot be written there \(Not a directory\).*XDG_CACHE_HOME"):
+        ensure_test_weights(tmp_path / "file" / "rvcd")
+
+
+def test_a_full_disk_while_they_are_written_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(ModelFileError, match="No space left on device"):
+        ensure_test_weights(tmp_path)
+    assert list(tmp_path.iterdir()) == []
