@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from rvcd.assembly import cache_folder, geometry_of
 from rvcd.assets import AssetStatus, Match, examine
 from rvcd.audio.files import FORMATS, AudioReader
 from rvcd.config import DEFAULT_CONFIG, Settings
-from rvcd.daemon import cache_folder, geometry_of
 from rvcd.errors import ParamError, RvcdError
 from rvcd.geometry import SYNTHESIS_TAIL_MS
 from rvcd.models.index_header import read_index_header

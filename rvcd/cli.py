@@ -149,10 +149,10 @@ def _progress(label: str) -> Iterator[Callable[[float], None]]:
 @app.command()
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Say whether the configuration, devices and files are in order, and what `rvcd run` would do. Exit code 1: it would fail."""
+    from rvcd.assembly import first_voice, scan_voices
     from rvcd.audio.device import list_devices
     from rvcd.check import Level, Probes, run_checks
     from rvcd.config import load_config
-    from rvcd.daemon import first_voice, scan_voices
     from rvcd.models.voice_header import read_voice_spec
 
     settings = load_config(config)
@@ -282,8 +282,8 @@ def voice_info(
 @voice_app.command("list")
 def voice_list(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List the voices of the configured folders, in the order of their slots."""
+    from rvcd.assembly import scan_voices
     from rvcd.config import load_config
-    from rvcd.daemon import scan_voices
 
     settings = load_config(config)
     entries = scan_voices(settings).entries

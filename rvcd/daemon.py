@@ -8,15 +8,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from rvcd.audio.guard import AudioDevice, DeviceGuard, DeviceState
+from rvcd.assembly import choose_backend, device_factory, first_voice, geometry_of, request_for, scan_voices, worker_setup
+from rvcd.audio.guard import DeviceGuard, DeviceState
 from rvcd.audio.ring import AudioSegment
 from rvcd.config import Settings
 from rvcd.control.logs import fields
@@ -25,14 +25,11 @@ from rvcd.control.rig import NO_VOICE, VoiceStatus
 from rvcd.control.server import OscServer, OscSettings
 from rvcd.control.subscriptions import FeedbackTarget
 from rvcd.errors import RvcdError
-from rvcd.geometry import StreamGeometry
-from rvcd.models.registry import VoiceEntry, VoiceRegistry
-from rvcd.models.test_weight_paths import VOICE_V1, VOICE_V2, TestWeightPaths
+from rvcd.models.registry import VoiceRegistry
 from rvcd.params import PARAMS, ParamStore
 from rvcd.protocol import WORKER_STATS, State, Stats, to_dbfs
 from rvcd.state import SavedState, load_state, save_state, state_path
 from rvcd.supervisor import WorkerState, WorkerSupervisor
-from rvcd.worker_protocol import VoiceRequest, WorkerSetup
 
 TICK_S = 0.1
 SAVE_AFTER_S = 1.0
@@ -40,115 +37,8 @@ STOP_LIMIT_S = 5.0
 FADE_OUT_S = 0.03
 OVERLOAD_WINDOW_S = 10.0
 OVERLOAD_SHARE = 0.1
-DEMO_SPEECH = Path(__file__).parent / "data" / "demo_speech.flac"
 
 log = logging.getLogger("rvcd.daemon")
-
-
-def geometry_of(settings: Settings) -> StreamGeometry:
-    """Return the stream's sizes. Raises ParamError for a combination the engine cannot do."""
-    budget = settings.latency.budget()
-    return StreamGeometry.from_ms(
-        rate_hz=settings.audio.rate_hz,
-        block_ms=budget.block_ms,
-        lookahead_ms=budget.lookahead_ms,
-        deadline_ms=budget.deadline_ms,
-        context_ms=budget.context_ms,
-    )
-
-
-def cache_folder() -> Path:
-    """Return where the test weights are written: systemd's $CACHE_DIRECTORY, else $XDG_CACHE_HOME/rvcd."""
-    if os.environ.get("CACHE_DIRECTORY"):
-        return Path(os.environ["CACHE_DIRECTORY"].split(":")[0])
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "rvcd"
-
-
-def scan_voices(settings: Settings) -> VoiceRegistry:
-    """Return the voices of the configured folders; while no content encoder is configured, only the test voices.
-
-    A real voice wants the units of a real encoder, and the test voices those of the test encoder: they never go together.
-    """
-    if settings.models.content_encoder:
-        return VoiceRegistry.scan(settings.voices.folders)
-    paths = TestWeightPaths.below(cache_folder())
-    # Named here, because the worker may not have written them yet.
-    entries = (VoiceEntry(1, VOICE_V2, paths.voice_v2, paths.index_v2), VoiceEntry(2, VOICE_V1, paths.voice_v1, None))
-    return VoiceRegistry((paths.folder,), entries)
-
-
-def first_voice(settings: Settings, registry: VoiceRegistry, resumed: str) -> VoiceRequest | None:
-    """Return the voice to start with: the one of the last run, else the configured one, else the first; None if there is none."""
-    chosen = settings.voices.voice
-    if resumed and any(entry.name == resumed for entry in registry.entries):
-        return request_for(registry.find(resumed))
-    if chosen.endswith(".pth"):
-        return VoiceRequest(Path(chosen).stem, chosen, settings.voices.index)
-    if chosen:
-        request = request_for(registry.find(chosen))
-        return replace(request, index=settings.voices.index or request.index)
-    return request_for(registry.entries[0]) if registry.entries else None
-
-
-def request_for(entry: VoiceEntry) -> VoiceRequest:
-    return VoiceRequest(entry.name, str(entry.path), str(entry.index_path or ""))
-
-
-def worker_setup(settings: Settings, voice: VoiceRequest | None, f0_method: str) -> WorkerSetup:
-    """Return what the worker is told."""
-    geometry = geometry_of(settings)
-    return WorkerSetup(
-        rate_hz=geometry.rate_hz,
-        block_frames=geometry.block_frames,
-        lookahead_frames=geometry.lookahead_frames,
-        context_frames=geometry.context_frames,
-        deadline_samples=geometry.deadline_samples,
-        encoder=settings.models.content_encoder,
-        voice=voice,
-        f0_method=f0_method,
-        rmvpe=settings.models.rmvpe,
-        fill_unvoiced=settings.engine.unvoiced == "interpolate",
-        device=settings.engine.device,
-        threads=settings.engine.threads,
-        seed=settings.engine.seed,
-        test_weights_cache="" if settings.models.content_encoder else str(cache_folder()),
-    )
-
-
-def choose_backend(settings: Settings) -> tuple[str, str]:
-    """Return ('portaudio' or 'virtual', why). May take long: PortAudio looks for devices."""
-    if settings.audio.backend != "auto":
-        return settings.audio.backend, "configured"
-    from rvcd.audio.device import list_devices
-
-    try:
-        devices = list_devices()
-    except RvcdError as error:
-        return "virtual", str(error)
-    if any(d.max_input_channels for d in devices) and any(d.max_output_channels for d in devices):
-        return "portaudio", "a sound card is here"
-    return "virtual", "no sound card with input and output was found"
-
-
-def device_factory(settings: Settings, backend: str, segment: AudioSegment) -> Callable[[], AudioDevice]:
-    """Return what opens the audio device anew, for the guard."""
-    audio = settings.audio
-    if backend == "virtual":
-        from rvcd.audio.virtual import VirtualDevice, VirtualRequest
-
-        source = str(DEMO_SPEECH) if audio.virtual.input == "demo" else audio.virtual.input
-        virtual = VirtualRequest(
-            input=source, loop=audio.virtual.loop, output=audio.virtual.output, realtime=audio.virtual.realtime,
-            rate_hz=audio.rate_hz, period_samples=audio.period_samples,
-        )  # fmt: skip
-        return lambda: VirtualDevice(virtual, segment)
-    from rvcd.audio.device import DeviceRequest, PortAudioDevice
-
-    request = DeviceRequest(
-        backend="portaudio", host_api=audio.host_api, input=audio.input or "default", output=audio.output or "default",
-        rate_hz=audio.rate_hz, period_samples=audio.period_samples, input_channel=audio.input_channel,
-    )  # fmt: skip
-    return lambda: PortAudioDevice(request, segment)
 
 
 @dataclass

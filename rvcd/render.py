@@ -10,9 +10,9 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from rvcd.assembly import first_voice, request_for, scan_voices, worker_setup
 from rvcd.audio.files import AtomicAudioWriter, AudioReader
 from rvcd.config import Settings
-from rvcd.daemon import first_voice, request_for, scan_voices, worker_setup
 from rvcd.errors import ParamError
 from rvcd.geometry import StreamGeometry
 from rvcd.loading import Loader

@@ -57,8 +57,8 @@ class Machine:
         monkeypatch.setattr("rvcd.config.SYSTEM_CONFIG", tmp_path / "no.toml")
         monkeypatch.setattr("rvcd.audio.device.list_devices", self._list_devices)
         monkeypatch.setattr("rvcd.models.voice_header.read_voice_spec", self._read_voice)
-        monkeypatch.setattr("rvcd.daemon.scan_voices", lambda settings: None)
-        monkeypatch.setattr("rvcd.daemon.first_voice", self._first_voice)
+        monkeypatch.setattr("rvcd.assembly.scan_voices", lambda settings: None)
+        monkeypatch.setattr("rvcd.assembly.first_voice", self._first_voice)
         monkeypatch.setattr("rvcd.daemon.run", self.ran.append)
         monkeypatch.setattr("rvcd.control.logs.setup", lambda level: None)
         engine: Any = ModuleType("rvcd.render")  # the real one imports torch

@@ -70,7 +70,7 @@ class Publisher:
                 self._send(encode(PREFIX + address, *args), target.address)
         if len(self._subscriptions.targets()) == 1:
             self._rig.stats()  # nobody has read the peaks for a while: the first meter must not show an old one
-        target.next_push_s = self._clock()
+        target.next_push_s = self._clock() + target.period_s
 
     def publish_changes(self) -> None:
         """Echo to group 'params' whatever has changed since the last call, whoever changed it."""
