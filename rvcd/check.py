@@ -125,7 +125,15 @@ def _devices(settings: Settings, devices: list[DeviceInfo]) -> Iterator[Finding]
             yield Finding(Level.OK, "device", f"audio.{kind}: the system's default")
         else:
             yield Finding(Level.OK, "device", f"audio.{kind}: [{device.index}] {device.name} ({device.host_api})")
-    yield Finding(Level.OK, "device", f"{audio.rate_hz} Hz, {audio.period_samples} samples a period")
+    jack = next((device for device in chosen if device is not None and "JACK" in device.host_api), None)
+    if jack is not None and jack.default_rate_hz != audio.rate_hz:
+        yield Finding(
+            Level.FAIL, "device",
+            f"audio.rate_hz is {audio.rate_hz}, but the JACK server runs at {jack.default_rate_hz} Hz; use its rate",
+        )  # fmt: skip
+        return
+    period = "the server's period" if jack is not None else f"{audio.period_samples} samples a period"
+    yield Finding(Level.OK, "device", f"{audio.rate_hz} Hz, {period}")
 
 
 def _virtual(settings: Settings) -> list[Finding]:

@@ -170,9 +170,10 @@ class Daemon:
         self._seen_blocks = (done, late)
         if new_late > OVERLOAD_SHARE * max(1.0, new_done) and new_done > 0:
             log.warning(
-                "overloaded: %d of the last %d blocks were too late and are silent; a block takes %.0f ms and may take %.0f ms; "
-                "try latency.preset = 'safe', a GPU, or a smaller voice",
+                "overloaded: %d of the last %d blocks were too late and are silent; "
+                "a block takes %.0f ms and may take %.0f ms; try %s",
                 new_late, new_done, worker["total_ms"], self.geometry.ms(self.geometry.deadline_samples),
+                "a GPU or a smaller voice" if self.settings.latency.preset == "safe" else "latency.preset = 'safe'",
             )  # fmt: skip
 
     def _announce(self) -> None:

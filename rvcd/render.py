@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,8 +64,7 @@ def render_file(settings: Settings, request: RenderRequest, progress: Callable[[
         voice_request = _voice_request(settings, request)
         method = request.f0_method or settings.engine.f0_method
         setup = worker_setup(settings, voice_request, method)
-        if setup.threads:
-            torch.set_num_threads(setup.threads)
+        torch.set_num_threads(setup.threads or os.cpu_count() or 1)
         torch.set_flush_denormal(True)
         geometry = StreamGeometry.from_ms(
             rate_hz=48000, block_ms=BLOCK_MS, lookahead_ms=LOOKAHEAD_MS, deadline_ms=BLOCK_MS, context_ms=CONTEXT_MS

@@ -22,7 +22,7 @@ from rvcd.worker_protocol import MAX_MESSAGE_BYTES, VoiceRequest, WorkerSetup, s
 
 START_LIMIT_S = 180.0
 """Loading full-size models from a slow disk takes long; a worker that is not ready by then is started again."""
-SILENCE_LIMIT_S = 5.0
+SILENCE_LIMIT_S = 10.0
 """A worker whose loop gives no sign of life for so long hangs: it is killed and started again."""
 SILENT_LOOKS = 4
 REQUEST_LIMIT_S = 120.0

@@ -42,6 +42,7 @@ LOAD_HISTORY_BLOCKS = 200
 PR_SET_PDEATHSIG = 1
 NICENESS = -11
 THREAD_TRIALS = 7
+ONE_CORE_SHARE = 0.6
 
 
 @dataclass
@@ -268,7 +269,10 @@ def warm_up(converter: Converter) -> None:
 
 
 def fastest_thread_count(converter: Converter) -> int:
-    """Measure whether this voice runs faster on one core or on all: small networks lose more in waiting than they gain."""
+    """Measure whether this voice runs on one core: small networks lose more in waiting for each other than they gain.
+
+    All cores are taken unless one is faster and fast enough: measured beside other work, a large voice must not end up on one.
+    """
     counts = sorted({1, os.cpu_count() or 1})
     spent_ms: dict[int, list[float]] = {count: [] for count in counts}
     silence_off = replace(converter.applied, gate=-90.0)
@@ -278,7 +282,10 @@ def fastest_thread_count(converter: Converter) -> int:
             torch.set_num_threads(count)
             spent_ms[count].append(converter.process(noise, silence_off).timings.total_ms)
     converter.reset()
-    return min(counts, key=lambda count: float(np.median(spent_ms[count])))
+    medians_ms = {count: float(np.median(spent_ms[count])) for count in counts}
+    most, geometry = counts[-1], converter.geometry
+    enough_ms = ONE_CORE_SHARE * geometry.ms(geometry.block_samples)
+    return 1 if medians_ms[1] <= min(medians_ms[most], enough_ms) else most
 
 
 def raise_priority() -> None:

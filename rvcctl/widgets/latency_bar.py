@@ -70,7 +70,7 @@ class LatencyBar(Widget):
             " ",
             (f"{total_ms:.1f} ms", "bold $text-primary"),
             ("  in to out", "$foreground-muted"),
-            f" · OBS sync offset {round(total_ms)} ms",
+            f" · OBS: delay video {round(total_ms)} ms",
         )
         cells = max(1, self.size.width - 2)
         widths = share_cells(tuple(tenths for _, tenths in model.parts), cells)

@@ -64,7 +64,7 @@ class Publisher:
         ]
 
     def send_state(self, target: Target) -> None:
-        """Tell a new target everything its groups cover, at once."""
+        """Tell a new target the state, at once; its telemetry follows after one period, over which its meters are taken."""
         if "params" in target.groups:
             for address, args in self.state_messages():
                 self._send(encode(PREFIX + address, *args), target.address)

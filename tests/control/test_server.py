@@ -16,7 +16,7 @@ from rvcd.control.subscriptions import FeedbackTarget
 from rvcd.control.verbs import ROUTES, VERBS, Action, Limit, Wildcard, find_verb, reference_markdown
 from rvcd.errors import RvcdError
 from rvcd.params import PARAMS
-from rvcd.protocol import NUMBER_ADDRESSES, PREFIX, SWITCH_ADDRESSES, State
+from rvcd.protocol import NUMBER_ADDRESSES, PREFIX, SWITCH_ADDRESSES, State, Stats
 from tests.control.fake_rig import FakeRig
 from tests.control.packets import KILLERS, STARS, bundle, mutated
 from tests.control.udp import Client, client_of, serving
@@ -478,6 +478,24 @@ def test_telemetry_comes_at_about_the_rate_asked_for_in_the_groups_asked_for() -
         client.inbox.clear()
         await asyncio.sleep(0.1)
         assert client.inbox == []
+
+    converse(talk)
+
+
+def test_the_first_meters_of_a_subscriber_cover_a_whole_period() -> None:
+    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
+        asked: list[float] = []
+        measure = rig.stats
+
+        def stats() -> Stats:
+            asked.append(time.monotonic())
+            return measure()
+
+        rig.stats = stats  # type: ignore[method-assign]
+        client.send("/rvc/subscribe", 0, 10.0, "stats")
+        await client.expect("/rvc/stats")
+        # Taking peaks empties them: a level read at once after would be that of no time at all, as `rvcctl status` showed it.
+        assert len(asked) == 2 and asked[1] - asked[0] > 0.08
 
     converse(talk)
 
