@@ -389,3 +389,10 @@ def test_no_voice_at_all_is_a_failure(machine: Machine, rvcd: Any) -> None:
     ((level, text),) = findings(rvcd("check", "--json")[1])["voice"]
     assert level == "fail"
     assert "there is no voice" in text
+
+
+def test_the_check_finds_a_jack_server_of_another_rate(machine: Machine, rvcd: Any, config: Any, tmp_path: Path) -> None:
+    machine.devices = [DeviceInfo(0, "system", "JACK Audio Connection Kit", 2, 2, 44100, 0.0, 5.0)]
+    code, out, _ = rvcd("check", "--config", config("[osc]\nport = 9799\n"))
+    assert code == 1
+    assert "audio.rate_hz is 48000, but the JACK server runs at 44100 Hz" in out
