@@ -109,8 +109,8 @@ class LatencyBudget:
 
 
 LATENCY_PRESETS: Mapping[str, LatencyBudget] = {
-    "low": LatencyBudget(block_ms=40, lookahead_ms=100, deadline_ms=30),
-    "balanced": LatencyBudget(block_ms=60, lookahead_ms=100, deadline_ms=40),
+    "low": LatencyBudget(block_ms=20, lookahead_ms=100, deadline_ms=20),
+    "balanced": LatencyBudget(block_ms=40, lookahead_ms=100, deadline_ms=30),
     "safe": LatencyBudget(block_ms=200, lookahead_ms=120, deadline_ms=160),
 }
 

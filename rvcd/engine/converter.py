@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,7 +35,7 @@ class EngineError(Exception):
 
 @dataclass(frozen=True)
 class Timings:
-    """What one block cost, in milliseconds."""
+    """What one block cost, in milliseconds. pitch_ms: what was waited for it after the encoder, beside which it runs."""
 
     encode_ms: float = 0.0
     pitch_ms: float = 0.0
@@ -101,6 +103,8 @@ class Converter:
         self.gated = Track(samples)
         self.open = Track(frames, dtype=np.bool_)
         self.f0_hz, self.voiced = Track(frames), Track(frames, dtype=np.bool_)
+        self._aside = ThreadPoolExecutor(1, thread_name_prefix="pitch")
+        self._hearing: Future[None] | None = None
         self.reset()
 
     @property
@@ -110,6 +114,7 @@ class Converter:
 
     def reset(self) -> None:
         """Forget all audio. Parameters and the voice stay."""
+        self._wait_for_pitch()
         for part in (self.windows, self.to_encoder, self.gate, self.gain_in, self.gain_out, self.rms_mix, self.limiter,
                      self.gated, self.open, self.f0_hz, self.voiced, self.pitch):  # fmt: skip
             part.reset()
@@ -131,6 +136,8 @@ class Converter:
 
     def recover(self) -> None:
         """After a block that raised: keep the audio context and the place in the stream, start the voice afresh."""
+        with contextlib.suppress(Exception):
+            self._wait_for_pitch()
         self.primed = False
 
     def absorb(self, block: NDArray[np.float32], snapshot: Snapshot) -> None:
@@ -139,6 +146,7 @@ class Converter:
         self._skip_frames()
         self.applied = snapshot
 
+    @torch.inference_mode()
     def process(self, block: NDArray[np.float32], snapshot: Snapshot) -> Block:
         """Convert one block (block_samples,) and return the one that ends lookahead_samples before its end.
 
@@ -160,17 +168,20 @@ class Converter:
         end = self.blocks * geometry.block_frames
         settled = end - geometry.settle_frames
         known = max(0, settled - geometry.block_frames)
-        f0_hz, voiced = self._track_pitch(known, settled, end)
-
         streams = [self.stream] if self.incoming is None else [self.stream, self.incoming]
-        outputs = []
+        firsts, all_units = [], []
         for stream in streams:
             fresh = not self.primed or stream is self.incoming
-            first = max(0, end - geometry.window_frames) if fresh else known
+            firsts.append(max(0, end - geometry.window_frames) if fresh else known)
             if fresh:
                 stream.restart(max(0, out_first) // geometry.hop_samples)
-            units = self.windows.per_frame(first, end, stream.unit_width)
-            watch.lap("encode")
+            all_units.append(self.windows.per_frame(firsts[-1], end, stream.unit_width))
+        watch.lap("encode")
+        f0_hz, voiced = self._track_pitch(known, settled, end)
+        watch.lap("pitch")
+
+        outputs = []
+        for stream, first, units in zip(streams, firsts, all_units, strict=True):
             past = np.asarray(self.f0_hz.rows(first, known)), np.asarray(self.voiced.rows(first, known))
             batch = self._batch(
                 stream, first, settled, units, np.concatenate((past[0], f0_hz)), np.concatenate((past[1], voiced)), before
@@ -198,17 +209,27 @@ class Converter:
         audio_16k = self.to_encoder.process(gated)
         self.windows.push(audio_16k)
         self.blocks += 1
+        # The pitch needs nothing of the content encoder: it is estimated beside it.
+        self._hearing = self._aside.submit(self.pitch.update, audio_16k)
         watch.lap("other")
-        self.pitch.update(audio_16k)
-        watch.lap("pitch")
+
+    def _wait_for_pitch(self) -> None:
+        """Wait until the tracker has heard all audio; raises what it raised."""
+        hearing, self._hearing = self._hearing, None
+        if hearing is not None:
+            hearing.result()
 
     def _skip_frames(self) -> None:
         """Account for this block's frames without computing them: they count as unvoiced."""
-        settled = self.blocks * self.geometry.block_frames - self.geometry.settle_frames
-        missing = max(0, settled - self.f0_hz.end)
+        self._wait_for_pitch()
+        self._fill_pitch(self.blocks * self.geometry.block_frames - self.geometry.settle_frames)
+        self.primed = False
+
+    def _fill_pitch(self, end: int) -> None:
+        """Let frames that nobody estimated, up to `end`, count as unvoiced."""
+        missing = max(0, end - self.f0_hz.end)
         self.f0_hz.append(np.zeros(missing, np.float32))
         self.voiced.append(np.zeros(missing, np.bool_))
-        self.primed = False
 
     def _heard_end(self) -> int:
         """Return the input position that this block's output ends with."""
@@ -221,7 +242,9 @@ class Converter:
         return not self.open.rows(first, end).any()
 
     def _track_pitch(self, known: int, settled: int, end: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Estimate frames known .. end; those before settled are kept."""
+        """Return frames known .. end; those before settled are kept."""
+        self._wait_for_pitch()
+        self._fill_pitch(known)
         track = self._pitch_between(known, end)
         final = settled - known
         self.f0_hz.append(track.f0_hz[:final])
