@@ -55,8 +55,9 @@ def run(config: ConfigOption = None) -> None:
     from rvcd.control import logs
     from rvcd.daemon import run as run_daemon
 
-    logs.setup(settings.log.level)
-    run_daemon(settings)
+    with quiet_stderr():
+        logs.setup(settings.log.level)
+        run_daemon(settings)
 
 
 @app.command()
@@ -335,18 +336,23 @@ def _print_table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> 
 
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Keep ALSA's and JACK's own chatter off the terminal while devices are looked for. RVCD_DEBUG=1 shows it."""
+    """Keep the chatter of ALSA, JACK and PortAudio off stderr, where sys.stderr still leads. RVCD_DEBUG=1 shows it.
+
+    They write to descriptor 2; when a sound server dies, PortAudio writes 40 MB/s of the same line until it is stopped.
+    """
     if os.environ.get(DEBUG_VARIABLE):
         yield
         return
     sys.stderr.flush()
-    kept = os.dup(2)
+    kept, usual = os.dup(2), sys.stderr
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 2)
         os.close(nowhere)
-        yield
+        with open(kept, "w", buffering=1, errors="backslashreplace", closefd=False) as sys.stderr:
+            yield
     finally:
+        sys.stderr = usual
         os.dup2(kept, 2)
         os.close(kept)
 

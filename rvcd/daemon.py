@@ -112,6 +112,7 @@ class Daemon:
 
     def stop(self) -> None:
         """End run()."""
+        log.info("stopping")
         self._stop.set()
 
     def rescan(self) -> None:
@@ -266,7 +267,7 @@ class Daemon:
             return State.NO_DEVICE if self.guard and self.guard.state is not DeviceState.OPENING else State.STARTING
         if self.supervisor.state is WorkerState.STARTING:
             return State.STARTING
-        if self.supervisor.state is not WorkerState.RUNNING:
+        if not self.supervisor.responsive:
             return State.RECOVERING
         if self.switches.mute:
             return State.MUTED

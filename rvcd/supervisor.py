@@ -25,6 +25,7 @@ START_LIMIT_S = 180.0
 SILENCE_LIMIT_S = 10.0
 """A worker whose loop gives no sign of life for so long hangs: it is killed and started again."""
 SILENT_LOOKS = 4
+RESPONSIVE_S = 1.5
 REQUEST_LIMIT_S = 120.0
 BACK_OFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 GOOD_RUN_S = 30.0
@@ -78,6 +79,12 @@ class WorkerSupervisor:
             self._runner.cancel()
             await asyncio.gather(self._runner, return_exceptions=True)
         self._set(WorkerState.STOPPED, "")
+
+    @property
+    def responsive(self) -> bool:
+        """Whether the running worker has given a sign of life lately: without one, the output is silent."""
+        last_s = max(self.segment.read_worker_stats()[HEARTBEAT] / 1e9, self._ready_at_s)
+        return self.state is WorkerState.RUNNING and time.monotonic() - last_s < RESPONSIVE_S
 
     async def load_voice(self, request: VoiceRequest) -> None:
         """Load a voice and return once the worker uses it. Raises RvcdError with the worker's reason; the old voice goes on."""
@@ -137,6 +144,9 @@ class WorkerSupervisor:
         try:
             await asyncio.wait((watch, ended), return_when=asyncio.FIRST_COMPLETED)
             hung = watch.result() if watch.done() else ""
+            if hung:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
             await self._end_process()
             return hung or _describe_exit(process.returncode or 0)
         finally:

@@ -27,6 +27,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -373,6 +374,43 @@ void rvcd_context_free(rvcd_context *context)
     free(context);
 }
 
+/* Processor time of the thread that makes the callbacks; 0 before the first callback and when it has ended. */
+uint64_t rvcd_context_thread_ns(rvcd_context *context)
+{
+    clockid_t clock;
+    struct timespec spent;
+    if (!atomic_load_explicit(&context->thread_known, memory_order_acquire) ||
+        pthread_getcpuclockid(LOAD(context->thread), &clock) != 0 || clock_gettime(clock, &spent) != 0)
+        return 0;
+    return (uint64_t)spent.tv_sec * UINT64_C(1000000000) + (uint64_t)spent.tv_nsec;
+}
+
+static void uncover(int number)
+{
+    (void)number;
+    pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
+}
+
+/* Let the thread that makes the callbacks be cancelled wherever it is, by a signal whose handler runs in it.
+ *
+ * PortAudio 19.6's ALSA thread covers itself against cancellation except while it polls. When a server behind an ALSA
+ * plugin dies at the wrong moment, its PaAlsaStream_WaitForFrames goes round between two of its error exits for ever,
+ * printing; Pa_AbortStream then cancels it in vain and waits for it for ever. SIGURG, because it is ignored by default
+ * and nobody here uses it. Returns 0, or an errno. The thread must not have been joined. */
+int rvcd_context_uncover_thread(rvcd_context *context)
+{
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = uncover;
+    action.sa_flags = SA_RESTART;
+    sigemptyset(&action.sa_mask);
+    if (!atomic_load_explicit(&context->thread_known, memory_order_acquire))
+        return ESRCH;
+    if (sigaction(SIGURG, &action, NULL) != 0)
+        return errno;
+    return pthread_kill(LOAD(context->thread), SIGURG);
+}
+
 static float towards(float gain, float target, float step)
 {
     const float moved = gain < target ? gain + step : gain - step;
@@ -506,8 +544,12 @@ int rvcd_process(rvcd_context *context, const float *input, float *output, uint6
             memset(output, 0, (size_t)frames * context->out_channels * sizeof(float));
         return PA_ABORT;
     }
-    if (context->previous_start_ns != 0)
+    if (context->previous_start_ns != 0) {
         raise64(&segment->gap_max_ns, start_ns - context->previous_start_ns);
+    } else {
+        STORE(context->thread, pthread_self());
+        atomic_store_explicit(&context->thread_known, 1, memory_order_release);
+    }
     context->previous_start_ns = start_ns;
     rvcd_add(&segment->callbacks, 1);
     STORE(segment->last_callback_ns, start_ns);

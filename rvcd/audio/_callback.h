@@ -100,6 +100,8 @@ void rvcd_reset_maxima(rvcd_segment *segment);
 rvcd_context *rvcd_context_new(rvcd_segment *segment, uint32_t in_channels, uint32_t out_channels);
 void rvcd_context_claim(rvcd_context *context);
 void rvcd_context_free(rvcd_context *context);
+uint64_t rvcd_context_thread_ns(rvcd_context *context);
+int rvcd_context_uncover_thread(rvcd_context *context);
 int rvcd_process(rvcd_context *context, const float *input, float *output, uint64_t frames, unsigned long status_flags);
 int rvcd_pa_callback(const void *input, void *output, unsigned long frames, const void *time_info,
                      unsigned long status_flags, void *user_data);

@@ -9,6 +9,7 @@
 #ifndef RVCD_SEGMENT_H
 #define RVCD_SEGMENT_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -98,6 +99,8 @@ struct rvcd_context {
     uint32_t in_channels;
     uint32_t out_channels;
     uint64_t previous_start_ns; /* 0 before the first callback */
+    _Atomic pthread_t thread;   /* that makes the callbacks; valid once thread_known */
+    _Atomic int thread_known;
     /* Gains in 0..1 and their step per sample. */
     float wet;      /* how much of the converted voice is heard */
     float dry;      /* how much of the raw voice is heard: above 0 only after bypass was set */

@@ -29,6 +29,9 @@ FIRST_CALLBACK_S = 3.0
 ALSA_PLUGIN_LATENCY_S = 0.05
 """ALSA's plugins name a low latency that they cannot hold: with PulseAudio behind, 20 ms stutters and 50 ms runs cleanly."""
 JACK_ALIVE_S = 0.5
+SPIN_LOOK_S = 0.2
+SPIN_SHARE = 0.2
+"""A thread that takes this share of SPIN_LOOK_S without a callback goes round in circles; one that waits takes nothing."""
 
 
 @dataclass(frozen=True)
@@ -228,6 +231,7 @@ class PortAudioDevice:
             if self._jack_is_gone():
                 self.abandon()
                 return
+            self._uncover_if_spinning()
             stream, self._stream = self._stream, None
             sounddevice = LIBRARY.load()
             for finish in (stream.abort, stream.close):
@@ -261,6 +265,16 @@ class PortAudioDevice:
         self._stream = None
         self._context = ffi.NULL
         LIBRARY.abandon()
+
+    def _uncover_if_spinning(self) -> None:
+        """Let abort end a thread that does not call back but burns the processor: see rvcd_context_uncover_thread."""
+        if not self._started:
+            return
+        calls, spent_ns = self._segment.counters().callbacks, lib.rvcd_context_thread_ns(self._context)
+        time.sleep(SPIN_LOOK_S)
+        spent_s = (lib.rvcd_context_thread_ns(self._context) - spent_ns) / 1e9
+        if self._segment.counters().callbacks == calls and spent_s > SPIN_SHARE * SPIN_LOOK_S:
+            lib.rvcd_context_uncover_thread(self._context)
 
     def _jack_is_gone(self) -> bool:
         """True when this is a running JACK stream whose server does not call any more.

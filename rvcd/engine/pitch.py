@@ -49,7 +49,7 @@ def create_pitch_method(name: str, *, model_path: Path | None = None, device: st
         factory = _FACTORIES[name]
     except KeyError:
         close = difflib.get_close_matches(name.lower(), F0_METHODS, n=1, cutoff=0.5)
-        hint = f"; did you mean '{close[0]}'?" if close else ""
+        hint = f"; did you mean '{close[0]}'?" if close else ";"
         raise ParamError(f"unknown f0 method '{name}'{hint} known: {', '.join(F0_METHODS)}") from None
     return factory(model_path, device, threads)
 
