@@ -16,14 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rvcd.errors import ModelFileError
-from rvcd.models.voice import SynthesizerConfig
+from rvcd.models.voice_config import FLOW_COUPLINGS, FLOW_KERNEL, FLOW_LAYERS, SynthesizerConfig
 
 PRIOR_NOISE_SCALE = 0.66666
 """Standard deviation of the prior noise, relative to the prior's own (RVC)."""
 LRELU_SLOPE = 0.1
-FLOW_COUPLINGS = 4
-FLOW_KERNEL = 5
-FLOW_LAYERS = 3
 SINE_AMPLITUDE = 0.1
 VOICED_NOISE_STD = 0.003
 

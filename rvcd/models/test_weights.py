@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from rvcd.errors import ModelFileError
-from rvcd.models.test_weight_paths import FOLDER_NAME, UNIT_WIDTH_V1, UNIT_WIDTH_V2, TestWeightPaths
+from rvcd.models.test_weight_paths import UNIT_WIDTH_V1, UNIT_WIDTH_V2, TestWeightPaths
 
 ENCODER_LAYERS, CONV_WIDTH = 9, 32
 # Fewer and smaller residual blocks than a real voice (3, 7, 11 with 1, 3, 5): this one must run beside a game on any machine.
@@ -222,6 +222,3 @@ def _write_index(path: Path, width: int) -> None:
     index.train(vectors)
     index.add(vectors)
     faiss.write_index(index, str(path))
-
-
-__all__ = ["FOLDER_NAME", "ensure_test_weights"]
