@@ -162,15 +162,15 @@ class Worker:
         geometry, counters = self.geometry, self.counters
         snapshot = Snapshot.from_values(self.segment.read_params())
         play_at = self._play_at(position)
-        if self.segment.device_position() >= play_at + geometry.block_samples:
-            # All of it would be dropped: keep the context, save the time, be current again sooner.
-            converter.absorb(block, snapshot)
-            counters.skipped_blocks += 1
-            counters.late_blocks += 1
-            counters.expired_samples += geometry.block_samples
-            return True
         started = time.perf_counter()
         try:
+            if self.segment.device_position() >= play_at + geometry.block_samples:
+                # All of it would be dropped: keep the context, save the time, be current again sooner.
+                converter.absorb(block, snapshot)
+                counters.skipped_blocks += 1
+                counters.late_blocks += 1
+                counters.expired_samples += geometry.block_samples
+                return True
             converted = converter.process(block, snapshot)
         except Exception as error:
             converter.recover()

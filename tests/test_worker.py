@@ -35,6 +35,7 @@ class DelayingConverter:
 
     def __init__(self, before: Callable[[int], None] = lambda number: None) -> None:
         self.geometry, self.before = GEOMETRY, before
+        self.absorbing: Callable[[], None] = lambda: None
         self.past = np.zeros(GEOMETRY.lookahead_samples, np.float32)
         self.number = self.absorbed = self.recovered = self.resets = 0
         self.seen: list[Snapshot] = []
@@ -54,6 +55,7 @@ class DelayingConverter:
     def absorb(self, block: np.ndarray, snapshot: Snapshot) -> None:
         self._push(block)
         self.absorbed += 1
+        self.absorbing()
 
     def recover(self) -> None:
         self.recovered += 1
@@ -166,6 +168,23 @@ def test_a_block_that_raises_is_silent_and_counted_and_the_next_one_is_heard(tmp
     first = 19 * 960 + 2 * 960  # block 20 is heard a block and a deadline after its start
     assert not heard[first + 300 : first + 2 * 960 - 300].any()
     assert account_for(heard, source)[0] > 0.8 * len(heard)
+
+
+def test_a_late_block_that_raises_is_counted_and_the_worker_goes_on(tmp_path):
+    def stall(number: int) -> None:
+        if number == 20:
+            time.sleep(0.2)
+
+    def fail_once() -> None:
+        if converter.absorbed == 1:
+            raise RuntimeError("no context")
+
+    converter = DelayingConverter(stall)
+    converter.absorbing = fail_once
+    with working(converter, tmp_path, noise(1.5)) as (worker, finish):
+        finish()
+    assert worker.counters.failed_blocks == 1 and converter.recovered == 1
+    assert worker.exit_status == 0  # type: ignore[attr-defined]
 
 
 def test_ten_failures_in_a_row_end_the_worker(tmp_path):
