@@ -171,12 +171,7 @@ class VirtualDevice:
 
     def stop(self) -> None:
         """Stop the clock and finish the output file. Raises AudioFileError when it could not be written."""
-        if self._clock != ffi.NULL:
-            lib.rvcd_clock_stop(self._clock)
-        if self._drain is not None:
-            self._draining.clear()
-            self._drain.join()
-            self._drain = None
+        self._halt()
         writer, self._writer = self._writer, None
         if writer is not None:
             if self._write_error is not None:
@@ -184,14 +179,18 @@ class VirtualDevice:
                 raise self._write_error
             writer.commit()
 
-    def close(self) -> None:
-        """Stop, if need be, without keeping an output file that was not finished; may be called twice."""
+    def _halt(self) -> None:
+        """Stop the clock, and wait until what it captured is drained."""
         if self._clock != ffi.NULL:
             lib.rvcd_clock_stop(self._clock)
         if self._drain is not None:
             self._draining.clear()
             self._drain.join()
             self._drain = None
+
+    def close(self) -> None:
+        """Stop, if need be, without keeping an output file that was not finished; may be called twice."""
+        self._halt()
         if self._clock != ffi.NULL:
             lib.rvcd_clock_free(self._clock)
             self._clock = ffi.NULL

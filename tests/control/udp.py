@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -88,3 +88,17 @@ async def client_of(server: OscServer | tuple[str, int], host: str = "127.0.0.1"
         yield client
     finally:
         transport.close()
+
+
+Talk = Callable[[Client, FakeRig, OscServer], Awaitable[Any]]
+
+
+def converse(talk: Talk, rig: FakeRig | None = None, **options: Any) -> None:
+    """Run one conversation of one client with a server on loopback."""
+    rig = rig or FakeRig()
+
+    async def run() -> None:
+        async with serving(rig, **options) as server, client_of(server) as client:
+            await talk(client, rig, server)
+
+    asyncio.run(run())

@@ -68,4 +68,4 @@ class _NoResample:
     """Stands where torchaudio's Resample would; never reached, because our audio is 16 kHz already."""
 
     def __init__(self, *_args: object, **_kwargs: object) -> None:
-        raise NotImplementedError("fcpe is given 16 kHz audio only")
+        raise RuntimeError("fcpe is given 16 kHz audio only")
