@@ -83,6 +83,7 @@ def worker_setup(settings: Settings, voice: VoiceRequest | None, f0_method: str)
         rmvpe=settings.models.rmvpe,
         fill_unvoiced=settings.engine.unvoiced == "interpolate",
         device=settings.engine.device,
+        precision=settings.engine.precision,
         threads=settings.engine.threads,
         seed=settings.engine.seed,
         test_weights_cache="" if settings.models.content_encoder else str(cache_folder()),

@@ -5,8 +5,11 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
+import torch
+
 from rvcd.engine.converter import Converter
 from rvcd.engine.pitch import PitchMethod, PitchTracker, create_pitch_method
+from rvcd.engine.precision import choose_precision
 from rvcd.engine.retrieval import read_index
 from rvcd.engine.voice_stream import Voice
 from rvcd.errors import ModelFileError, ParamError
@@ -20,8 +23,6 @@ from rvcd.worker_protocol import VoiceRequest, WorkerSetup
 
 def choose_device(name: str) -> str:
     """Return the torch device for engine.device ('auto': the GPU if there is one). Raises ParamError if it is not there."""
-    import torch
-
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda"):
@@ -47,11 +48,19 @@ class Loader:
         """The torch device everything is loaded to."""
         return choose_device(self.setup.device)
 
+    @cached_property
+    def precision(self) -> torch.dtype:
+        """What the networks compute with: torch.float32 or torch.bfloat16."""
+        return choose_precision(self.setup.precision, self.device)
+
     def encoder(self) -> ContentEncoder:
         """Return the content encoder; the test weights' where none is configured."""
         if self._encoder is None:
             path = Path(self.setup.encoder) if self.setup.encoder else self._test_weights()
-            self._encoder = load_content_encoder(path, device=self.device)
+            encoder = load_content_encoder(path, device=self.device)
+            if self.precision is not torch.float32:
+                encoder.pack(self.precision)
+            self._encoder = encoder
         return self._encoder
 
     def _test_weights(self) -> Path:
@@ -59,8 +68,11 @@ class Loader:
 
         return ensure_test_weights(Path(self.setup.test_weights_cache)).encoder
 
-    def voice(self, request: VoiceRequest) -> Voice:
-        """Load a voice and its index, and check that the content encoder gives the units it wants."""
+    def voice(self, request: VoiceRequest, *, keep_decoder: bool = False) -> Voice:
+        """Load a voice and its index, and check that the content encoder gives the units it wants.
+
+        keep_decoder: keep the plain decoder too, for engine.offline.
+        """
         if self.setup.test_weights_cache:
             self._test_weights()
         file, encoder = read_voice(Path(request.path)), self.encoder()
@@ -70,7 +82,7 @@ class Loader:
             raise ModelFileError(f"{request.path}: does not go with the content encoder: {error}") from None
         synthesizer = build_synthesizer(file.spec.config, file.weights, path=request.path, device=self.device)
         index = read_index(Path(request.index), file.spec.config.unit_width, device=self.device) if request.index else None
-        return Voice(request.name, file.spec, synthesizer, index)
+        return Voice.of(request.name, file.spec, synthesizer, index, precision=self.precision, keep_decoder=keep_decoder)
 
     def pitch_method(self, name: str) -> PitchMethod:
         rmvpe = Path(self.setup.rmvpe) if self.setup.rmvpe else None

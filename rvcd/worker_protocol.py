@@ -41,6 +41,7 @@ class WorkerSetup:
     rmvpe: str = ""
     fill_unvoiced: bool = False
     device: str = "cpu"
+    precision: str = "fp32"
     threads: int = 0
     seed: int = 0
     test_weights_cache: str = ""

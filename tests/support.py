@@ -48,7 +48,7 @@ def small_voice(name: str = "small", seed: int = 1, **changes: object) -> Voice:
         path=Path(f"{name}.pth"), name=name, version="v2", rate_hz=config.rate_hz, has_f0=config.has_f0, speakers=2,
         speaker_names=(), unit_width=config.unit_width, epochs="", size_bytes=0, vocoder="HiFi-GAN", embedder="", config=config,
     )  # fmt: skip
-    return Voice(name, spec, model)
+    return Voice.of(name, spec, model)
 
 
 class FakeEncoder:
@@ -58,9 +58,18 @@ class FakeEncoder:
         self.kernel = torch.randn(768, 1, 400, generator=torch.Generator().manual_seed(0)) * 0.3
         self.calls = 0
 
-    def units(self, audio_16k: Tensor, *, unit_width: int) -> Tensor:
+    def start_front_end(self, memory_s: float) -> None:
+        return None
+
+    def front_end(self, audio_16k: Tensor, state: object = None) -> Tensor:
+        return torch.tanh(F.conv1d(audio_16k[:, None], self.kernel, stride=320)).transpose(1, 2)
+
+    def units_of(self, features: Tensor, *, unit_width: int, first: int = 0) -> Tensor:
         self.calls += 1
-        return torch.tanh(F.conv1d(audio_16k[:, None], self.kernel[:unit_width], stride=320)).transpose(1, 2)
+        return features[:, first:, :unit_width]
+
+    def units(self, audio_16k: Tensor, *, unit_width: int) -> Tensor:
+        return self.units_of(self.front_end(audio_16k), unit_width=unit_width)
 
 
 class FakePitch:

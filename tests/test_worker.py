@@ -15,7 +15,8 @@ import soundfile
 
 from rvcd.audio.ring import AudioSegment
 from rvcd.audio.virtual import VirtualDevice, VirtualRequest
-from rvcd.engine.converter import Block, Timings
+from rvcd.engine.converter import Block
+from rvcd.engine.stopwatch import Timings
 from rvcd.geometry import StreamGeometry
 from rvcd.params import PARAMS, Snapshot
 from rvcd.protocol import WORKER_STATS

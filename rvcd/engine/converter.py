@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from rvcd.dsp.loudness import GainRamp, Gate, Limiter, RmsMix
 from rvcd.dsp.resample import StreamResampler
 from rvcd.dsp.track import Track
 from rvcd.engine.pitch import PitchMethod, PitchTrack, PitchTracker, fill_unvoiced, transpose
+from rvcd.engine.stopwatch import Stopwatch, Timings
 from rvcd.engine.units import ContentEncoder, UnitWindow
 from rvcd.engine.voice_stream import FrameBatch, Voice, VoiceStream
 from rvcd.geometry import ENCODER_RATE_HZ, FRAMES_PER_UNIT, StreamGeometry
@@ -34,17 +35,6 @@ class EngineError(Exception):
 
 
 @dataclass(frozen=True)
-class Timings:
-    """What one block cost, in milliseconds. pitch_ms: what was waited for it after the encoder, beside which it runs."""
-
-    encode_ms: float = 0.0
-    pitch_ms: float = 0.0
-    retrieval_ms: float = 0.0
-    synthesis_ms: float = 0.0
-    total_ms: float = 0.0
-
-
-@dataclass(frozen=True)
 class Block:
     """One converted block. audio (block_samples,) float32 in -1..1. f0_hz of the newest final frame, before transposing."""
 
@@ -53,19 +43,6 @@ class Block:
     voiced: bool
     silent: bool
     timings: Timings
-
-
-@dataclass
-class Stopwatch:
-    """Collects the time of named stages of one block."""
-
-    started: float = field(default_factory=time.perf_counter)
-    spent_ms: dict[str, float] = field(default_factory=dict)
-
-    def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.spent_ms[stage] = self.spent_ms.get(stage, 0.0) + 1000 * (now - self.started)
-        self.started = now
 
 
 class Converter:
@@ -104,7 +81,8 @@ class Converter:
         self.open = Track(frames, dtype=np.bool_)
         self.f0_hz, self.voiced = Track(frames), Track(frames, dtype=np.bool_)
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="pitch")
-        self._hearing: Future[None] | None = None
+        self._hearing: Future[float] | None = None
+        self._pitch_own_ms = 0.0
         self.reset()
 
     @property
@@ -188,10 +166,10 @@ class Converter:
             )
             watch.lap("retrieval")
             stream.feed(batch)
+            watch.lap("prior")
             audio = np.zeros(geometry.block_samples, np.float32)
-            audio[max(0, -out_first) :] = stream.samples(max(0, out_first), out_end)
+            audio[max(0, -out_first) :] = stream.samples(max(0, out_first), out_end, watch)
             outputs.append(audio)
-            watch.lap("synthesis")
         self.primed = True
         audio = outputs[0]
         if self.incoming is not None:
@@ -206,18 +184,26 @@ class Converter:
         gated = self.gate.process(self.gain_in.process(block, snapshot.gain_in), snapshot.gate)
         self.gated.append(gated)
         self.open.append(self.gate.open)
+        watch.lap("other")
         audio_16k = self.to_encoder.process(gated)
+        watch.lap("resample")
         self.windows.push(audio_16k)
         self.blocks += 1
         # The pitch needs nothing of the content encoder: it is estimated beside it.
-        self._hearing = self._aside.submit(self.pitch.update, audio_16k)
+        self._hearing = self._aside.submit(self._hear, audio_16k)
         watch.lap("other")
+
+    def _hear(self, audio_16k: NDArray[np.float32]) -> float:
+        """Estimate the pitch of the newest audio; returns the milliseconds it took."""
+        started = time.perf_counter()
+        self.pitch.update(audio_16k)
+        return 1000 * (time.perf_counter() - started)
 
     def _wait_for_pitch(self) -> None:
         """Wait until the tracker has heard all audio; raises what it raised."""
         hearing, self._hearing = self._hearing, None
         if hearing is not None:
-            hearing.result()
+            self._pitch_own_ms = hearing.result()
 
     def _skip_frames(self) -> None:
         """Account for this block's frames without computing them: they count as unvoiced."""
@@ -307,15 +293,10 @@ class Converter:
         audio = self.rms_mix.process(heard, audio, now.rms_mix)
         audio = self.limiter.process(self.gain_out.process(audio, now.gain_out))
         watch.lap("other")
-        spent = watch.spent_ms
-        timings = Timings(
-            spent.get("encode", 0.0), spent.get("pitch", 0.0), spent.get("retrieval", 0.0), spent.get("synthesis", 0.0),
-            sum(spent.values()),
-        )  # fmt: skip
         newest = self.f0_hz.end
         voiced = newest > 0 and bool(self.voiced.rows(newest - 1, newest)[0])
         f0_hz = float(self.f0_hz.rows(newest - 1, newest)[0]) if voiced else 0.0
-        return Block(audio.astype(np.float32, copy=False), f0_hz, voiced, silent, timings)
+        return Block(audio.astype(np.float32, copy=False), f0_hz, voiced, silent, watch.timings(self._pitch_own_ms))
 
 
 def blend_units(

@@ -8,8 +8,7 @@ Two kinds of stages:
 With at least `exact_lookahead_frames` future frames the samples equal the offline decoder's to rounding, however the
 frames are cut into steps; with fewer, the difference falls by about 10 dB a frame.
 
-Tensors here are (1, C, 1, T): one-dimensional convolutions written as two-dimensional ones of height 1 reach oneDNN's
-fast kernels on CPUs (twice as fast as conv1d where it was measured).
+Tensors here are (1, C, 1, T), channels-last: rvcd.engine.decoder_layers says why. What lies between the convolutions is float32.
 """
 
 from __future__ import annotations
@@ -19,36 +18,16 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from rvcd.models.synthesizer import LRELU_SLOPE, Generator, ResBlock
+from rvcd.engine.decoder_layers import DecoderLayers, Pairs, Upsample, block_reach, leaky, reach
+from rvcd.models.packed import PackedConv
+from rvcd.models.synthesizer import LRELU_SLOPE
 
 MAX_TAIL_MS = 15.0
 """Stages are run with lookahead until what the rest adds is at most this."""
-
-
-@dataclass(frozen=True)
-class Conv:
-    """Weights of one same-padded convolution (stride 1), ready for conv2d. reach: positions needed on each side."""
-
-    weight: Tensor
-    bias: Tensor | None
-    dilation: int
-    reach: int
-
-    @classmethod
-    def of(cls, module: nn.Conv1d) -> Conv:
-        dilation, kernel = module.dilation[0], module.kernel_size[0]
-        bias = None if module.bias is None else module.bias.detach()
-        return cls(module.weight.detach().unsqueeze(2), bias, dilation, dilation * (kernel - 1) // 2)
-
-    @property
-    def channels_in(self) -> int:
-        return self.weight.shape[1]
-
-    def valid(self, x: Tensor) -> Tensor:
-        """Convolve without padding: 2 * reach positions fewer come out."""
-        return F.conv2d(x, self.weight, self.bias, dilation=(1, self.dilation))
+FAST_LOOKAHEAD_FRAMES = 6
+"""Enough in bfloat16: what further frames change lies 79 dB down, its rounding 50 to 60."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +52,14 @@ class History:
 
     length: int
     channels: int
+    dtype: torch.dtype
     kept: Tensor = field(init=False)
 
     def reset(self, like: Tensor) -> None:
-        self.kept = like.new_zeros((1, self.channels, 1, self.length))
+        """Start with zeros, on the device of `like`."""
+        # Channels-last also where a size of 1 would let torch believe that any layout is.
+        rows = torch.zeros((1, 1, self.length, self.channels), dtype=self.dtype, device=like.device)
+        self.kept = rows.permute(0, 3, 1, 2)
 
     def extend(self, x: Tensor, advance: int) -> Tensor:
         """Return history followed by x, and remember the newest positions up to x[..., advance - 1]."""
@@ -88,93 +71,145 @@ class History:
 class LookaheadConv:
     """Same-length convolution over [new | provisional]; zeros stand beyond the provisional end."""
 
-    def __init__(self, conv: Conv) -> None:
-        self.conv, self.history = conv, History(conv.reach, conv.channels_in)
+    def __init__(self, conv: PackedConv) -> None:
+        self.conv, self.reach = conv, reach(conv)
+        self.history = History(self.reach, conv.channels_in, conv.dtype)
 
-    def step(self, x: Tensor, advance: int) -> Tensor:
-        return self.conv.valid(F.pad(self.history.extend(x, advance), (0, self.conv.reach)))
+    def step(self, x: Tensor, advance: int, slope: float | None = None) -> Tensor:
+        return self.conv(F.pad(self.history.extend(x.to(self.conv.dtype), advance), (0, self.reach)), slope=slope)
 
 
 class LookaheadResBlock:
-    """A residual block over [new | provisional], no delay."""
+    """A residual block over [new | provisional], no delay. The residual path stays float32."""
 
-    def __init__(self, block: ResBlock) -> None:
-        self.pairs = [
-            (LookaheadConv(Conv.of(a)), LookaheadConv(Conv.of(b)))  # type: ignore[arg-type]
-            for a, b in zip(block.convs1, block.convs2, strict=True)
-        ]
-        self.reach = sum(a.conv.reach + b.conv.reach for a, b in self.pairs)
+    def __init__(self, pairs: Pairs) -> None:
+        self.pairs = [(LookaheadConv(dilated), LookaheadConv(plain)) for dilated, plain in pairs]
 
     def histories(self) -> list[History]:
         return [conv.history for pair in self.pairs for conv in pair]
 
     def step(self, x: Tensor, advance: int, first: int, per_frame: int, span: Span) -> Tensor:
         for dilated, plain in self.pairs:
-            y = dilated.step(F.leaky_relu(x, LRELU_SLOPE), advance)
-            y = span.clear_outside(F.leaky_relu(y, LRELU_SLOPE), first, per_frame)
+            y = dilated.step(leaky(x, dilated.conv.dtype), advance, LRELU_SLOPE)
+            y = span.clear_outside(y, first, per_frame)
             x = span.clear_outside(x + plain.step(y, advance), first, per_frame)
         return x
 
 
-class DelayedResBlock:
-    """A residual block with exact carried state; its output is `delay` positions behind its input."""
+class Carried:
+    """One layer's input: the `length` positions before this step's, and this step's, in one buffer that is kept for the next."""
 
-    def __init__(self, block: ResBlock) -> None:
-        self.pairs: list[tuple[Conv, Conv, History, History]] = []
-        for a, b in zip(block.convs1, block.convs2, strict=True):
-            dilated, plain = Conv.of(a), Conv.of(b)  # type: ignore[arg-type]
-            channels = dilated.channels_in
-            self.pairs.append((dilated, plain, History(2 * dilated.reach, channels), History(2 * plain.reach, channels)))
-        self.delay = sum(dilated.reach + plain.reach for dilated, plain, _, _ in self.pairs)
+    def __init__(self, length: int, channels: int) -> None:
+        self.length, self.channels = length, channels
+        self.buffer = torch.zeros(0)
 
-    def histories(self) -> list[History]:
-        return [history for _, _, before, between in self.pairs for history in (before, between)]
+    def reset(self, like: Tensor) -> None:
+        self.buffer = self._empty(0, like.device)
+        self.buffer.zero_()
 
-    def step(self, x: Tensor, first: int, per_frame: int, span: Span) -> Tensor:
-        length = x.shape[-1]
-        for dilated, plain, before, between in self.pairs:
-            seen = before.extend(x, length)
-            y = dilated.valid(F.leaky_relu(seen, LRELU_SLOPE))
-            y = span.clear_outside(F.leaky_relu(y, LRELU_SLOPE), first - dilated.reach, per_frame)
-            # The residual is taken as late as the two convolutions make their output.
-            delay = dilated.reach + plain.reach
-            x = plain.valid(between.extend(y, length)) + seen[..., 2 * dilated.reach - delay :][..., :length]
-            first -= delay
-            x = span.clear_outside(x, first, per_frame)
-        return x
+    def room(self, count: int) -> Tensor:
+        """Return the buffer, (1, C, 1, length + count), for this step's `count` positions to be written at its end."""
+        if self.buffer.shape[3] != self.length + count:
+            head = self.buffer[..., : self.length]
+            self.buffer = self._empty(count, head.device)
+            self.buffer[..., : self.length] = head
+        return self.buffer
+
+    def keep(self) -> None:
+        """Move the newest `length` positions to the front: this step is over."""
+        count = self.buffer.shape[3] - self.length
+        newest = self.buffer[..., count:]
+        self.buffer[..., : self.length] = newest if count >= self.length else newest.clone()
+
+    def _empty(self, count: int, device: torch.device) -> Tensor:
+        return torch.empty((1, 1, self.length + count, self.channels), device=device).permute(0, 3, 1, 2)
 
 
-class Upsample:
-    """Transposed convolution as a stream."""
+@dataclass(frozen=True)
+class DelayedPair:
+    """Two convolutions and their residual. before, after: how late input and output are against the stage's input."""
 
-    def __init__(self, module: nn.ConvTranspose1d) -> None:
-        self.weight, self.bias = module.weight.detach().unsqueeze(2), module.bias.detach()  # type: ignore[union-attr]
-        self.stride, kernel, self.pad = module.stride[0], module.kernel_size[0], int(module.padding[0])
-        self.history = History(math.ceil(kernel / self.stride) - 1, self.weight.shape[0])
+    dilated: PackedConv
+    plain: PackedConv
+    before: int
+    after: int
+    carried: Carried | None
+    """Its input; None for a block's first pair, which reads the stage's."""
+
+
+class DelayedStage:
+    """The residual blocks of one upsampling, with exact carried state; their mean comes `delay` positions late.
+
+    A pair takes its input twice its reach back, so the values between its two convolutions need no state of their own.
+    """
+
+    def __init__(self, blocks: list[Pairs], channels: int) -> None:
+        self.delay = max(block_reach(pairs) for pairs in blocks)
+        self.blocks: list[list[DelayedPair]] = []
+        for pairs in blocks:
+            # Shorter blocks start later, so that all end together.
+            before = self.delay - block_reach(pairs)
+            block: list[DelayedPair] = []
+            for dilated, plain in pairs:
+                after = before + reach(dilated) + reach(plain)
+                carried = Carried(2 * (after - before), channels) if block else None
+                block.append(DelayedPair(dilated, plain, before, after, carried))
+                before = after
+            self.blocks.append(block)
+        self.input = Carried(max(2 * block[0].after - block[0].before for block in self.blocks), channels)
+
+    def carried(self) -> list[Carried]:
+        return [self.input, *(pair.carried for block in self.blocks for pair in block if pair.carried is not None)]
+
+    def step(self, length: int, first: int, per_frame: int, span: Span) -> Tensor:
+        """Take the `length` positions from `first` on that the caller has written to the end of self.input.room(length)."""
+        total: Tensor | None = None
+        entered = self.input.room(length)
+        active = leaky(entered, self.blocks[0][0].dilated.dtype)
+        for block in self.blocks:
+            for i, pair in enumerate(block):
+                reach_here, last = pair.after - pair.before, i == len(block) - 1
+                if pair.carried is None:
+                    start = self.input.length - pair.before - 2 * reach_here
+                    x = entered[..., start : start + 2 * reach_here + length]
+                    y = active[..., start : start + 2 * reach_here + length]
+                else:
+                    x = pair.carried.room(length)
+                    y = leaky(x, pair.dilated.dtype)
+                y = pair.dilated(y, slope=LRELU_SLOPE)
+                y = pair.plain(span.clear_outside(y, first - pair.after - reach(pair.plain), per_frame))
+                residual = x[..., reach_here : reach_here + length]
+                if not last:
+                    following = block[i + 1].carried
+                    assert following is not None
+                    target = following.room(length)[..., following.length :]
+                    span.clear_outside(torch.add(residual, y, out=target), first - pair.after, per_frame)
+                elif total is None:
+                    total = residual + y
+                else:
+                    total += residual
+                    total += y
+        assert total is not None
+        for carried in self.carried():
+            carried.keep()
+        total *= 1.0 / len(self.blocks)
+        return span.clear_outside(total, first - self.delay, per_frame)
+
+
+class UpsampleStream:
+    """A transposed convolution as a stream."""
+
+    def __init__(self, up: Upsample) -> None:
+        self.up = up
+        self.history = History(up.taps - 1, up.channels_in, up.dtype)
 
     def step(self, x: Tensor, advance: int, *, delayed: bool) -> Tensor:
         """x.shape[-1] * stride positions: those of x itself, or, when delayed, `pad` positions earlier (exact)."""
-        first = self.history.length * self.stride + (0 if delayed else self.pad)
-        length = x.shape[-1] * self.stride
-        y = F.conv_transpose2d(self.history.extend(x, advance), self.weight, self.bias, (1, self.stride))
-        return y[..., first : first + length]
-
-
-class SourceTap:
-    """The excitation, convolved down to one stage's rate."""
-
-    def __init__(self, module: nn.Conv1d) -> None:
-        self.weight, self.bias = module.weight.detach().unsqueeze(2), module.bias.detach()  # type: ignore[union-attr]
-        self.stride, self.kernel, self.pad = module.stride[0], module.kernel_size[0], int(module.padding[0])
-
-    def positions(self, source: Tensor, source_first: int, first: int, count: int) -> Tensor:
-        """Return positions first .. first + count; source[..., 0] is sample source_first. Zeros stand where it is too short."""
-        low = first * self.stride - self.pad
-        high = (first + count - 1) * self.stride - self.pad + self.kernel
-        start, stop = low - source_first, high - source_first
-        x = source[..., max(start, 0) : max(stop, 0)]
-        x = F.pad(x, (max(-start, 0), max(stop - source.shape[-1], 0)))
-        return F.conv2d(x, self.weight, self.bias, (1, self.stride))
+        up, length = self.up, x.shape[-1] * self.up.stride
+        seen = self.history.extend(x.to(up.dtype), advance)
+        if delayed:
+            return up.positions(seen)
+        return up.positions(F.pad(seen, (0, -(-up.pad // up.stride))))[..., up.pad : up.pad + length]
 
 
 @dataclass
@@ -186,35 +221,31 @@ class DecoderState:
 
 
 class StreamingDecoder:
-    """A stateful `Generator`. One instance holds one stream; the weights are shared with the module.
+    """A stateful generator. One instance holds one stream; the layers are shared.
 
     tail_samples: how much later than its frames the output comes, at the voice's rate.
     exact_lookahead_frames: provisional frames from which on the result equals the offline decoder's.
+    lookahead_frames: provisional frames worth giving it: more cost time and change nothing that its numbers could hold.
     """
 
-    def __init__(self, generator: Generator, speaker: Tensor) -> None:
+    def __init__(self, layers: DecoderLayers, speaker: Tensor) -> None:
         """speaker (1, gin, 1)."""
-        self.hop = generator.hop
-        self.pre = LookaheadConv(Conv.of(generator.conv_pre))
-        self.condition = generator.cond(speaker).unsqueeze(2)
-        self.ups = [Upsample(up) for up in generator.ups]  # type: ignore[arg-type]
-        self.taps = [SourceTap(conv) for conv in generator.noise_convs]  # type: ignore[arg-type]
-        self.post = Conv.of(generator.conv_post)
-        self.post_history = History(2 * self.post.reach, self.post.channels_in)
-        blocks: list[ResBlock] = list(generator.resblocks)  # type: ignore[arg-type]
-        per_stage = generator.blocks_per_stage
-        stages = [blocks[i * per_stage : (i + 1) * per_stage] for i in range(len(self.ups))]
-        self.per_frame = [math.prod(generator.upsample_rates[: i + 1]) for i in range(len(self.ups))]
-        self.lookahead_stages = self._choose_lookahead_stages([[DelayedResBlock(b).delay for b in stage] for stage in stages])
-        self.ahead = [[LookaheadResBlock(b) for b in stage] for stage in stages[: self.lookahead_stages]]
-        self.delayed = [[DelayedResBlock(b) for b in stage] for stage in stages[self.lookahead_stages :]]
-        self.alignment = [
-            [History(max(b.delay for b in stage) - block.delay, self.ups[i].weight.shape[1]) for block in stage]
-            for i, stage in enumerate(self.delayed, start=self.lookahead_stages)
+        self.layers, self.hop, self.taps = layers, layers.hop, layers.taps
+        self.pre = LookaheadConv(layers.pre)
+        self.condition = layers.condition(speaker)
+        self.ups = [UpsampleStream(up) for up in layers.ups]
+        self.post_history = History(2 * reach(layers.post), layers.post.channels_in, layers.post.dtype)
+        self.per_frame = layers.per_frame
+        self.lookahead_stages = self._choose_lookahead_stages([[block_reach(b) for b in stage] for stage in layers.stages])
+        self.ahead = [[LookaheadResBlock(b) for b in stage] for stage in layers.stages[: self.lookahead_stages]]
+        self.delayed = [
+            DelayedStage(layers.stages[i], layers.ups[i].channels_out) for i in range(self.lookahead_stages, len(layers.stages))
         ]
-        self.delays = self._delays([max(b.delay for b in stage) for stage in self.delayed])
-        self.tail_samples = self.delays[-1] + self.post.reach
+        self.delays = self._delays([stage.delay for stage in self.delayed])
+        self.tail_samples = self.delays[-1] + reach(layers.post)
         self.exact_lookahead_frames = self._exact_lookahead_frames()
+        fast = layers.pre.dtype is not torch.float32
+        self.lookahead_frames = min(self.exact_lookahead_frames, FAST_LOOKAHEAD_FRAMES if fast else self.exact_lookahead_frames)
         rates = self.per_frame[self.lookahead_stages :]
         self.source_history = max(2 * self.hop, *((d + 2) * (self.hop // n) for d, n in zip(self.delays, rates, strict=False)))
         self.state = DecoderState()
@@ -223,7 +254,8 @@ class StreamingDecoder:
     def _choose_lookahead_stages(self, delays: list[list[int]]) -> int:
         """Return the smallest count (at least 1) of lookahead stages that keeps the tail under MAX_TAIL_MS."""
         for count in range(1, len(delays)):
-            tail_ms = sum(10.0 * (max(delays[i]) + self.ups[i].pad) / self.per_frame[i] for i in range(count, len(delays)))
+            pads = [up.pad for up in self.layers.ups]
+            tail_ms = sum(10.0 * (max(delays[i]) + pads[i]) / self.per_frame[i] for i in range(count, len(delays)))
             if tail_ms <= MAX_TAIL_MS:
                 return count
         return len(delays)
@@ -231,25 +263,24 @@ class StreamingDecoder:
     def _delays(self, block_delays: list[int]) -> list[int]:
         """Return the delay before the residual blocks of each delayed stage, then that after the last, in own positions."""
         delays, delay = [], 0
-        for up, block_delay in zip(self.ups[self.lookahead_stages :], block_delays, strict=True):
+        for up, block_delay in zip(self.layers.ups[self.lookahead_stages :], block_delays, strict=True):
             delay = delay * up.stride + up.pad
             delays.append(delay)
             delay += block_delay
         return [*delays, delay]
 
     def _exact_lookahead_frames(self) -> int:
-        frames = float(self.pre.conv.reach)
-        for i, stage in enumerate(self.ahead):
-            frames += (self.ups[i].pad + max(block.reach for block in stage)) / self.per_frame[i]
+        frames = float(self.pre.reach)
+        for i, stage in enumerate(self.layers.stages[: self.lookahead_stages]):
+            frames += (self.layers.ups[i].pad + max(block_reach(block) for block in stage)) / self.per_frame[i]
         return math.ceil(frames)
 
     def reset(self, first_frame: int = 0) -> None:
         """Forget everything. The next step's first frame is number first_frame of its stream; those before count as absent."""
         like = self.condition
-        histories = [self.pre.history, self.post_history, *(up.history for up in self.ups)]
+        histories: list[History | Carried] = [self.pre.history, self.post_history, *(up.history for up in self.ups)]
         histories += [history for stage in self.ahead for block in stage for history in block.histories()]
-        histories += [history for stage in self.delayed for block in stage for history in block.histories()]
-        histories += [history for stage in self.alignment for history in stage]
+        histories += [carried for stage in self.delayed for carried in stage.carried()]
         for history in histories:
             history.reset(like)
         self.state = DecoderState(first_frame, like.new_zeros((1, 1, 1, self.source_history)))
@@ -267,12 +298,13 @@ class StreamingDecoder:
         self.state.frames += frames
         tapped, tapped_first = self._remember_source(source, frames, first, total)
 
-        x = self.pre.step(span.clear_outside(z.unsqueeze(2).clone(), first, 1), frames)
+        z = z.unsqueeze(2).clone(memory_format=torch.channels_last)
+        x = self.pre.step(span.clear_outside(z, first, 1), frames)
         x = span.clear_outside(x + self.condition, first, 1)
         advance = frames
         for i, stage in enumerate(self.ahead):
             per_frame = self.per_frame[i]
-            x = self.ups[i].step(F.leaky_relu(x, LRELU_SLOPE), advance, delayed=False)
+            x = self.ups[i].step(leaky(x, self.ups[i].up.dtype), advance, delayed=False)
             if self.taps:
                 x = x + self.taps[i].positions(tapped, tapped_first, first * per_frame, total * per_frame)
             x = span.clear_outside(x, first * per_frame, per_frame)
@@ -280,24 +312,20 @@ class StreamingDecoder:
             x = _mean([block.step(x, advance, first * per_frame, per_frame, span) for block in stage])
         x = x[..., :advance]
 
-        for i, (stage_blocks, alignment, delay) in enumerate(
-            zip(self.delayed, self.alignment, self.delays, strict=False), start=self.lookahead_stages
-        ):
+        for i, (delayed, delay) in enumerate(zip(self.delayed, self.delays, strict=False), start=self.lookahead_stages):
             per_frame = self.per_frame[i]
-            x = self.ups[i].step(F.leaky_relu(x, LRELU_SLOPE), x.shape[-1], delayed=True)
-            length = x.shape[-1]
-            position = first * per_frame - delay
+            x = self.ups[i].step(leaky(x, self.ups[i].up.dtype), x.shape[-1], delayed=True)
+            length, position = x.shape[-1], first * per_frame - delay
+            entered = delayed.input.room(length)[..., delayed.input.length :]
             if self.taps:
-                x = x + self.taps[i].positions(tapped, tapped_first, position, length)
-            x = span.clear_outside(x, position, per_frame)
-            outputs = []
-            for block, history in zip(stage_blocks, alignment, strict=True):
-                aligned = history.extend(x, length)[..., :length]
-                outputs.append(block.step(aligned, position - history.length, per_frame, span))
-            x = _mean(outputs)
+                torch.add(x, self.taps[i].positions(tapped, tapped_first, position, length), out=entered)
+            else:
+                entered.copy_(x)
+            span.clear_outside(entered, position, per_frame)
+            x = delayed.step(length, position, per_frame, span)
 
         x = self.post_history.extend(F.leaky_relu(x), x.shape[-1])
-        return torch.tanh(self.post.valid(x)).reshape(-1)
+        return torch.tanh(self.layers.post(x)).reshape(-1)
 
     def _remember_source(self, source: Tensor | None, frames: int, first: int, total: int) -> tuple[Tensor, int]:
         """Return the excitation including its history, and the sample number of its first value."""
@@ -315,4 +343,4 @@ def _mean(outputs: list[Tensor]) -> Tensor:
     total = outputs[0]
     for output in outputs[1:]:
         total = total + output
-    return total / len(outputs)
+    return total * (1.0 / len(outputs))

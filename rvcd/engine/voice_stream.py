@@ -20,9 +20,12 @@ from rvcd.dsp.noise import frame_noise
 from rvcd.dsp.resample import interpolate, kernel_for
 from rvcd.dsp.track import Track
 from rvcd.engine.decoder import StreamingDecoder
+from rvcd.engine.decoder_layers import DecoderLayers
 from rvcd.engine.pitch import coarse_pitch
 from rvcd.engine.retrieval import UnitIndex
+from rvcd.engine.stopwatch import Stopwatch
 from rvcd.geometry import StreamGeometry
+from rvcd.models.packed import pack
 from rvcd.models.synthesizer import PRIOR_NOISE_SCALE, SourceState, Synthesizer, sine_source
 from rvcd.models.voice import VoiceSpec
 
@@ -35,12 +38,33 @@ PRIOR_STREAM, SOURCE_STREAM = 0, 1
 
 @dataclass(frozen=True)
 class Voice:
-    """A loaded voice: networks and, if it has one, the index of its units."""
+    """A loaded voice: networks and, if it has one, the index of its units.
+
+    synthesizer: enc_p, flow and speakers; its own decoder is only there when it is kept (see of()).
+    """
 
     name: str
     spec: VoiceSpec
     synthesizer: Synthesizer
+    decoder: DecoderLayers
     index: UnitIndex | None = None
+
+    @classmethod
+    def of(
+        cls, name: str, spec: VoiceSpec, synthesizer: Synthesizer, index: UnitIndex | None = None, *,
+        precision: torch.dtype = torch.float32, keep_decoder: bool = True,
+    ) -> Voice:  # fmt: skip
+        """Prepare a synthesizer for streaming. precision torch.bfloat16: enc_p and flow are packed in place.
+
+        keep_decoder False: free the decoder's plain weights, which then cannot run offline.
+        """
+        decoder = DecoderLayers.of(synthesizer.dec, precision)
+        if not keep_decoder:
+            del synthesizer.dec
+        if precision is not torch.float32:
+            pack(synthesizer.enc_p, precision)
+            pack(synthesizer.flow, precision)
+        return cls(name, spec, synthesizer, decoder, index)
 
 
 @dataclass(frozen=True)
@@ -114,11 +138,11 @@ class VoiceStream:
         self.voice, self.geometry, self.seed = voice, geometry, seed
         self.synth = voice.synthesizer
         config = self.synth.config
-        self.unit_width, self.hop = config.unit_width, self.synth.dec.hop
+        self.unit_width, self.hop = config.unit_width, voice.decoder.hop
         self.samples_per_frame_ratio = self.hop / geometry.hop_samples
         self.speaker = self.synth.speaker(speaker_id)
         self.device = self.speaker.device
-        self.decoder = StreamingDecoder(self.synth.dec, self.speaker)
+        self.decoder = StreamingDecoder(voice.decoder, self.speaker)
         # The stretched clock runs up to twice as fast as the real one.
         self.decoded = Track(2 * self.hop * (geometry.window_frames + 2 * WARM_UP_FRAMES))
         self.restart(0)
@@ -168,8 +192,9 @@ class VoiceStream:
         z_p_end = state.z_p.shape[1] + batch.final
         state.z_p = z_p_seen[:, max(0, z_p_end - self.synth.flow.reach_frames) : z_p_end]
 
-    def samples(self, first: int, end: int) -> NDArray[np.float32]:
+    def samples(self, first: int, end: int, watch: Stopwatch | None = None) -> NDArray[np.float32]:
         """Return samples first .. end at the stream's rate, decoding the frames they need."""
+        watch = watch or Stopwatch()
         times = np.arange(first, end, dtype=np.float64) / self.geometry.hop_samples
         ahead = self._edges_ahead(times[-1])
         edges = np.array(self.state.edges + ahead)
@@ -182,7 +207,10 @@ class VoiceStream:
         kernel = kernel_for(ratio)
         needed = positions[-1] + kernel.reach + 2 + self.decoder.tail_samples
         self._decode(max(0, math.ceil(needed / self.hop) - self.decoder.state.frames), ahead)
-        return interpolate(self.decoded, positions, kernel)
+        watch.lap("decode")
+        audio = interpolate(self.decoded, positions, kernel)
+        watch.lap("resample")
+        return audio
 
     def _edges_ahead(self, until: float) -> list[float]:
         """Continue the stretched clock from its newest edge to past `until` and to the end of the latents."""
@@ -205,7 +233,7 @@ class VoiceStream:
         starts = np.array([state.edges[-1], *ahead[:-1]])
         lengths = np.array(ahead) - starts
         known = int(np.searchsorted(starts + lengths / 2, latents.end))
-        usable = max(count, min(known, count + self.decoder.exact_lookahead_frames))
+        usable = max(count, min(known, count + self.decoder.lookahead_frames))
         starts, lengths = starts[:usable], lengths[:usable]
         # A stretched frame stands for the real time in its middle (linear resizing without aligned corners).
         middles = starts + lengths / 2 - 0.5 - latents.first
@@ -218,7 +246,7 @@ class VoiceStream:
 
     def _source(self, frames: NDArray[np.int64], lengths: NDArray[np.float64], final: int) -> Tensor | None:
         """Return the merged excitation (1, 1, T * hop) of stretched frames; the phase is kept after the final ones."""
-        merge = self.synth.dec.m_source
+        merge = self.voice.decoder.merge
         if merge is None:
             return None
         latents, rate_hz = self.state.latents, self.synth.config.rate_hz

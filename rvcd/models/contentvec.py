@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from rvcd.errors import ModelFileError
 from rvcd.models.checkpoint import check_finite, load_tensors, outlined_tensors
+from rvcd.models.packed import PackedConv1d, PackedLinear, pack
 from rvcd.models.pickle_scan import InertObject
 from rvcd.models.torch_file import Outline, open_model_file, read_outline
 
@@ -60,6 +61,61 @@ class EncoderSizes:
     normalize_eps: float
 
 
+@dataclass
+class RunningMoments:
+    """Mean and variance over time of the channels of a stream that forgets the far past."""
+
+    memory_positions: float
+    """Time constant of the forgetting."""
+    weight: float = 0.0
+    total: Tensor | None = None
+    squares: Tensor | None = None
+
+    def update(self, fresh: Tensor) -> tuple[Tensor, Tensor]:
+        """Take positions not seen before, (1, C, T); return mean and variance of all, each (1, C, 1) float64."""
+        kept = math.exp(-fresh.shape[2] / self.memory_positions)
+        total = fresh.sum(dim=2, keepdim=True).double()
+        squares = fresh.square().sum(dim=2, keepdim=True).double()
+        if self.total is not None and self.squares is not None:
+            total, squares = total + kept * self.total, squares + kept * self.squares
+        self.weight, self.total, self.squares = kept * self.weight + fresh.shape[2], total, squares
+        mean = total / self.weight
+        return mean, (squares / self.weight - mean.square()).clamp_min(0.0)
+
+
+class FrontEndState:
+    """What a stream carries through the front end: the moments that offline come from the whole utterance.
+
+    The first layer is normed over time (Hsu et al. 2021), and some models' input too. Norming each step's audio by itself
+    would make a unit depend on how the stream is cut.
+    """
+
+    def __init__(self, memory_s: float, first_kernel: int, first_stride: int) -> None:
+        self.audio = RunningMoments(memory_s * ENCODER_RATE_HZ)
+        self.layer = RunningMoments(memory_s * ENCODER_RATE_HZ / first_stride)
+        overlap_samples = RECEPTIVE_FIELD_SAMPLES - UNIT_HOP_SAMPLES
+        self._overlap_samples = overlap_samples
+        self._overlap_positions = (overlap_samples - first_kernel) // first_stride + 1
+
+    @property
+    def started(self) -> bool:
+        return self.layer.weight > 0
+
+    def norm_audio(self, audio_16k: Tensor, eps: float) -> Tensor:
+        """(1, T), its first 80 samples seen before unless it is the first -> zero mean, unit variance."""
+        known = self._overlap_samples if self.audio.weight else 0
+        mean, variance = self.audio.update(audio_16k[:, None, known:])
+        return ((audio_16k - mean[..., 0]) / torch.sqrt(variance[..., 0] + eps)).to(audio_16k.dtype)
+
+    def norm_layer(self, x: Tensor, norm: nn.GroupNorm) -> Tensor:
+        """(1, C, positions of the first layer) -> the same, normed."""
+        known = self._overlap_positions if self.started else 0
+        mean, variance = self.layer.update(x[..., known:])
+        scale = norm.weight.double()[:, None] / torch.sqrt(variance + norm.eps)
+        offset = norm.bias.double()[:, None] - mean * scale
+        return torch.addcmul(offset.to(x.dtype), x, scale.to(x.dtype))
+
+
 class ConvLayer(nn.Module):
     """One layer of the front end: convolution, norm (or none), GELU."""
 
@@ -74,12 +130,18 @@ class ConvLayer(nn.Module):
             self.norm = nn.LayerNorm(channels, eps=sizes.norm_eps)
         elif index == 0:
             self.norm = nn.GroupNorm(channels, channels, eps=1e-5)
+        self.activation: nn.Module = nn.GELU()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, state: FrontEndState | None = None) -> Tensor:
         x = self.conv(x)
         if self.norm is not None:
-            x = self.norm(x) if self.over_time else self.norm(x.transpose(1, 2)).transpose(1, 2)
-        return F.gelu(x)
+            if not self.over_time:
+                x = self.norm(x.transpose(1, 2)).transpose(1, 2)
+            elif state is None:
+                x = self.norm(x)
+            else:
+                x = state.norm_layer(x, self.norm)  # type: ignore[arg-type]
+        return self.activation(x)  # type: ignore[no-any-return]
 
 
 class TransformerLayer(nn.Module):
@@ -92,15 +154,26 @@ class TransformerLayer(nn.Module):
         self.out = nn.Linear(sizes.width, sizes.width)
         self.norm_1 = nn.LayerNorm(sizes.width, eps=sizes.norm_eps)
         self.inner = nn.Linear(sizes.width, sizes.inner_width)
+        self.activation: nn.Module = nn.GELU()
         self.outer = nn.Linear(sizes.inner_width, sizes.width)
         self.norm_2 = nn.LayerNorm(sizes.width, eps=sizes.norm_eps)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, first: int = 0) -> Tensor:
+        """(B, N, W) -> (B, N - first, W): the rows from `first` on, which see all rows."""
         B, N, W = x.shape
         q, k, v = self.qkv(x).view(B, N, 3, self.heads, W // self.heads).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, N, W)
-        x = self.norm_1(x + self.out(attended))
-        return self.norm_2(x + self.outer(F.gelu(self.inner(x))))  # type: ignore[no-any-return]
+        attended = _attend(q[:, :, first:], k, v).transpose(1, 2).reshape(B, N - first, W)
+        x = self.norm_1(x[:, first:] + self.out(attended))
+        return self.norm_2(x + self.outer(self.activation(self.inner(x))))  # type: ignore[no-any-return]
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Scaled dot-product attention, (B, heads, N, width) each."""
+    if q.device.type != "cpu" or q.dtype == torch.float32:
+        return F.scaled_dot_product_attention(q, k, v)
+    # Three times as fast as torch's flash attention for the few dozen rows of a window, on a CPU in bfloat16.
+    scores = q @ k.transpose(2, 3) * (1.0 / math.sqrt(q.shape[3]))
+    return scores.float().softmax(dim=-1).to(q.dtype) @ v
 
 
 class ContentEncoder(nn.Module):
@@ -119,6 +192,17 @@ class ContentEncoder(nn.Module):
         self.norm = nn.LayerNorm(sizes.width, eps=sizes.norm_eps)
         self.layers = nn.ModuleList(TransformerLayer(sizes) for _ in range(sizes.layers))
         self.final_proj = nn.Linear(sizes.width, sizes.final_width) if sizes.final_width is not None else None
+
+    def pack(self, dtype: torch.dtype) -> None:
+        """Compute in dtype from now on; the plain weights are freed. Norms, residual paths and the first layer stay float32."""
+        for layer in self.conv_layers[1:]:
+            fused = "" if layer.norm is not None else "gelu"
+            layer.conv = PackedConv1d(layer.conv, dtype, fused)  # type: ignore[arg-type]
+            layer.activation = nn.GELU() if layer.norm is not None else nn.Identity()
+        for block in self.layers:
+            inner: nn.Linear = block.inner  # type: ignore[assignment]
+            block.inner, block.activation = PackedLinear(inner.weight, inner.bias, dtype, "gelu"), nn.Identity()
+        pack(self, dtype, skip=("conv_layers",))
 
     @property
     def unit_widths(self) -> tuple[int, ...]:
@@ -141,28 +225,39 @@ class ContentEncoder(nn.Module):
         mean, variance = audio_16k.mean(-1, keepdim=True), audio_16k.var(-1, keepdim=True, unbiased=False)
         return (audio_16k - mean) / torch.sqrt(variance + self.sizes.normalize_eps)
 
-    def front_end(self, audio_16k: Tensor) -> Tensor:
+    def start_front_end(self, memory_s: float) -> FrontEndState:
+        """Return what a stream of front_end() calls carries, its moments forgotten with a time constant of memory_s."""
+        return FrontEndState(memory_s, self.sizes.conv_kernels[0], self.sizes.conv_strides[0])
+
+    def front_end(self, audio_16k: Tensor, state: FrontEndState | None = None) -> Tensor:
         """(B, T >= 400) -> (B, floor((T - 400) / 320) + 1, channels).
 
-        The first layer's norm takes its statistics over all T samples: the result depends on the window.
+        The first layer's norm takes its statistics over all T samples, or, with a state, over the stream so far; then B is 1,
+        and audio_16k starts with the last 80 samples of the call before.
         """
         _, T = audio_16k.shape
         if T < RECEPTIVE_FIELD_SAMPLES:
             raise ValueError(f"{T} samples are fewer than the {RECEPTIVE_FIELD_SAMPLES} that one unit takes")
-        x = self.normalized(audio_16k.to(self.norm.weight.dtype))[:, None]
-        for layer in self.conv_layers:
+        audio_16k = audio_16k.to(self.norm.weight.dtype)
+        if state is not None and self.sizes.normalize:
+            audio_16k = state.norm_audio(audio_16k, self.sizes.normalize_eps)
+        elif state is None:
+            audio_16k = self.normalized(audio_16k)
+        x: Tensor = self.conv_layers[0](audio_16k[:, None], state)
+        for layer in self.conv_layers[1:]:
             x = layer(x)
         return x.transpose(1, 2)
 
-    def encode(self, features: Tensor, layer: int | None = None) -> Tensor:
-        """(B, N, channels) -> (B, N, W) after `layer` transformer layers, all of them if None."""
+    def encode(self, features: Tensor, layer: int | None = None, first: int = 0) -> Tensor:
+        """(B, N, channels) -> rows from `first` on, (B, N - first, W), after `layer` transformer layers, all of them if None."""
         x: Tensor = self.projection(self.feature_norm(features))
         # An even kernel gives one position too many at the end (SamePad).
         position = self.position(x.transpose(1, 2))[:, :, : x.shape[1]]
         x = self.norm(x + F.gelu(position).transpose(1, 2))
-        for block in self.layers[:layer]:
+        blocks = list(self.layers[:layer])
+        for block in blocks[:-1]:
             x = block(x)
-        return x
+        return blocks[-1](x, first)  # type: ignore[no-any-return]
 
     def units(self, audio_16k: Tensor, *, unit_width: int) -> Tensor:
         """(B, T >= 400) at 16 kHz -> (B, floor((T - 400) / 320) + 1, unit_width).
@@ -170,11 +265,14 @@ class ContentEncoder(nn.Module):
         The model's own width: the last layer (RVC v2). final_proj's width: layer 9, then final_proj (RVC v1). Raises
         ModelFileError for another width.
         """
+        return self.units_of(self.front_end(audio_16k), unit_width=unit_width)
+
+    def units_of(self, features: Tensor, *, unit_width: int, first: int = 0) -> Tensor:
+        """The same from front_end()'s features: (B, N, channels) -> the rows from `first` on, (B, N - first, unit_width)."""
         self.check_unit_width(unit_width)
-        features = self.front_end(audio_16k)
         if unit_width == self.sizes.width or self.final_proj is None:
-            return self.encode(features)
-        return self.final_proj(self.encode(features, V1_LAYER))  # type: ignore[no-any-return]
+            return self.encode(features, first=first)
+        return self.final_proj(self.encode(features, V1_LAYER, first))  # type: ignore[no-any-return]
 
 
 def load_content_encoder(path: Path | str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> ContentEncoder:

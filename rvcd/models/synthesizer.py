@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -53,24 +54,45 @@ class RelativeAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         B, C, T = x.shape
         width = C // self.heads
-        q, k, v = (m(x).view(B, self.heads, width, T).transpose(2, 3) for m in (self.conv_q, self.conv_k, self.conv_v))
+        q, k, v = (m(x).view(B, self.heads, width, T).transpose(2, 3).float() for m in (self.conv_q, self.conv_k, self.conv_v))
         q = q / math.sqrt(width)
-        # distance[i, j] = j - i; only |distance| <= window carries an embedding.
-        steps = torch.arange(T, device=x.device)
-        distance = steps[None, :] - steps[:, None]
-        near = distance.abs() <= self.window
-        index = distance.clamp(-self.window, self.window) + self.window
+        band = _band(T, self.window, x.device)
         by_distance = q @ self.emb_rel_k[0].T
         scores = q @ k.transpose(2, 3)
-        scores = scores + by_distance.gather(3, index.expand(B, self.heads, T, T)) * near
+        scores += by_distance.gather(3, band.distance.expand(B, self.heads, T, T)) * band.near
         weights = scores.softmax(dim=-1)
         out = weights @ v
         # Gather each row's weights by distance: column d holds the weight of the key at i + d - window.
-        offsets = steps[:, None] + torch.arange(-self.window, self.window + 1, device=x.device)[None, :]
-        inside = (offsets >= 0) & (offsets < T)
-        banded = weights.gather(3, offsets.clamp(0, T - 1).expand(B, self.heads, T, -1)) * inside
-        out = out + banded @ self.emb_rel_v[0]
+        banded = weights.gather(3, band.key.expand(B, self.heads, T, -1)) * band.inside
+        out += banded @ self.emb_rel_v[0]
         return self.conv_o(out.transpose(2, 3).reshape(B, C, T))  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Band:
+    """Which positions are near each other. distance (T, T): j - i, clipped to the window and counted from 0; near (T, T) 0 or 1.
+
+    key (T, 2 * window + 1): i + d - window, clipped to what exists; inside: 0 or 1.
+    """
+
+    distance: Tensor
+    near: Tensor
+    key: Tensor
+    inside: Tensor
+
+
+@lru_cache(maxsize=8)
+def _band(T: int, window: int, device: torch.device) -> Band:
+    """Return the band of a length: the same for every layer and, in a stream, for every block."""
+    steps = torch.arange(T, device=device)
+    distance = steps[None, :] - steps[:, None]
+    key = steps[:, None] + torch.arange(-window, window + 1, device=device)[None, :]
+    return Band(
+        distance.clamp(-window, window) + window,
+        (distance.abs() <= window).float(),
+        key.clamp(0, T - 1),
+        ((key >= 0) & (key < T)).float(),
+    )
 
 
 class FeedForward(nn.Module):
@@ -124,7 +146,7 @@ class PriorEncoder(nn.Module):
         if self.emb_pitch is not None and coarse is not None:
             x = x + self.emb_pitch(coarse)
         x = F.leaky_relu(x * math.sqrt(self.hidden), LRELU_SLOPE).transpose(1, 2)
-        mean, log_std = self.proj(self.encoder(x)).chunk(2, dim=1)
+        mean, log_std = self.proj(self.encoder(x)).float().chunk(2, dim=1)
         return mean, log_std
 
 

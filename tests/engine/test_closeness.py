@@ -30,7 +30,7 @@ def loader(tmp_path_factory) -> Loader:
 
 def test_the_whole_pipeline_comes_closer_to_offline_the_more_it_may_look_ahead(loader, capsys):
     paths = ensure_test_weights(Path(loader.setup.test_weights_cache))
-    voice = loader.voice(VoiceRequest("test", str(paths.voice_v2)))
+    voice = loader.voice(VoiceRequest("test", str(paths.voice_v2)), keep_decoder=True)
     method = loader.pitch_method("swift")
     speech, rate_hz = soundfile.read(DEMO, dtype="float32")
     speech = speech[: 5 * rate_hz]

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from rvcd.engine.decoder import MAX_TAIL_MS, StreamingDecoder
+from rvcd.engine.decoder_layers import DecoderLayers
 from rvcd.models.synthesizer import SourceState, Synthesizer, sine_source
 from tests.support import VOICES, parity_voice
 
@@ -54,7 +55,7 @@ def test_streamed_samples_equal_offline_samples(stem, cut):
     z, source = latents(model)
     speaker = model.speaker(0)
     offline = model.dec(z, source, speaker).reshape(-1)
-    decoder = StreamingDecoder(model.dec, speaker)
+    decoder = StreamingDecoder(DecoderLayers.of(model.dec), speaker)
     streamed = stream(decoder, z, source, CUTS[cut], decoder.exact_lookahead_frames)
     assert (streamed - offline).abs().max() < 1e-5
     assert (stream(decoder, z, source, CUTS[cut], 8) - offline).abs().max() < 1e-4
@@ -65,7 +66,7 @@ def test_less_lookahead_costs_closeness_and_nothing_else(stem):
     model, _ = parity_voice(stem)
     z, source = latents(model)
     offline = model.dec(z, source, model.speaker(0)).reshape(-1)
-    decoder = StreamingDecoder(model.dec, model.speaker(0))
+    decoder = StreamingDecoder(DecoderLayers.of(model.dec), model.speaker(0))
     errors = [float((stream(decoder, z, source, [4], r) - offline).abs().max()) for r in (0, 4, 8, 12)]
     assert errors == sorted(errors, reverse=True)
     assert errors[0] > 1e-3 > errors[1] * 0.1
@@ -74,12 +75,12 @@ def test_less_lookahead_costs_closeness_and_nothing_else(stem):
 @pytest.mark.parametrize("stem", VOICES)
 def test_every_layout_stays_within_the_tail_that_the_geometry_reserves(stem):
     model, _ = parity_voice(stem)
-    decoder = StreamingDecoder(model.dec, model.speaker(0))
+    decoder = StreamingDecoder(DecoderLayers.of(model.dec), model.speaker(0))
     assert 1000 * decoder.tail_samples / model.config.rate_hz <= MAX_TAIL_MS
 
 
 def test_a_voice_with_f0_wants_its_excitation():
     model, _ = parity_voice("v2_40k_f0")
-    decoder = StreamingDecoder(model.dec, model.speaker(0))
+    decoder = StreamingDecoder(DecoderLayers.of(model.dec), model.speaker(0))
     with pytest.raises(ValueError, match="excitation of 1600 samples"):
         decoder.step(torch.zeros(1, 16, 4), None, 4)

@@ -198,3 +198,64 @@ def test_fairseq_settings_in_a_namespace_are_read(tmp_path: Path) -> None:
     torch.save({"model": load_tensors(FAIRSEQ, "model"), "args": args, "cfg": None}, tmp_path / "a.pt")
     sizes = load_content_encoder(tmp_path / "a.pt").sizes
     assert (sizes.heads, sizes.normalize, sizes.conv_strides) == (8, True, (5, 2, 2, 2, 2, 2, 2))
+
+
+# ---- in steps
+
+
+def in_steps(encoder: ContentEncoder, audio: torch.Tensor, units: list[int], memory_s: float) -> torch.Tensor:
+    """Run the front end over the newest audio only, so many units a step."""
+    state, features, first = encoder.start_front_end(memory_s), [], 0
+    for count in units:
+        features.append(encoder.front_end(audio[:, 320 * first : 320 * (first + count) + 80], state))
+        first += count
+    return torch.cat(features, dim=1)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_the_front_end_in_one_step_is_the_front_end(normalize, tmp_path):
+    encoder = load_content_encoder(as_safetensors(tmp_path / "model", do_normalize=normalize))
+    audio = 0.3 * torch.randn(1, 320 * 40 + 80, generator=torch.Generator().manual_seed(1)) + 0.1
+    torch.testing.assert_close(in_steps(encoder, audio, [40], 10.0), encoder.front_end(audio), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_the_front_end_in_small_steps_comes_to_the_same_once_it_knows_the_voice(normalize, tmp_path):
+    encoder = load_content_encoder(as_safetensors(tmp_path / "model", do_normalize=normalize))
+    audio = 0.3 * torch.randn(1, 320 * 300 + 80, generator=torch.Generator().manual_seed(2)) + 0.1
+    whole, steps = encoder.front_end(audio), in_steps(encoder, audio, [1, 2, 5, 2, 30] * 7 + [10, 10], 1e6)
+    late = slice(250, 300)
+    error = (steps[:, late] - whole[:, late]).abs().max() / whole.abs().max()
+    assert error < 0.03
+
+
+def test_every_position_counts_once_however_the_stream_is_cut():
+    encoder = load_content_encoder(FOLDER)
+    audio = torch.randn(1, 320 * 30 + 80, generator=torch.Generator().manual_seed(3))
+    moments = []
+    for units in ([30], [1] * 30, [7, 3, 20]):
+        state, first = encoder.start_front_end(1e9), 0
+        for count in units:
+            encoder.front_end(audio[:, 320 * first : 320 * (first + count) + 80], state)
+            first += count
+        assert state.layer.total is not None
+        moments.append((state.layer.weight, state.layer.total / state.layer.weight))
+    for weight, mean in moments[1:]:
+        assert weight == pytest.approx(moments[0][0], rel=1e-4)
+        torch.testing.assert_close(mean, moments[0][1], rtol=1e-4, atol=1e-6)
+
+
+def test_rows_asked_for_alone_are_those_of_the_whole():
+    encoder = load_content_encoder(FOLDER)
+    features = encoder.front_end(AUDIO)
+    torch.testing.assert_close(encoder.encode(features, first=7), encoder.encode(features)[:, 7:], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("width", ["last layer", "layer 9"])
+def test_a_packed_encoder_gives_nearly_the_same_units(width):
+    plain, quick = load_content_encoder(FOLDER), load_content_encoder(FOLDER)
+    quick.pack(torch.bfloat16)
+    unit_width = plain.unit_widths[0 if width == "last layer" else -1]
+    expected = plain.units(AUDIO, unit_width=unit_width)
+    found = quick.units(AUDIO, unit_width=unit_width).float()
+    assert 10 * torch.log10(expected.square().sum() / (found - expected).square().sum()) > 30

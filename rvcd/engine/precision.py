@@ -1,0 +1,32 @@
+"""Which numbers the networks compute with.
+
+bf16: convolutions and matrix products in bfloat16, everything between them (residual paths, norms, softmax) and the decoder's
+last stage in float32. fp32: everything in float32, exact.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from rvcd.errors import ParamError
+
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+def choose_precision(name: str, device: str) -> torch.dtype:
+    """Return torch.float32 or torch.bfloat16 for engine.precision; auto: bf16 where the hardware multiplies it.
+
+    bf16 may be demanded anywhere: without such hardware it is slow, not wrong. Raises ParamError for another name.
+    """
+    if name not in PRECISIONS:
+        raise ParamError(f"engine.precision = '{name}' is unknown; it takes {', '.join(PRECISIONS)}")
+    if name == "fp32" or (name == "auto" and not multiplies_bf16(device)):
+        return torch.float32
+    return torch.bfloat16
+
+
+def multiplies_bf16(device: str) -> bool:
+    """Say whether a device ('cpu', 'cuda', 'cuda:1') has instructions for products of bfloat16."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

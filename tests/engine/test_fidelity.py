@@ -1,0 +1,61 @@
+"""What the fast numbers cost, measured on the latents of speech: `pytest -s tests/engine/test_fidelity.py` prints it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+import torch
+
+from rvcd.engine.fidelity import latents_of, measure_fidelity, seam_ratio
+from rvcd.geometry import StreamGeometry
+from rvcd.loading import Loader
+from rvcd.models.test_weights import ensure_test_weights
+from rvcd.params import Snapshot
+from rvcd.worker_protocol import VoiceRequest, WorkerSetup
+
+DEMO = Path(__file__).parents[2] / "rvcd" / "data" / "demo_speech.flac"
+RATE_HZ = 48000
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory):
+    """The test voice's plain generator, its speaker, and the latents and excitation of six seconds of speech."""
+    cache = tmp_path_factory.mktemp("cache")
+    paths = ensure_test_weights(cache)
+    geometry = StreamGeometry.from_ms(rate_hz=RATE_HZ, block_ms=100, lookahead_ms=100, deadline_ms=100, context_ms=300)
+    setup = WorkerSetup(RATE_HZ, 10, 10, 30, 4800, encoder="", voice=None, f0_method="swift", test_weights_cache=str(cache))
+    loader = Loader(setup, geometry)
+    voice = loader.voice(VoiceRequest("test", str(paths.voice_v2)), keep_decoder=True)
+    speech, rate_hz = soundfile.read(DEMO, dtype="float32")
+    audio = soxr.resample(speech[: 6 * rate_hz], rate_hz, RATE_HZ).astype(np.float32)
+    z, source = latents_of(loader.converter(voice, loader.pitch_method("swift"), Snapshot()), audio)
+    return voice.synthesizer.dec, voice.synthesizer.speaker(0), z, source
+
+
+@pytest.mark.parametrize("block_frames", [4, 10, 20])
+def test_bfloat16_streams_within_40_db_of_offline_float32_and_without_seams(spoken, block_frames, capsys):
+    generator, speaker, z, source = spoken
+    found = measure_fidelity(generator, speaker, z, source, dtype=torch.bfloat16, block_frames=block_frames)
+    with capsys.disabled():
+        print(f"\n{10 * block_frames} ms blocks: {found.snr_db:.1f} dB, seam ratio {found.seam_ratio:.3f}, {found.seconds:.1f} s")
+    assert found.seconds > 5
+    assert found.snr_db >= 40
+    assert found.seam_ratio == pytest.approx(1.0, abs=0.05)
+
+
+def test_float32_is_exact(spoken):
+    generator, speaker, z, source = spoken
+    found = measure_fidelity(generator, speaker, z, source, dtype=torch.float32, block_frames=10)
+    assert found.snr_db > 110
+
+
+def test_a_click_at_every_boundary_is_a_seam():
+    smooth = np.sin(np.arange(40000) / 30).astype(np.float32)
+    clicking = smooth.copy()
+    clicking[150::1000] += 0.01
+    assert seam_ratio(smooth, 1000, 150, 40) == pytest.approx(1.0, abs=0.1)
+    assert seam_ratio(clicking, 1000, 150, 40) > 10
