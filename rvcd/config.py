@@ -100,18 +100,21 @@ class Audio(Section):
 
 @dataclass(frozen=True)
 class LatencyBudget:
-    """The parts of the constant latency that are chosen, and the past the content encoder sees again. Milliseconds."""
+    """The parts of the constant latency that are chosen, and what the content encoder sees at once. Milliseconds."""
 
     block_ms: int
     lookahead_ms: int
     deadline_ms: int
-    context_ms: int = 1_000
+    context_ms: int
 
+
+LEAST_PAST_MS = 400
+"""The past that an unset context_ms leaves before the block, however long that is."""
 
 LATENCY_PRESETS: Mapping[str, LatencyBudget] = {
-    "low": LatencyBudget(block_ms=20, lookahead_ms=100, deadline_ms=20),
-    "balanced": LatencyBudget(block_ms=40, lookahead_ms=100, deadline_ms=30),
-    "safe": LatencyBudget(block_ms=200, lookahead_ms=120, deadline_ms=160),
+    "low": LatencyBudget(block_ms=40, lookahead_ms=100, deadline_ms=30, context_ms=1_000),
+    "balanced": LatencyBudget(block_ms=100, lookahead_ms=100, deadline_ms=90, context_ms=700),
+    "safe": LatencyBudget(block_ms=200, lookahead_ms=120, deadline_ms=160, context_ms=1_000),
 }
 
 
@@ -135,14 +138,18 @@ class Latency(Section):
         return value
 
     def budget(self) -> LatencyBudget:
-        """Return the preset with its overrides. A shorter block shortens the preset's deadline to its own length."""
+        """Return the preset with its overrides.
+
+        A shorter block shortens the preset's deadline to its own length; a longer one keeps LEAST_PAST_MS of its context.
+        """
         preset = LATENCY_PRESETS[self.preset]
         block_ms = self.block_ms or preset.block_ms
+        lookahead_ms = self.lookahead_ms or preset.lookahead_ms
         return LatencyBudget(
             block_ms=block_ms,
-            lookahead_ms=self.lookahead_ms or preset.lookahead_ms,
+            lookahead_ms=lookahead_ms,
             deadline_ms=self.deadline_ms or min(preset.deadline_ms, block_ms),
-            context_ms=self.context_ms or preset.context_ms,
+            context_ms=self.context_ms or max(preset.context_ms, block_ms + lookahead_ms + LEAST_PAST_MS),
         )
 
 

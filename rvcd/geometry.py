@@ -22,6 +22,7 @@ MIN_RATE_HZ, MAX_RATE_HZ = 8000, 192000
 MAX_BLOCK_MS = 2000
 MIN_LOOKAHEAD_MS, MAX_LOOKAHEAD_MS = 40, 1000
 MAX_CONTEXT_MS = 30000
+MIN_PAST_MS = 40
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class StreamGeometry:
 
     rate_hz: the stream's sample rate, a multiple of 100 in 8000..192000. block_frames: frames per inference step, even.
     lookahead_frames: how far the voice is made behind the newest frame, even, >= 4: what a frame may see of the future before it
-    is final (settle_frames), and the loudness match's share. context_frames: past seen again, even.
+    is final (settle_frames), and the loudness match's share. context_frames: past that is seen again, even.
     deadline_samples: time allowed to compute one block, 1..block_samples.
     """
 
@@ -44,7 +45,10 @@ class StreamGeometry:
     def from_ms(
         cls, *, rate_hz: int, block_ms: float, lookahead_ms: float, deadline_ms: float, context_ms: float
     ) -> StreamGeometry:
-        """Build from milliseconds. Raises ParamError, naming value and bound, for what the engine cannot do."""
+        """Build from milliseconds. Raises ParamError, naming value and bound, for what the engine cannot do.
+
+        context_ms: all that the content encoder sees at once: block, lookahead, and the past before them.
+        """
         if rate_hz % FRAMES_PER_SECOND or not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
             raise ParamError(
                 f"the sample rate {rate_hz} Hz cannot be used; it must be a multiple of {FRAMES_PER_SECOND} Hz "
@@ -52,7 +56,8 @@ class StreamGeometry:
             )
         block = _whole_units("block_ms", block_ms, FRAME_MS * FRAMES_PER_UNIT, MAX_BLOCK_MS)
         lookahead = _whole_units("lookahead_ms", lookahead_ms, MIN_LOOKAHEAD_MS, MAX_LOOKAHEAD_MS)
-        context = _whole_units("context_ms", context_ms, 100, MAX_CONTEXT_MS)
+        newest_ms = (block + lookahead) * FRAME_MS
+        context = _whole_units("context_ms", context_ms, newest_ms + MIN_PAST_MS, MAX_CONTEXT_MS) - block - lookahead
         if not 0 < deadline_ms <= block_ms:
             raise ParamError(
                 f"deadline_ms = {deadline_ms:g} is out of range; it takes more than 0, at most block_ms = {block_ms:g}"

@@ -20,7 +20,7 @@ from rvcd.loading import Loader
 from rvcd.params import ParamStore
 from rvcd.worker_protocol import VoiceRequest
 
-BLOCK_MS, LOOKAHEAD_MS, CONTEXT_MS = 1000, 300, 2000
+BLOCK_MS, LOOKAHEAD_MS, CONTEXT_MS = 1000, 300, 3300
 
 
 @dataclass(frozen=True)

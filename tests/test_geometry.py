@@ -24,14 +24,15 @@ def test_the_latency_is_the_sum_of_its_parts():
     rate_hz=st.integers(80, 1920).map(lambda n: 100 * n),
     block=st.integers(1, 50),
     lookahead=st.integers(2, 25),
-    context=st.integers(5, 250),
+    past=st.integers(2, 250),
     share=st.floats(0.01, 1.0),
 )
-def test_every_allowed_size_gives_whole_samples_on_the_unit_grid(rate_hz, block, lookahead, context, share):
-    block_ms = 20 * block
+def test_every_allowed_size_gives_whole_samples_on_the_unit_grid(rate_hz, block, lookahead, past, share):
+    block_ms, context_ms = 20 * block, 20 * (block + lookahead + past)
     g = StreamGeometry.from_ms(
-        rate_hz=rate_hz, block_ms=block_ms, lookahead_ms=20 * lookahead, deadline_ms=block_ms * share, context_ms=20 * context
+        rate_hz=rate_hz, block_ms=block_ms, lookahead_ms=20 * lookahead, deadline_ms=block_ms * share, context_ms=context_ms
     )
+    assert g.window_frames * 10 == context_ms
     assert g.block_samples * 1000 == block_ms * rate_hz
     assert g.block_frames % 2 == g.lookahead_frames % 2 == g.window_frames % 2 == 0
     assert 1 <= g.deadline_samples <= g.block_samples
@@ -47,7 +48,7 @@ def test_every_allowed_size_gives_whole_samples_on_the_unit_grid(rate_hz, block,
         ({"block_ms": 0}, ["block_ms = 0", "20..2000"]),
         ({"block_ms": float("nan")}, ["block_ms = nan"]),
         ({"lookahead_ms": 20}, ["lookahead_ms = 20", "40..1000"]),
-        ({"context_ms": 60}, ["context_ms = 60", "100..30000"]),
+        ({"context_ms": 60}, ["context_ms = 60", "180..30000"]),
         ({"deadline_ms": 61}, ["deadline_ms = 61", "block_ms = 60"]),
         ({"deadline_ms": 0}, ["deadline_ms = 0"]),
     ],

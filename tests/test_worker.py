@@ -24,7 +24,7 @@ from rvcd.worker import EXIT_TOO_MANY_FAILURES, Worker
 from rvcd.worker_protocol import WorkerSetup, receive
 
 RATE_HZ = 48000
-GEOMETRY = StreamGeometry.from_ms(rate_hz=RATE_HZ, block_ms=20, lookahead_ms=40, deadline_ms=20, context_ms=100)
+GEOMETRY = StreamGeometry.from_ms(rate_hz=RATE_HZ, block_ms=20, lookahead_ms=40, deadline_ms=20, context_ms=160)
 SETUP = WorkerSetup(
     rate_hz=RATE_HZ, block_frames=2, lookahead_frames=4, context_frames=10, deadline_samples=960, encoder="", voice=None,
     f0_method="yin",

@@ -201,12 +201,12 @@ class UpsampleStream:
 
     def __init__(self, up: Upsample) -> None:
         self.up = up
-        self.history = History(up.taps - 1, up.channels_in, up.dtype)
+        self.history = History(up.taps - 1, up.channels_in, torch.float32)
 
     def step(self, x: Tensor, advance: int, *, delayed: bool) -> Tensor:
         """x.shape[-1] * stride positions: those of x itself, or, when delayed, `pad` positions earlier (exact)."""
         up, length = self.up, x.shape[-1] * self.up.stride
-        seen = self.history.extend(x.to(up.dtype), advance)
+        seen = self.history.extend(x, advance)
         if delayed:
             return up.positions(seen)
         return up.positions(F.pad(seen, (0, -(-up.pad // up.stride))))[..., up.pad : up.pad + length]
@@ -244,7 +244,7 @@ class StreamingDecoder:
         self.delays = self._delays([stage.delay for stage in self.delayed])
         self.tail_samples = self.delays[-1] + reach(layers.post)
         self.exact_lookahead_frames = self._exact_lookahead_frames()
-        fast = layers.pre.dtype is not torch.float32
+        fast = layers.dtype is not torch.float32
         self.lookahead_frames = min(self.exact_lookahead_frames, FAST_LOOKAHEAD_FRAMES if fast else self.exact_lookahead_frames)
         rates = self.per_frame[self.lookahead_stages :]
         self.source_history = max(2 * self.hop, *((d + 2) * (self.hop // n) for d, n in zip(self.delays, rates, strict=False)))
@@ -304,7 +304,7 @@ class StreamingDecoder:
         advance = frames
         for i, stage in enumerate(self.ahead):
             per_frame = self.per_frame[i]
-            x = self.ups[i].step(leaky(x, self.ups[i].up.dtype), advance, delayed=False)
+            x = self.ups[i].step(F.leaky_relu(x, LRELU_SLOPE), advance, delayed=False)
             if self.taps:
                 x = x + self.taps[i].positions(tapped, tapped_first, first * per_frame, total * per_frame)
             x = span.clear_outside(x, first * per_frame, per_frame)
@@ -314,7 +314,7 @@ class StreamingDecoder:
 
         for i, (delayed, delay) in enumerate(zip(self.delayed, self.delays, strict=False), start=self.lookahead_stages):
             per_frame = self.per_frame[i]
-            x = self.ups[i].step(leaky(x, self.ups[i].up.dtype), x.shape[-1], delayed=True)
+            x = self.ups[i].step(F.leaky_relu(x, LRELU_SLOPE), x.shape[-1], delayed=True)
             length, position = x.shape[-1], first * per_frame - delay
             entered = delayed.input.room(length)[..., delayed.input.length :]
             if self.taps:

@@ -15,7 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-ACTIVATIONS: dict[str, tuple[str, list[float], str]] = {"": ("none", [], ""), "gelu": ("gelu", [], "none"), "relu": ("relu", [], "")}
+ACTIVATIONS: dict[str, tuple[str, list[float], str]] = {
+    "": ("none", [], ""),
+    "gelu": ("gelu", [], "none"),
+    "relu": ("relu", [], ""),
+}
 """Our names of fused activations, in the words of torch's oneDNN operators: name, scalars, algorithm."""
 
 
@@ -27,108 +31,14 @@ def fuses(weight: Tensor) -> bool:
     return weight.device.type == "cpu" and operators and available and bool(supported)
 
 
-def _packs_alike(weight: Tensor) -> bool:
+def packs_alike(weight: Tensor) -> bool:
     """Say whether oneDNN lays out a convolution's weight in one way for every length of input.
 
     It splits 192 channels by 48 or by 64 depending on the length, and a weight packed in the wrong way is packed anew on every
     call, at 20 to 40 ms (ONEDNN_VERBOSE=1 shows it). Powers of two are split alike for all lengths from 12 to 20,000.
     """
     channels = weight.shape[0]
-    return weight.dtype == torch.bfloat16 and channels & (channels - 1) == 0
-
-
-class PackedConv:
-    """One convolution along the last axis of (1, C, 1, T) channels-last tensors, without padding."""
-
-    def __init__(
-        self,
-        weight: Tensor,
-        bias: Tensor | None,
-        *,
-        dtype: torch.dtype,
-        stride: int = 1,
-        dilation: int = 1,
-        groups: int = 1,
-    ) -> None:
-        """weight (out, in / groups, kernel)."""
-        self.dtype, self.groups = dtype, groups
-        self.channels_in, self.kernel = weight.shape[1] * groups, weight.shape[2]
-        self.stride, self.dilation = [1, stride], [1, dilation]
-        flat = weight.detach().to(dtype).unsqueeze(2).contiguous(memory_format=torch.channels_last)
-        self.bias = None if bias is None else bias.detach().to(dtype)
-        self.fused = fuses(flat)
-        if self.fused and _packs_alike(flat):
-            flat = torch.ops.mkldnn._reorder_convolution_weight(flat, [0, 0], self.stride, self.dilation, groups, None)
-        self.weight = flat
-
-    def __call__(self, x: Tensor, *, slope: float | None = None, activation: str = "") -> Tensor:
-        """x (B, in, 1, T) in any dtype -> (B, out, 1, T') in this one, then leaky ReLU of a slope, or a named activation."""
-        x = x.to(self.dtype)
-        if self.fused:
-            fused = ("leaky_relu", [slope], "") if slope is not None else ACTIVATIONS[activation]
-            y: Tensor = torch.ops.mkldnn._convolution_pointwise(
-                x, self.weight, self.bias, [0, 0], self.stride, self.dilation, self.groups, *fused
-            )
-            return y
-        y = F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
-        return F.leaky_relu(y, slope) if slope is not None else _activate(y, activation)
-
-
-class PackedConv1d(nn.Module):
-    """Stands in for an nn.Conv1d without padding: (B, in, T) -> (B, out, T'), its result channels-last and in its dtype."""
-
-    def __init__(self, conv: nn.Conv1d, dtype: torch.dtype, activation: str = "") -> None:
-        super().__init__()
-        self.activation = activation
-        self.conv = PackedConv(
-            conv.weight, conv.bias, dtype=dtype, stride=conv.stride[0], dilation=conv.dilation[0], groups=conv.groups
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows = x.to(self.conv.dtype).transpose(1, 2).contiguous()
-        return self.conv(rows.unsqueeze(1).permute(0, 3, 1, 2), activation=self.activation).squeeze(2)
-
-
-class PackedGroups(nn.Module):
-    """Stands in for an nn.Conv1d of stride 1 with groups, as a batch of matrix products: (1, in, T) -> (1, out, T')."""
-
-    def __init__(self, conv: nn.Conv1d, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.groups, self.kernel, self.padding = conv.groups, conv.kernel_size[0], int(conv.padding[0])
-        self.width = conv.in_channels // conv.groups
-        weight = conv.weight.detach().view(conv.groups, -1, self.width, self.kernel).permute(0, 3, 2, 1)
-        self.weight = weight.reshape(conv.groups, self.kernel * self.width, -1).to(dtype)
-        self.bias = None if conv.bias is None else conv.bias.detach().to(dtype)
-
-    def forward(self, x: Tensor) -> Tensor:
-        padded = F.pad(x[0].to(self.weight.dtype), (self.padding, self.padding))
-        T = padded.shape[1]
-        rows = padded.view(self.groups, self.width, T).transpose(1, 2).contiguous()
-        size = (self.groups, T - self.kernel + 1, self.kernel * self.width)
-        y = torch.bmm(rows.as_strided(size, (T * self.width, self.width, 1)), self.weight)
-        y = y.transpose(0, 1).reshape(1, size[1], -1)
-        return (y if self.bias is None else y + self.bias).transpose(1, 2)
-
-
-class PackedUnfolded(nn.Module):
-    """Stands in for an nn.Conv1d of stride 1, without groups or dilation, as one matrix product: (B, in, T) -> (B, out, T').
-
-    For channels whose convolution cannot be packed (_packs_alike), and for a kernel of 1. Its result is channels-last.
-    """
-
-    def __init__(self, conv: nn.Conv1d, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.kernel, self.padding = conv.kernel_size[0], int(conv.padding[0])
-        weight = conv.weight.detach().transpose(1, 2).reshape(conv.out_channels, -1)
-        self.linear = PackedLinear(weight, conv.bias, dtype)
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows = F.pad(x.to(self.linear.dtype).transpose(1, 2), (0, 0, self.padding, self.padding)).contiguous()
-        if self.kernel > 1:
-            B, T, C = rows.shape
-            rows = rows.as_strided((B, T - self.kernel + 1, self.kernel * C), (T * C, C, 1))
-        y: Tensor = self.linear(rows)
-        return y.transpose(1, 2)
+    return channels & (channels - 1) == 0
 
 
 class PackedLinear(nn.Module):
@@ -152,8 +62,119 @@ class PackedLinear(nn.Module):
         return _activate(F.linear(x, self.weight, self.bias), self.activation)
 
 
+class PackedConv:
+    """One convolution along the last axis of (1, C, 1, T) channels-last tensors, without padding."""
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        *,
+        dtype: torch.dtype,
+        stride: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
+        as_product: bool = False,
+    ) -> None:
+        """weight (out, in / groups, kernel).
+
+        as_product: as a matrix product over unfolded rows (one group): for short inputs, and channels that do not pack alike.
+        """
+        self.dtype, self.groups = dtype, groups
+        self.channels_in, self.kernel = weight.shape[1] * groups, weight.shape[2]
+        self.stride, self.dilation = [1, stride], [1, dilation]
+        self.product: PackedLinear | None = None
+        if as_product:
+            self.product = PackedLinear(weight.detach().transpose(1, 2).flatten(1), bias, dtype)
+            return
+        flat = weight.detach().to(dtype).unsqueeze(2).contiguous(memory_format=torch.channels_last)
+        self.bias = None if bias is None else bias.detach().to(dtype)
+        self.fused = fuses(flat)
+        if self.fused and dtype == torch.bfloat16 and packs_alike(flat):
+            flat = torch.ops.mkldnn._reorder_convolution_weight(flat, [0, 0], self.stride, self.dilation, groups, None)
+        self.weight = flat
+
+    def __call__(self, x: Tensor, *, slope: float | None = None, activation: str = "") -> Tensor:
+        """x (B, in, 1, T) in any dtype -> (B, out, 1, T') in this one, then leaky ReLU of a slope, or a named activation."""
+        x = x.to(self.dtype)
+        if self.product is not None:
+            y: Tensor = self.product(self._unfolded(x)).permute(0, 3, 1, 2)
+        elif self.fused:
+            fused = ("leaky_relu", [slope], "") if slope is not None else ACTIVATIONS[activation]
+            y = torch.ops.mkldnn._convolution_pointwise(
+                x, self.weight, self.bias, [0, 0], self.stride, self.dilation, self.groups, *fused
+            )
+            return y
+        else:
+            y = F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        return F.leaky_relu(y, slope) if slope is not None else _activate(y, activation)
+
+    def _unfolded(self, x: Tensor) -> Tensor:
+        """(B, C, 1, T) -> the inputs of each output in a row, (B, 1, T', kernel * C)."""
+        rows = x.permute(0, 2, 3, 1).contiguous()
+        B, _, T, C = rows.shape
+        if self.kernel == 1 and self.stride[1] == 1:
+            return rows
+        count = (T - self.dilation[1] * (self.kernel - 1) - 1) // self.stride[1] + 1
+        size, strides = (B, 1, count, self.kernel, C), (T * C, T * C, self.stride[1] * C, self.dilation[1] * C, 1)
+        return rows.as_strided(size, strides).flatten(3)
+
+
+class PackedConv1d(nn.Module):
+    """Stands in for an nn.Conv1d without groups: (B, in, T) -> (B, out, T'), its result channels-last and in its dtype."""
+
+    def __init__(self, conv: nn.Conv1d, dtype: torch.dtype, activation: str = "") -> None:
+        super().__init__()
+        self.activation, self.padding = activation, int(conv.padding[0])
+        self.conv = PackedConv(
+            conv.weight, conv.bias, dtype=dtype, stride=conv.stride[0], dilation=conv.dilation[0],
+            as_product=not packs_alike(conv.weight),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.to(self.conv.dtype).transpose(1, 2)
+        # oneDNN has no fast bfloat16 kernel for some padded shapes (11 ms instead of 0.2): pad here.
+        rows = F.pad(rows, (0, 0, self.padding, self.padding)) if self.padding else rows.contiguous()
+        return self.conv(rows.unsqueeze(1).permute(0, 3, 1, 2), activation=self.activation).squeeze(2)
+
+
+class PackedPointwise(nn.Module):
+    """Stands in for an nn.Conv1d of kernel 1: (B, in, T) -> (B, out, T), its result channels-last and in its dtype."""
+
+    def __init__(self, conv: nn.Conv1d, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.linear = PackedLinear(conv.weight[..., 0], conv.bias, dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.linear(x.transpose(1, 2))
+        return y.transpose(1, 2)
+
+
+class PackedGroups(nn.Module):
+    """Stands in for an nn.Conv1d of stride 1 with groups, as a batch of matrix products: (1, in, T) -> (1, out, T')."""
+
+    def __init__(self, conv: nn.Conv1d, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.groups, self.kernel, self.padding = conv.groups, conv.kernel_size[0], int(conv.padding[0])
+        self.width = conv.in_channels // conv.groups
+        weight = conv.weight.detach().view(conv.groups, -1, self.width, self.kernel).permute(0, 3, 2, 1)
+        self.weight = weight.reshape(conv.groups, self.kernel * self.width, -1).to(dtype)
+        self.bias = None if conv.bias is None else conv.bias.detach().to(dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        padded = F.pad(x[0].to(self.weight.dtype), (self.padding, self.padding))
+        T = padded.shape[1]
+        rows = padded.view(self.groups, self.width, T).transpose(1, 2).contiguous()
+        size = (self.groups, T - self.kernel + 1, self.kernel * self.width)
+        y = torch.bmm(rows.as_strided(size, (T * self.width, self.width, 1)), self.weight)
+        y = y.transpose(0, 1).reshape(1, size[1], -1)
+        return (y if self.bias is None else y + self.bias).transpose(1, 2)
+
+
 def pack(module: nn.Module, dtype: torch.dtype, skip: Collection[str] = ()) -> None:
-    """Replace every nn.Linear and nn.Conv1d (of stride 1, not dilated) below a module by packed ones; the weights are freed.
+    """Replace every nn.Linear and nn.Conv1d below a module by packed ones; their own weights are freed.
+
+    A convolution of kernel 1 or with groups must have stride 1 and no dilation.
 
     skip: names of the module's own children that stay as they are.
     """
@@ -163,7 +184,8 @@ def pack(module: nn.Module, dtype: torch.dtype, skip: Collection[str] = ()) -> N
         if isinstance(child, nn.Linear):
             setattr(module, name, PackedLinear(child.weight, child.bias, dtype))
         elif isinstance(child, nn.Conv1d):
-            setattr(module, name, PackedUnfolded(child, dtype) if child.groups == 1 else PackedGroups(child, dtype))
+            kind = PackedGroups if child.groups > 1 else PackedPointwise if child.kernel_size == (1,) else PackedConv1d
+            setattr(module, name, kind(child, dtype))
         else:
             pack(child, dtype)
 

@@ -20,7 +20,7 @@ from tests.rig import DaemonProcess, running
 
 jack = pytest.importorskip("jack", reason="JACK-Client is not installed: pip install 'rvcd[dev]'", exc_type=OSError)
 
-CONFIG = '[audio]\nbackend = "portaudio"\nhost_api = "JACK"\n'
+CONFIG = '[audio]\nbackend = "portaudio"\nhost_api = "JACK"\n[latency]\npreset = "low"\n'
 DEMO = Path(__file__).parents[2] / "rvcd" / "data" / "demo_speech.flac"
 
 

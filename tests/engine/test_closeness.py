@@ -38,7 +38,7 @@ def test_the_whole_pipeline_comes_closer_to_offline_the_more_it_may_look_ahead(l
 
     def make(lookahead_ms: int) -> Converter:
         loader.geometry = StreamGeometry.from_ms(
-            rate_hz=40000, block_ms=100, lookahead_ms=lookahead_ms, deadline_ms=100, context_ms=2000
+            rate_hz=40000, block_ms=100, lookahead_ms=lookahead_ms, deadline_ms=100, context_ms=2200
         )
         return loader.converter(voice, method, Snapshot())
 

@@ -26,7 +26,7 @@ def spoken(tmp_path_factory):
     """The test voice's plain generator, its speaker, and the latents and excitation of six seconds of speech."""
     cache = tmp_path_factory.mktemp("cache")
     paths = ensure_test_weights(cache)
-    geometry = StreamGeometry.from_ms(rate_hz=RATE_HZ, block_ms=100, lookahead_ms=100, deadline_ms=100, context_ms=300)
+    geometry = StreamGeometry.from_ms(rate_hz=RATE_HZ, block_ms=100, lookahead_ms=100, deadline_ms=100, context_ms=500)
     setup = WorkerSetup(RATE_HZ, 10, 10, 30, 4800, encoder="", voice=None, f0_method="swift", test_weights_cache=str(cache))
     loader = Loader(setup, geometry)
     voice = loader.voice(VoiceRequest("test", str(paths.voice_v2)), keep_decoder=True)
