@@ -26,8 +26,8 @@ from rvcd.models.synthesizer import LRELU_SLOPE
 
 MAX_TAIL_MS = 15.0
 """Stages are run with lookahead until what the rest adds is at most this."""
-FAST_LOOKAHEAD_FRAMES = 6
-"""Enough in bfloat16: what further frames change lies 79 dB down, its rounding 50 to 60."""
+FAST_LOOKAHEAD_FRAMES = 7
+"""Enough in bfloat16: more improve nothing, 4 cost 10 dB (measured on strong random residual blocks)."""
 
 
 @dataclass(frozen=True)

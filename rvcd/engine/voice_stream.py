@@ -32,6 +32,8 @@ from rvcd.models.voice import VoiceSpec
 WARM_UP_FRAMES = 12
 """Frames decoded and thrown away before a (re)start, so that the decoder's left context (11.4 frames) is real."""
 KEPT_LATENT_FRAMES = 2 * WARM_UP_FRAMES
+FAST_FLOW_FRAMES = 8
+"""The flow's left context in bfloat16: beyond 5 frames its influence is below 1e-5 (24 frames are exact)."""
 PRIOR_STREAM, SOURCE_STREAM = 0, 1
 """Independent noise sequences."""
 
@@ -140,6 +142,8 @@ class VoiceStream:
         config = self.synth.config
         self.unit_width, self.hop = config.unit_width, voice.decoder.hop
         self.samples_per_frame_ratio = self.hop / geometry.hop_samples
+        fast = voice.decoder.dtype is not torch.float32
+        self.flow_context_frames = min(self.synth.flow.reach_frames, FAST_FLOW_FRAMES if fast else self.synth.flow.reach_frames)
         self.speaker = self.synth.speaker(speaker_id)
         self.device = self.speaker.device
         self.decoder = StreamingDecoder(voice.decoder, self.speaker)
@@ -190,7 +194,7 @@ class VoiceStream:
         state.units = units_seen[max(0, final_end - context) : final_end]
         state.coarse = coarse_seen[max(0, final_end - context) : final_end]
         z_p_end = state.z_p.shape[1] + batch.final
-        state.z_p = z_p_seen[:, max(0, z_p_end - self.synth.flow.reach_frames) : z_p_end]
+        state.z_p = z_p_seen[:, max(0, z_p_end - self.flow_context_frames) : z_p_end]
 
     def samples(self, first: int, end: int, watch: Stopwatch | None = None) -> NDArray[np.float32]:
         """Return samples first .. end at the stream's rate, decoding the frames they need."""

@@ -1,0 +1,197 @@
+"""What is measured follows from options and settings; what cannot be measured is said in one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rvcd.bench.plan import BenchRequest, Mode, make_plan
+from rvcd.bench.tasks import MeasureTask, SyntheticFiles
+from rvcd.config import LATENCY_PRESETS, LEAST_PAST_MS, LatencyBudget, Settings, parse_config
+from rvcd.errors import RvcdError
+from tests.support import PARITY
+
+SYNTHETIC = {rate: SyntheticFiles(f"encoder-{rate}", f"voice-{rate}.pth", f"{rate}.index") for rate in (32000, 40000, 48000)}
+VOICE = str(PARITY / "v2_40k_f0.pth")
+INDEX = str(PARITY / "added_IVF8_Flat_nprobe_1_kit_v1.index")
+
+
+def settings(**sections: object) -> Settings:
+    return parse_config(sections, Path("rvcd.toml"))
+
+
+def request(**fields: object) -> BenchRequest:
+    return BenchRequest(**{"synthetic": True, **fields})  # type: ignore[arg-type]
+
+
+# ---- what is measured
+
+
+def test_all_presets_are_measured_unless_some_are_named() -> None:
+    assert [case.name for case in make_plan(Settings(), request(), 2).cases] == list(LATENCY_PRESETS)
+    assert [case.name for case in make_plan(Settings(), request(presets=("safe", "low")), 2).cases] == ["safe", "low"]
+
+
+def test_a_configured_latency_that_is_no_preset_is_measured_too() -> None:
+    cases = make_plan(settings(latency={"preset": "safe", "block_ms": 160}), request(), 2).cases
+    assert cases[-1].name == "configured" and cases[-1].budget.block_ms == 160
+
+
+def test_a_free_combination_starts_from_a_preset_and_keeps_its_share_of_the_block_for_computing() -> None:
+    (case,) = make_plan(Settings(), request(presets=("safe",), block_ms=100, context_ms=500), 2).cases
+    safe = LATENCY_PRESETS["safe"]
+    assert case.budget == LatencyBudget(100, safe.lookahead_ms, round(100 * safe.deadline_ms / safe.block_ms), 500)
+    (case,) = make_plan(Settings(), request(block_ms=100, deadline_ms=90), 2).cases
+    assert case.budget.deadline_ms == 90
+
+
+def test_a_long_block_alone_widens_the_context_and_one_that_is_too_narrow_is_refused() -> None:
+    (case,) = make_plan(Settings(), request(block_ms=1000), 2).cases
+    assert case.budget.context_ms == 1000 + case.budget.lookahead_ms + LEAST_PAST_MS
+    with pytest.raises(RvcdError, match=r"^context_ms = 100 is out of range; it takes a multiple of 20 ms in "):
+        make_plan(Settings(), request(block_ms=1000, context_ms=100), 2)
+
+
+def test_the_worker_is_told_what_a_live_one_would_be() -> None:
+    plan = make_plan(settings(engine={"seed": 7}), request(presets=("safe",), threads=2, precision="fp32", f0_method="dio"), 2)
+    setup = plan.setup(plan.cases[0], SYNTHETIC)
+    assert (setup.encoder, setup.test_weights_cache) == ("encoder-40000", "")
+    assert setup.voice is not None and (setup.voice.path, setup.voice.index) == ("voice-40000.pth", "40000.index")
+    assert (setup.threads, setup.precision, setup.f0_method, setup.seed) == (2, "fp32", "dio", 7)
+    assert setup.block_frames == LATENCY_PRESETS["safe"].block_ms // 10
+    task = plan.task(plan.cases[0], SYNTHETIC)
+    assert MeasureTask.from_json(task.to_json()) == task
+    assert task.blocks() == 20_000 // LATENCY_PRESETS["safe"].block_ms
+
+
+def test_short_measurements_still_have_enough_blocks_for_a_percentile() -> None:
+    plan = make_plan(Settings(), request(presets=("safe",), seconds=1.0), 2)
+    assert plan.task(plan.cases[0], SYNTHETIC).blocks() == 20
+
+
+def test_without_a_content_encoder_random_weights_are_measured_and_it_is_said() -> None:
+    plan = make_plan(Settings(), request(synthetic=False), 2)
+    assert (plan.encoder, plan.voice, plan.synthetic_rates_hz) == ("", None, (40000,))
+    (note,) = plan.notes
+    assert note == (
+        "no content encoder is configured, and rvcd's small test weights are no measure of anything: "
+        "measuring random weights of the published sizes, as --synthetic does"
+    )
+    assert make_plan(Settings(), request(), 2).notes == ()
+
+
+def test_the_users_own_files_are_measured_when_there_are_some(tmp_path: Path) -> None:
+    (tmp_path / "hubert.pt").write_bytes(b"")
+    configured = settings(models={"content_encoder": str(tmp_path / "hubert.pt")}, voices={"folders": [str(PARITY)]})
+    plan = make_plan(configured, request(synthetic=False, voice="v1_48k_f0"), 2)
+    assert plan.encoder == str(tmp_path / "hubert.pt") and plan.voice is not None and plan.synthetic_rates_hz == ()
+    assert plan.setup(plan.cases[0], {}).voice == plan.voice
+
+
+def test_a_voice_of_ones_own_goes_with_a_random_encoder() -> None:
+    plan = make_plan(Settings(), request(voice=VOICE, index=INDEX), 2)
+    setup = plan.setup(plan.cases[0], SYNTHETIC)
+    assert setup.encoder == "encoder-40000"
+    assert setup.voice is not None and (setup.voice.path, setup.voice.index) == (VOICE, INDEX)
+
+
+def test_a_sweep_varies_one_thing_at_a_time_and_measures_the_common_base_once() -> None:
+    plan = make_plan(Settings(), request(sweep=True), 4)
+    assert plan.mode is Mode.SWEEP
+    sizes = [(case.budget.block_ms, case.budget.context_ms, case.threads, case.voice_rate_hz) for case in plan.cases]
+    assert len(set(sizes)) == len(sizes) == 1 + 3 + 2 + 2 + 2
+    base = next(case for case in plan.cases if len(case.axes) == 4)
+    assert (base.budget.block_ms, base.budget.context_ms, base.threads, base.voice_rate_hz) == (200, 1000, 4, 40000)
+    assert {case.threads for case in plan.cases if "threads" in case.axes} == {1, 2, 4}
+    assert plan.synthetic_rates_hz == (40000, 32000, 48000)
+    assert plan.setup(plan.cases[-1], SYNTHETIC).voice.path == "voice-48000.pth"  # type: ignore[union-attr]
+
+
+def test_a_soak_takes_the_configured_latency_and_a_comparison_two_presets() -> None:
+    plan = make_plan(settings(latency={"preset": "safe"}), request(soak_minutes=10.0), 2)
+    assert (plan.mode, [case.name for case in plan.cases], plan.soak_minutes) == (Mode.SOAK, ["safe"], 10.0)
+    plan = make_plan(Settings(), request(compare_recompute=True), 2)
+    assert (plan.mode, [case.name for case in plan.cases]) == (Mode.COMPARE, ["balanced", "safe"])
+
+
+# ---- what cannot be measured
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"presets": ("balancd",)}, "'balancd' is no preset; it takes low, balanced, safe; did you mean 'balanced'?"),
+        ({"precision": "fp23"}, "'fp23' is no precision; it takes auto, fp32, bf16; did you mean 'fp32'?"),
+        (
+            {"f0_method": "swft"},
+            "'swft' is no F0 method; it takes swift, rmvpe, fcpe, harvest, dio, pm, yin; did you mean 'swift'?",
+        ),
+        (
+            {"threads": 8},
+            "--threads 8 is more than the 2 cores this machine gives; it takes 1..2, or 0 to measure which number is faster",
+        ),
+        ({"threads": -1}, "--threads -1 is out of range; it takes 1..2, or 0 to measure which number is faster"),
+        ({"seconds": 0.5}, "--seconds 0.5 is out of range; it takes 1..3600"),
+        ({"seconds": float("nan")}, "--seconds nan is out of range; it takes 1..3600"),
+        ({"soak_minutes": 0.0}, "--soak 0 is out of range; it takes 0.1..1440"),
+        (
+            {"soak_minutes": 10.0, "compare_recompute": True},
+            "--soak and --compare-recompute measure different things; run them one after the other",
+        ),
+        ({"block_ms": 30}, "block_ms = 30 is out of range; it takes a multiple of 20 ms in 20..2000"),
+        ({"block_ms": 40, "deadline_ms": 50}, "deadline_ms = 50 is out of range; it takes more than 0, at most block_ms = 40"),
+        (
+            {"sweep": True, "block_ms": 40},
+            "--sweep chooses its own blocks and contexts; leave out --preset and the lengths in milliseconds",
+        ),
+        ({"presets": ("low", "safe"), "block_ms": 40}, "a free combination of lengths takes one --preset at most, not 2"),
+        ({"presets": ("low", "safe"), "soak_minutes": 1.0}, "--soak takes one --preset at most, not 2"),
+        ({"voice": "nobody.pth"}, "--voice nobody.pth: does not exist; check the path"),
+        ({"index": "nothing.index"}, "--index nothing.index: does not exist; check the path"),
+        (
+            {"voice": "Anna"},
+            "--voice Anna is looked for once models.content_encoder is configured; without one, name a .pth file",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_measured_is_one_sentence(fields: dict[str, object], sentence: str) -> None:
+    with pytest.raises(RvcdError) as caught:
+        make_plan(Settings(), request(**fields), 2)
+    assert str(caught.value) == sentence
+
+
+def test_one_core_is_called_one_core() -> None:
+    with pytest.raises(RvcdError, match=r"^--threads 2 is more than the 1 core this machine gives"):
+        make_plan(Settings(), request(threads=2), 1)
+
+
+def test_configured_threads_beyond_the_machine_name_their_key() -> None:
+    with pytest.raises(RvcdError, match=r"^engine\.threads = 64 is more than the 2 cores"):
+        make_plan(settings(engine={"threads": 64}), request(), 2)
+
+
+def test_a_missing_encoder_names_its_key_and_the_ways_out() -> None:
+    configured = settings(models={"content_encoder": "/nowhere/hubert.pt"})
+    with pytest.raises(RvcdError) as caught:
+        make_plan(configured, request(synthetic=False), 2)
+    assert str(caught.value) == (
+        "models.content_encoder: /nowhere/hubert.pt does not exist; `rvcd assets` names the file, --synthetic measures without it"
+    )
+
+
+def test_a_voice_or_index_that_is_none_is_found_before_anything_runs(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.pth"
+    broken.write_text("hello")
+    with pytest.raises(RvcdError, match=rf"^{broken}: "):
+        make_plan(Settings(), request(voice=str(broken)), 2)
+    with pytest.raises(RvcdError, match=rf"^{broken}: "):
+        make_plan(Settings(), request(index=str(broken)), 2)
+
+
+def test_no_voice_at_all_says_where_one_belongs(tmp_path: Path) -> None:
+    (tmp_path / "hubert.pt").write_bytes(b"")
+    configured = settings(models={"content_encoder": str(tmp_path / "hubert.pt")}, voices={"folders": [str(tmp_path)]})
+    with pytest.raises(RvcdError) as caught:
+        make_plan(configured, request(synthetic=False), 2)
+    assert str(caught.value) == f"there is no voice (*.pth) in {tmp_path}; name one with --voice FILE.pth, or use --synthetic"
