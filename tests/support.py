@@ -64,12 +64,15 @@ class FakeEncoder:
     def front_end(self, audio_16k: Tensor, state: object = None) -> Tensor:
         return torch.tanh(F.conv1d(audio_16k[:, None], self.kernel, stride=320)).transpose(1, 2)
 
-    def units_of(self, features: Tensor, *, unit_width: int, first: int = 0) -> Tensor:
+    def start_units(self, unit_width: int, context_units: int) -> int:
+        return unit_width
+
+    def step(self, features: Tensor, state: int, final: int) -> Tensor:
         self.calls += 1
-        return features[:, first:, :unit_width]
+        return features[..., :state]
 
     def units(self, audio_16k: Tensor, *, unit_width: int) -> Tensor:
-        return self.units_of(self.front_end(audio_16k), unit_width=unit_width)
+        return self.front_end(audio_16k)[..., :unit_width]
 
 
 class FakePitch:

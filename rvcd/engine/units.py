@@ -1,7 +1,8 @@
-"""Content units over a bounded window of the newest audio."""
+"""Content units as a stream: each made from the newest audio and what is remembered of the past."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,19 +33,39 @@ class ContentEncoder(Protocol):
         """(1, samples) -> features (1, floor((samples - 400) / 320) + 1, channels)."""
         ...
 
-    def units_of(self, features: Tensor, *, unit_width: int, first: int = 0) -> Tensor:
-        """(1, N, channels) -> the rows from `first` on, (1, N - first, unit_width)."""
+    def start_units(self, unit_width: int, context_units: int) -> Any:
+        """Return what a stream of step() calls carries."""
+        ...
+
+    def step(self, features: Tensor, state: Any, final: int) -> Tensor:
+        """(1, N, channels) behind the state's final rows -> (1, N, unit_width), the first `final` of them final from now on."""
         ...
 
     def units(self, audio_16k: Tensor, *, unit_width: int) -> Tensor:
-        """Both in one: (B, samples) -> (B, floor((samples - 400) / 320) + 1, unit_width)."""
+        """Offline: (B, samples) -> (B, floor((samples - 400) / 320) + 1, unit_width)."""
         ...
 
 
-class UnitWindow:
-    """Keeps the window's audio and features and turns them into one row a frame, each unit twice, as RVC does.
+@dataclass
+class UnitTrack:
+    """Units of one width: the window's final ones, and behind them those of the newest block that are not final yet.
 
-    The front end's features depend on 25 ms of audio each and are made once; the transformer sees the whole window every time.
+    units (N, width), the first of them is number `first`; those from `final_end` on are provisional. end_frame: of the window
+    they were made for.
+    """
+
+    state: Any
+    first: int
+    final_end: int
+    units: Tensor | None = None
+    end_frame: int = -1
+
+
+class UnitWindow:
+    """Turns the newest audio into one row a frame, each unit twice, as RVC does.
+
+    What a unit's front end hears (25 ms) is computed once, and so are a final unit's keys and values, by which the
+    transformer sees it from then on: a block costs its own units and its lookahead's, whatever the context.
     """
 
     def __init__(self, encoder: ContentEncoder, geometry: StreamGeometry, device: torch.device) -> None:
@@ -57,6 +78,7 @@ class UnitWindow:
         self._front_end = self.encoder.start_front_end(STATISTICS_MEMORY_S)
         self._features: Tensor | None = None
         self._first_unit = self._end_unit = 0
+        self._tracks: dict[int, UnitTrack] = {}
 
     def push(self, audio_16k: NDArray[np.float32]) -> None:
         """Take the newest audio, at 16 kHz."""
@@ -77,16 +99,37 @@ class UnitWindow:
         first_frame and end_frame are even. The newest frames, whose audio is not all here yet, repeat the last full unit:
         they lie in the lookahead and are computed again.
         """
-        window_first = max(0, end_frame - self.geometry.window_frames) // FRAMES_PER_UNIT
-        features = self._features_from(window_first)
-        # At least one row: the newest frames of a stream's first blocks may all lie in a unit that is not complete.
-        first = min(first_frame // FRAMES_PER_UNIT - window_first, features.shape[1] - 1)
-        units = self.encoder.units_of(features, unit_width=unit_width, first=first)[0]
+        track = self._track(end_frame, unit_width)
+        assert track.units is not None
+        first = first_frame // FRAMES_PER_UNIT - track.first
         wanted = (end_frame - first_frame) // FRAMES_PER_UNIT
+        # The newest frames of a stream's first blocks may all lie in a unit that is not complete.
+        units = track.units[min(first, len(track.units) - 1) :]
         if len(units) < wanted:
             units = torch.cat((units, units[-1:].expand(wanted - len(units), -1)))
-        units = units[len(units) - wanted :]
-        return units.repeat_interleave(FRAMES_PER_UNIT, dim=0)
+        return units[len(units) - wanted :].repeat_interleave(FRAMES_PER_UNIT, dim=0)
+
+    def _track(self, end_frame: int, unit_width: int) -> UnitTrack:
+        """Return the units of the window that ends with end_frame, making those that are missing."""
+        geometry = self.geometry
+        window_first = max(0, end_frame - geometry.window_frames) // FRAMES_PER_UNIT
+        track = self._tracks.get(unit_width)
+        if track is not None and track.end_frame == end_frame:
+            return track
+        if track is None or track.final_end < window_first:
+            state = self.encoder.start_units(unit_width, geometry.context_frames // FRAMES_PER_UNIT)
+            track = UnitTrack(state, window_first, window_first)
+        features = self._features_from(window_first)[:, track.final_end - window_first :]
+        settled = (end_frame - geometry.settle_frames) // FRAMES_PER_UNIT
+        final = min(max(0, settled - track.final_end), features.shape[1])
+        fresh = self.encoder.step(features, track.state, final)[0]
+        known = track.final_end - track.first
+        first = max(track.first, window_first)
+        kept = None if track.units is None else track.units[first - track.first : known]
+        track.units = fresh if kept is None or not len(kept) else torch.cat((kept, fresh))
+        track.first, track.final_end, track.end_frame = first, track.final_end + final, end_frame
+        self._tracks[unit_width] = track
+        return track
 
     def _features_from(self, first_unit: int) -> Tensor:
         """Return the features (1, N, channels) of all full units from first_unit on, making those not made yet."""

@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from rvcd.errors import ModelFileError
 from rvcd.models.checkpoint import check_finite, load_tensors, outlined_tensors
-from rvcd.models.packed import PackedConv1d, PackedLinear, pack
+from rvcd.models.packed import PackedConv1d, PackedGroups, PackedLinear, pack
 from rvcd.models.pickle_scan import InertObject
 from rvcd.models.torch_file import Outline, open_model_file, read_outline
 
@@ -116,6 +116,20 @@ class FrontEndState:
         return torch.addcmul(offset.to(x.dtype), x, scale.to(x.dtype))
 
 
+@dataclass
+class UnitState:
+    """What a stream carries through the transformer: the final rows as later ones see them.
+
+    inputs (1, up to 64, W): their projected features, for the positional convolution. memory: of each layer their keys and
+    values, (1, heads, up to context_units, width).
+    """
+
+    unit_width: int
+    context_units: int
+    inputs: Tensor | None = None
+    memory: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+
 class ConvLayer(nn.Module):
     """One layer of the front end: convolution, norm (or none), GELU."""
 
@@ -158,12 +172,19 @@ class TransformerLayer(nn.Module):
         self.outer = nn.Linear(sizes.inner_width, sizes.width)
         self.norm_2 = nn.LayerNorm(sizes.width, eps=sizes.norm_eps)
 
-    def forward(self, x: Tensor, first: int = 0) -> Tensor:
-        """(B, N, W) -> (B, N - first, W): the rows from `first` on, which see all rows."""
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, W) -> (B, N, W); every row sees every row."""
+        return self.finish(x, *self.project(x))
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, N, W) -> queries, keys and values, each (B, heads, N, W / heads)."""
         B, N, W = x.shape
         q, k, v = self.qkv(x).view(B, N, 3, self.heads, W // self.heads).permute(2, 0, 3, 1, 4)
-        attended = _attend(q[:, :, first:], k, v).transpose(1, 2).reshape(B, N - first, W)
-        x = self.norm_1(x[:, first:] + self.out(attended))
+        return q, k, v
+
+    def finish(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(B, N, W), its N queries, and the keys and values they see -> (B, N, W)."""
+        x = self.norm_1(x + self.out(_attend(q, k, v).transpose(1, 2).reshape(x.shape)))
         return self.norm_2(x + self.outer(self.activation(self.inner(x))))  # type: ignore[no-any-return]
 
 
@@ -248,16 +269,64 @@ class ContentEncoder(nn.Module):
             x = layer(x)
         return x.transpose(1, 2)
 
-    def encode(self, features: Tensor, layer: int | None = None, first: int = 0) -> Tensor:
-        """(B, N, channels) -> rows from `first` on, (B, N - first, W), after `layer` transformer layers, all of them if None."""
+    def encode(self, features: Tensor, layer: int | None = None) -> Tensor:
+        """(B, N, channels) -> (B, N, W) after `layer` transformer layers, all of them if None. Every row sees every row."""
         x: Tensor = self.projection(self.feature_norm(features))
-        # An even kernel gives one position too many at the end (SamePad).
-        position = self.position(x.transpose(1, 2))[:, :, : x.shape[1]]
-        x = self.norm(x + F.gelu(position).transpose(1, 2))
-        blocks = list(self.layers[:layer])
-        for block in blocks[:-1]:
+        x = self._placed(x, 0)
+        for block in self.layers[:layer]:
             x = block(x)
-        return blocks[-1](x, first)  # type: ignore[no-any-return]
+        return x
+
+    def _placed(self, x: Tensor, known: int) -> Tensor:
+        """Add what the positional convolution says and norm: (B, N, W), its first `known` rows only there to be seen."""
+        kernel = self.sizes.position_kernel
+        # An even kernel sees one row less on the right (SamePad); zeros stand beyond both ends.
+        left = max(0, kernel // 2 - known)
+        seen = F.pad(x[:, max(0, known - kernel // 2) :], (0, 0, left, (kernel - 1) // 2)).transpose(1, 2)
+        if isinstance(self.position, PackedGroups):
+            position = self.position(seen)
+        else:
+            position = F.conv1d(seen, self.position.weight, self.position.bias, groups=self.position.groups)
+        return self.norm(x[:, known:] + F.gelu(position).transpose(1, 2))  # type: ignore[no-any-return]
+
+    def start_units(self, unit_width: int, context_units: int) -> UnitState:
+        """Return what a stream of step() calls carries. Raises ModelFileError for a width it cannot make."""
+        self.check_unit_width(unit_width)
+        return UnitState(unit_width, context_units)
+
+    def step(self, features: Tensor, state: UnitState, final: int) -> Tensor:
+        """(1, N, channels) that follow the state's final rows -> (1, N, unit_width); the first `final` of them become final.
+
+        A final row's keys and values stay what they are now and are seen by the context_units rows behind it, so a step costs
+        its own rows only. It has seen the rows of this step behind it, and through its own past more than context_units.
+        """
+        blocks: list[TransformerLayer] = list(self.layers[: self._depth(state.unit_width)])  # type: ignore[arg-type]
+        x: Tensor = self.projection(self.feature_norm(features))
+        seen = x if state.inputs is None else torch.cat((state.inputs, x), dim=1)
+        known = seen.shape[1] - x.shape[1]
+        x = self._placed(seen, known)
+        reach = self.sizes.position_kernel // 2
+        state.inputs = seen[:, max(0, known + final - reach) : known + final]
+        for i, block in enumerate(blocks):
+            q, k, v = block.project(x)
+            past = state.memory[i] if i < len(state.memory) else None
+            if past is not None:
+                k, v = torch.cat((past[0], k), dim=2), torch.cat((past[1], v), dim=2)
+            end = k.shape[2] - x.shape[1] + final
+            kept = slice(max(0, end - state.context_units), end)
+            # Copies: a view would keep every step's whole tensors alive.
+            memory = k[:, :, kept].clone(), v[:, :, kept].clone()
+            state.memory[i : i + 1] = [memory]
+            x = block.finish(x, q, k, v)
+        return self._named(x, state.unit_width)
+
+    def _depth(self, unit_width: int) -> int | None:
+        """Return how many layers units of a width come from; None: all."""
+        return None if unit_width == self.sizes.width or self.final_proj is None else V1_LAYER
+
+    def _named(self, x: Tensor, unit_width: int) -> Tensor:
+        """Return units of a width from the last of its layers."""
+        return x if self._depth(unit_width) is None else self.final_proj(x)  # type: ignore[misc]
 
     def units(self, audio_16k: Tensor, *, unit_width: int) -> Tensor:
         """(B, T >= 400) at 16 kHz -> (B, floor((T - 400) / 320) + 1, unit_width).
@@ -265,14 +334,8 @@ class ContentEncoder(nn.Module):
         The model's own width: the last layer (RVC v2). final_proj's width: layer 9, then final_proj (RVC v1). Raises
         ModelFileError for another width.
         """
-        return self.units_of(self.front_end(audio_16k), unit_width=unit_width)
-
-    def units_of(self, features: Tensor, *, unit_width: int, first: int = 0) -> Tensor:
-        """The same from front_end()'s features: (B, N, channels) -> the rows from `first` on, (B, N - first, unit_width)."""
         self.check_unit_width(unit_width)
-        if unit_width == self.sizes.width or self.final_proj is None:
-            return self.encode(features, first=first)
-        return self.final_proj(self.encode(features, V1_LAYER, first))  # type: ignore[no-any-return]
+        return self._named(self.encode(self.front_end(audio_16k), self._depth(unit_width)), unit_width)
 
 
 def load_content_encoder(path: Path | str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> ContentEncoder:

@@ -151,20 +151,22 @@ class PackedPointwise(nn.Module):
 
 
 class PackedGroups(nn.Module):
-    """Stands in for an nn.Conv1d of stride 1 with groups, as a batch of matrix products: (1, in, T) -> (1, out, T')."""
+    """Stands in for an nn.Conv1d of stride 1 with groups, as a batch of matrix products: (1, in, T) -> (1, out, T').
+
+    Without padding, whatever the convolution's own is.
+    """
 
     def __init__(self, conv: nn.Conv1d, dtype: torch.dtype) -> None:
         super().__init__()
-        self.groups, self.kernel, self.padding = conv.groups, conv.kernel_size[0], int(conv.padding[0])
+        self.groups, self.kernel = conv.groups, conv.kernel_size[0]
         self.width = conv.in_channels // conv.groups
         weight = conv.weight.detach().view(conv.groups, -1, self.width, self.kernel).permute(0, 3, 2, 1)
         self.weight = weight.reshape(conv.groups, self.kernel * self.width, -1).to(dtype)
         self.bias = None if conv.bias is None else conv.bias.detach().to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        padded = F.pad(x[0].to(self.weight.dtype), (self.padding, self.padding))
-        T = padded.shape[1]
-        rows = padded.view(self.groups, self.width, T).transpose(1, 2).contiguous()
+        T = x.shape[2]
+        rows = x[0].to(self.weight.dtype).reshape(self.groups, self.width, T).transpose(1, 2).contiguous()
         size = (self.groups, T - self.kernel + 1, self.kernel * self.width)
         y = torch.bmm(rows.as_strided(size, (T * self.width, self.width, 1)), self.weight)
         y = y.transpose(0, 1).reshape(1, size[1], -1)

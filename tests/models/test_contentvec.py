@@ -245,10 +245,59 @@ def test_every_position_counts_once_however_the_stream_is_cut():
         torch.testing.assert_close(mean, moments[0][1], rtol=1e-4, atol=1e-6)
 
 
-def test_rows_asked_for_alone_are_those_of_the_whole():
+def steps_of(
+    encoder: ContentEncoder, features: torch.Tensor, width: int, context: int, sizes: list[tuple[int, int]]
+) -> torch.Tensor:
+    """Run step() with so many final and so many provisional rows each; return the final ones, (1, N, width)."""
+    state, units, first = encoder.start_units(width, context), [], 0
+    for final, ahead in sizes:
+        units.append(encoder.step(features[:, first : first + final + ahead], state, final)[:, :final])
+        first += final
+    return torch.cat(units, dim=1)
+
+
+@pytest.mark.parametrize("width", [0, -1])
+def test_one_step_over_everything_is_offline(width):
     encoder = load_content_encoder(FOLDER)
-    features = encoder.front_end(AUDIO)
-    torch.testing.assert_close(encoder.encode(features, first=7), encoder.encode(features)[:, 7:], rtol=1e-4, atol=1e-5)
+    features, unit_width = encoder.front_end(AUDIO), encoder.unit_widths[width]
+    count = features.shape[1]
+    expected = encoder.units(AUDIO, unit_width=unit_width)
+    torch.testing.assert_close(steps_of(encoder, features, unit_width, 9, [(count, 0)]), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_provisional_rows_leave_no_trace():
+    encoder = load_content_encoder(FOLDER)
+    features, width = encoder.front_end(AUDIO), encoder.unit_widths[0]
+    state = encoder.start_units(width, 20)
+    encoder.step(features[:, :12], state, 5)
+    again = [encoder.step(features[:, 5:20], state, 0) for _ in range(2)]
+    assert torch.equal(*again)
+    assert state.inputs is not None and state.inputs.shape[1] == 5
+    assert all(k.shape[2] == v.shape[2] == 5 for k, v in state.memory)
+
+
+def test_no_more_of_the_past_is_kept_than_asked_for():
+    encoder = load_content_encoder(FOLDER)
+    features, width = encoder.front_end(AUDIO), encoder.unit_widths[0]
+    state, first = encoder.start_units(width, 6), 0
+    while first + 4 <= features.shape[1]:
+        encoder.step(features[:, first : first + 4], state, 3)
+        first += 3
+        assert all(k.shape[2] <= 6 for k, _ in state.memory)
+    assert state.inputs is not None and state.inputs.shape[1] <= encoder.sizes.position_kernel // 2
+
+
+def test_remembered_rows_come_as_close_to_offline_as_recomputed_ones():
+    encoder = load_content_encoder(FOLDER)
+    audio = 0.3 * torch.randn(1, 320 * 120 + 80, generator=torch.Generator().manual_seed(5))
+    features, width = encoder.front_end(audio), encoder.unit_widths[0]
+    offline = encoder.encode(features)[0]
+    window, block, ahead = 40, 5, 4
+    remembered = steps_of(encoder, features, width, window - block - ahead, [(block, ahead)] * 22)[0]
+    recomputed = [encoder.encode(features[:, end - window : end])[0, -block - ahead : -ahead] for end in range(59, 115, block)]
+    tail = slice(50, 110)
+    errors = [float((x - offline[tail]).square().sum()) for x in (remembered[tail], torch.cat(recomputed)[:60])]
+    assert errors[0] < 1.3 * errors[1]
 
 
 @pytest.mark.parametrize("width", ["last layer", "layer 9"])
