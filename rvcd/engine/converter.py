@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -189,9 +190,17 @@ class Converter:
         watch.lap("resample")
         self.windows.push(audio_16k)
         self.blocks += 1
-        # The pitch needs nothing of the content encoder: it is estimated beside it.
-        self._hearing = self._aside.submit(self._hear, audio_16k)
         watch.lap("other")
+        if self._has_spare_core():
+            # The pitch needs nothing of the content encoder: it is estimated beside it.
+            self._hearing = self._aside.submit(self._hear, audio_16k)
+        else:
+            self._pitch_own_ms = self._hear(audio_16k)
+            watch.lap("pitch")
+
+    def _has_spare_core(self) -> bool:
+        """Say whether a thread beside the networks' own would find a core. Without one, theirs wait for each other."""
+        return self.device.type != "cpu" or torch.get_num_threads() < len(os.sched_getaffinity(0))
 
     def _hear(self, audio_16k: NDArray[np.float32]) -> float:
         """Estimate the pitch of the newest audio; returns the milliseconds it took."""

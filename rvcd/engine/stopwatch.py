@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 class Timings:
     """What one block cost, in milliseconds, stage by stage.
 
-    pitch_ms: what was waited for it after the encoder, beside which it runs on a thread of its own; pitch_own_ms: what it took
-    there. prior_ms: enc_p and flow. resample_ms: into the encoder's rate and out of the voice's. total_ms: the whole block,
+    pitch_ms: what the others waited for it; pitch_own_ms: what it took, beside the encoder where there is a spare core.
+    prior_ms: enc_p and flow. resample_ms: into the encoder's rate and out of the voice's. total_ms: the whole block,
     pitch_own_ms not counted twice.
     """
 

@@ -26,7 +26,7 @@ from rvcd.engine.retrieval import UnitIndex
 from rvcd.engine.stopwatch import Stopwatch
 from rvcd.geometry import StreamGeometry
 from rvcd.models.packed import pack
-from rvcd.models.synthesizer import PRIOR_NOISE_SCALE, SourceState, Synthesizer, sine_source
+from rvcd.models.synthesizer import PRIOR_NOISE_SCALE, LayerMemory, SourceState, Synthesizer, sine_source
 from rvcd.models.voice import VoiceSpec
 
 WARM_UP_FRAMES = 12
@@ -122,8 +122,7 @@ class Latents:
 class StreamState:
     """Everything a voice's stream carries from block to block, besides the decoder's own histories."""
 
-    units: Tensor
-    coarse: Tensor
+    prior: list[LayerMemory]
     z_p: Tensor
     latents: Latents
     source: SourceState = field(default_factory=SourceState)
@@ -159,8 +158,7 @@ class VoiceStream:
         config = self.synth.config
         empty = np.zeros(0, np.float32)
         self.state = StreamState(
-            units=torch.zeros((0, self.unit_width), device=self.device),
-            coarse=torch.zeros(0, dtype=torch.int64, device=self.device),
+            prior=self.synth.enc_p.start(self.geometry.context_frames),
             z_p=torch.zeros((config.inter_channels, 0), device=self.device),
             latents=Latents(
                 0, torch.zeros((config.inter_channels, 0), device=self.device), empty, empty > 0, empty.astype(np.float64)
@@ -173,15 +171,13 @@ class VoiceStream:
 
     @torch.inference_mode()
     def feed(self, batch: FrameBatch) -> None:
-        """Turn frames into latents: enc_p over the window, noise of the absolute frame, flow on the new frames."""
+        """Turn frames into latents: enc_p with what it remembers, noise of the absolute frame, flow."""
         state, T = self.state, len(batch.units)
         factor = np.exp2(batch.formant.astype(np.float64) / 12)
         coarse = torch.from_numpy(coarse_pitch((batch.f0_hz / factor).astype(np.float32), batch.voiced)).to(self.device)
-        units_seen = torch.cat((state.units, batch.units))
-        coarse_seen = torch.cat((state.coarse, coarse))
-        mean, log_std = self.synth.enc_p(units_seen[None], coarse_seen[None])
+        mean, log_std = self.synth.enc_p.step(batch.units[None], coarse[None], state.prior, batch.final)
         noise = torch.from_numpy(frame_noise(self.seed, batch.first, T, mean.shape[1], PRIOR_STREAM)).to(self.device)
-        z_p = mean[0, :, -T:] + torch.exp(log_std[0, :, -T:]) * noise.T * PRIOR_NOISE_SCALE
+        z_p = mean[0] + torch.exp(log_std[0]) * noise.T * PRIOR_NOISE_SCALE
         z_p_seen = torch.cat((state.z_p, z_p), dim=1)
         z = self.synth.flow(z_p_seen[None], self.speaker)[0, :, -T:]
 
@@ -189,10 +185,6 @@ class VoiceStream:
         kept = state.latents.up_to(batch.first)
         state.latents = kept.followed_by(new) if kept.z.shape[1] else new
         state.latents = state.latents.since(math.floor(state.edges[-1]) - KEPT_LATENT_FRAMES)
-        final_end = len(state.units) + batch.final
-        context = self.geometry.context_frames
-        state.units = units_seen[max(0, final_end - context) : final_end]
-        state.coarse = coarse_seen[max(0, final_end - context) : final_end]
         z_p_end = state.z_p.shape[1] + batch.final
         state.z_p = z_p_seen[:, max(0, z_p_end - self.flow_context_frames) : z_p_end]
 

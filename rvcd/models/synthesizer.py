@@ -51,15 +51,19 @@ class RelativeAttention(nn.Module):
         self.emb_rel_k = nn.Parameter(torch.zeros(1, 2 * window + 1, channels // heads))
         self.emb_rel_v = nn.Parameter(torch.zeros(1, 2 * window + 1, channels // heads))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, memory: LayerMemory | None = None) -> Tensor:
+        """(B, C, T) -> (B, C, T). With a memory, its frames lie before x and are seen too."""
         B, C, T = x.shape
         width = C // self.heads
         q, k, v = (m(x).view(B, self.heads, width, T).transpose(2, 3).float() for m in (self.conv_q, self.conv_k, self.conv_v))
         q = q / math.sqrt(width)
-        band = _band(T, self.window, x.device)
+        if memory is not None:
+            k, v = memory.attended(k, v)
+        K = k.shape[2]
+        band = _band(T, K, self.window, x.device)
         by_distance = q @ self.emb_rel_k[0].T
         scores = q @ k.transpose(2, 3)
-        scores += by_distance.gather(3, band.distance.expand(B, self.heads, T, T)) * band.near
+        scores += by_distance.gather(3, band.distance.expand(B, self.heads, T, K)) * band.near
         weights = scores.softmax(dim=-1)
         out = weights @ v
         # Gather each row's weights by distance: column d holds the weight of the key at i + d - window.
@@ -70,9 +74,10 @@ class RelativeAttention(nn.Module):
 
 @dataclass(frozen=True)
 class Band:
-    """Which positions are near each other. distance (T, T): j - i, clipped to the window and counted from 0; near (T, T) 0 or 1.
+    """Which of K keys are near the last T of them, the queries.
 
-    key (T, 2 * window + 1): i + d - window, clipped to what exists; inside: 0 or 1.
+    distance (T, K): key's position - query's, clipped to the window and counted from 0; near (T, K) 0 or 1.
+    key (T, 2 * window + 1): the key at each distance, clipped to what exists; inside: 0 or 1.
     """
 
     distance: Tensor
@@ -82,16 +87,17 @@ class Band:
 
 
 @lru_cache(maxsize=8)
-def _band(T: int, window: int, device: torch.device) -> Band:
-    """Return the band of a length: the same for every layer and, in a stream, for every block."""
-    steps = torch.arange(T, device=device)
-    distance = steps[None, :] - steps[:, None]
-    key = steps[:, None] + torch.arange(-window, window + 1, device=device)[None, :]
+def _band(T: int, K: int, window: int, device: torch.device) -> Band:
+    """Return the band of two lengths: the same for every layer and, in a stream, for every block."""
+    steps = torch.arange(K, device=device)
+    queries = steps[K - T :]
+    distance = steps[None, :] - queries[:, None]
+    key = queries[:, None] + torch.arange(-window, window + 1, device=device)[None, :]
     return Band(
         distance.clamp(-window, window) + window,
         (distance.abs() <= window).float(),
-        key.clamp(0, T - 1),
-        ((key >= 0) & (key < T)).float(),
+        key.clamp(0, K - 1),
+        ((key >= 0) & (key < K)).float(),
     )
 
 
@@ -104,9 +110,46 @@ class FeedForward(nn.Module):
         self.conv_1 = nn.Conv1d(channels, filter_channels, kernel)
         self.conv_2 = nn.Conv1d(filter_channels, channels, kernel)
 
-    def forward(self, x: Tensor) -> Tensor:
-        pad = ((self.kernel - 1) // 2, self.kernel // 2)
-        return self.conv_2(F.pad(torch.relu(self.conv_1(F.pad(x, pad))), pad))  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, memory: LayerMemory | None = None) -> Tensor:
+        """(B, C, T) -> (B, C, T). With a memory, the frames before x are its own instead of zeros."""
+        left, right = (self.kernel - 1) // 2, self.kernel // 2
+        before = F.pad(x, (left, 0)) if memory is None else memory.fed("before", x, left)
+        y = torch.relu(self.conv_1(F.pad(before, (0, right))))
+        between = F.pad(y, (left, 0)) if memory is None else memory.fed("between", y, left)
+        return self.conv_2(F.pad(between, (0, right)))  # type: ignore[no-any-return]
+
+
+@dataclass
+class LayerMemory:
+    """What a stream carries through one layer: the final frames as later ones see them.
+
+    keys, values (B, heads, up to context_frames, width) for the attention; before, between (B, C, a few): the inputs of the two
+    convolutions. final: how many of the frames now passing through become final.
+    """
+
+    context_frames: int
+    final: int = 0
+    keys: Tensor | None = None
+    values: Tensor | None = None
+    before: Tensor | None = None
+    between: Tensor | None = None
+
+    def attended(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys and values with the past's before them, and keep what becomes final."""
+        T = k.shape[2]
+        if self.keys is not None and self.values is not None:
+            k, v = torch.cat((self.keys, k), dim=2), torch.cat((self.values, v), dim=2)
+        end = k.shape[2] - T + self.final
+        kept = slice(max(0, end - self.context_frames), end)
+        self.keys, self.values = k[:, :, kept].clone(), v[:, :, kept].clone()
+        return k, v
+
+    def fed(self, name: str, x: Tensor, left: int) -> Tensor:
+        """Return a convolution's input x with the `left` frames before it, and keep those before the next."""
+        past = getattr(self, name)
+        joined = torch.cat((x.new_zeros((*x.shape[:2], left)) if past is None else past, x), dim=2)
+        setattr(self, name, joined[..., self.final : self.final + left].clone())
+        return joined
 
 
 class Encoder(nn.Module):
@@ -120,12 +163,12 @@ class Encoder(nn.Module):
         self.ffn_layers = nn.ModuleList(FeedForward(hidden, config.filter_channels, config.kernel_size) for _ in layers)
         self.norm_layers_2 = nn.ModuleList(ChannelNorm(hidden) for _ in layers)
 
-    def forward(self, x: Tensor) -> Tensor:
-        for attention, norm_1, ffn, norm_2 in zip(
-            self.attn_layers, self.norm_layers_1, self.ffn_layers, self.norm_layers_2, strict=True
-        ):
-            x = norm_1(x + attention(x))
-            x = norm_2(x + ffn(x))
+    def forward(self, x: Tensor, memory: list[LayerMemory] | None = None) -> Tensor:
+        layers = zip(self.attn_layers, self.norm_layers_1, self.ffn_layers, self.norm_layers_2, strict=True)
+        for i, (attention, norm_1, ffn, norm_2) in enumerate(layers):
+            own = None if memory is None else memory[i]
+            x = norm_1(x + attention(x, own))
+            x = norm_2(x + ffn(x, own))
         return x
 
 
@@ -140,13 +183,23 @@ class PriorEncoder(nn.Module):
         self.encoder = Encoder(config, window)
         self.proj = nn.Conv1d(self.hidden, 2 * config.inter_channels, 1)
 
-    def forward(self, units: Tensor, coarse: Tensor | None) -> tuple[Tensor, Tensor]:
+    def start(self, context_frames: int) -> list[LayerMemory]:
+        """Return what a stream of step() calls carries."""
+        return [LayerMemory(context_frames) for _ in self.encoder.attn_layers]
+
+    def step(self, units: Tensor, coarse: Tensor | None, memory: list[LayerMemory], final: int) -> tuple[Tensor, Tensor]:
+        """The same for the frames behind the memory's; the first `final` of them become final and are remembered."""
+        for layer in memory:
+            layer.final = final
+        return self(units, coarse, memory)  # type: ignore[no-any-return]
+
+    def forward(self, units: Tensor, coarse: Tensor | None, memory: list[LayerMemory] | None = None) -> tuple[Tensor, Tensor]:
         """units (B, T, unit_width), coarse (B, T) int64 1..255 -> mean and log std, each (B, inter, T)."""
         x = self.emb_phone(units)
         if self.emb_pitch is not None and coarse is not None:
             x = x + self.emb_pitch(coarse)
         x = F.leaky_relu(x * math.sqrt(self.hidden), LRELU_SLOPE).transpose(1, 2)
-        mean, log_std = self.proj(self.encoder(x)).float().chunk(2, dim=1)
+        mean, log_std = self.proj(self.encoder(x, memory)).float().chunk(2, dim=1)
         return mean, log_std
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rvcd.errors import ModelFileError
-from rvcd.models.synthesizer import SourceState, build_synthesizer, fold_weight_norm, sine_source
+from rvcd.models.synthesizer import SourceState, Synthesizer, build_synthesizer, fold_weight_norm, sine_source
 from rvcd.models.voice import read_voice
 from tests.support import PARITY, VOICES, parity_voice
 
@@ -70,3 +70,43 @@ def test_a_speaker_outside_the_voice_is_refused():
     model, _ = parity_voice("v1_48k_f0")
     with pytest.raises(IndexError, match=r"speaker 1 is outside 0\.\.0"):
         model.speaker(1)
+
+
+# ---- enc_p in steps
+
+
+def prior_inputs(model: Synthesizer, frames: int) -> tuple[torch.Tensor, torch.Tensor]:
+    random = torch.Generator().manual_seed(8)
+    units = torch.randn(1, frames, model.config.unit_width, generator=random)
+    return units, torch.randint(1, 256, (1, frames), generator=random)
+
+
+def test_one_step_over_everything_is_offline():
+    model, _ = parity_voice("v2_40k_f0")
+    units, coarse = prior_inputs(model, 60)
+    memory = model.enc_p.start(40)
+    for found, expected in zip(model.enc_p.step(units, coarse, memory, 60), model.enc_p(units, coarse), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_provisional_frames_leave_no_trace_and_the_past_is_bounded():
+    model, _ = parity_voice("v2_40k_f0")
+    units, coarse = prior_inputs(model, 80)
+    memory = model.enc_p.start(30)
+    model.enc_p.step(units[:, :50], coarse[:, :50], memory, 40)
+    assert all(layer.keys is not None and layer.keys.shape[2] == 30 for layer in memory)
+    again = [model.enc_p.step(units[:, 40:70], coarse[:, 40:70], memory, 0)[0] for _ in range(2)]
+    assert torch.equal(*again)
+
+
+def test_remembered_frames_come_as_close_to_offline_as_recomputed_ones():
+    model, _ = parity_voice("v2_40k_f0")
+    units, coarse = prior_inputs(model, 120)
+    offline, _ = model.enc_p(units, coarse)
+    memory, remembered, recomputed = model.enc_p.start(120), [], []
+    for first in range(0, 100, 10):
+        end = first + 20
+        remembered.append(model.enc_p.step(units[:, first:end], coarse[:, first:end], memory, 10)[0][..., :10])
+        recomputed.append(model.enc_p(units[:, :end], coarse[:, :end])[0][..., first : first + 10])
+    errors = [float((torch.cat(x, dim=2) - offline[..., :100]).square().sum()) for x in (remembered, recomputed)]
+    assert errors[0] < 1.3 * errors[1]
