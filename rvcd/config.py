@@ -113,7 +113,7 @@ LEAST_PAST_MS = 400
 
 LATENCY_PRESETS: Mapping[str, LatencyBudget] = {
     "low": LatencyBudget(block_ms=40, lookahead_ms=100, deadline_ms=30, context_ms=1_000),
-    "balanced": LatencyBudget(block_ms=120, lookahead_ms=100, deadline_ms=120, context_ms=1_000),
+    "balanced": LatencyBudget(block_ms=140, lookahead_ms=100, deadline_ms=140, context_ms=1_000),
     "safe": LatencyBudget(block_ms=200, lookahead_ms=120, deadline_ms=160, context_ms=1_000),
 }
 

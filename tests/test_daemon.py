@@ -217,7 +217,7 @@ def test_a_file_through_the_virtual_device_comes_out_delayed_by_exactly_the_late
         time.sleep(0.02)
     assert daemon.process.wait(30) == 0, daemon.log
     out, _ = soundfile.read(tmp_path / "out.wav", dtype="float32")
-    latency = round(0.356 * rate_hz)
+    latency = round(0.396 * rate_hz)
     heard = np.flatnonzero(out > 0.4)
     assert list(heard) == list(np.flatnonzero(clicks) + latency)
 

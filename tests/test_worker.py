@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from rvcd.audio.ring import AudioSegment
 from rvcd.audio.virtual import VirtualDevice, VirtualRequest
@@ -20,7 +21,7 @@ from rvcd.engine.stopwatch import Timings
 from rvcd.geometry import StreamGeometry
 from rvcd.params import PARAMS, Snapshot
 from rvcd.protocol import WORKER_STATS
-from rvcd.worker import EXIT_TOO_MANY_FAILURES, Worker
+from rvcd.worker import EXIT_TOO_MANY_FAILURES, Worker, fastest_thread_count
 from rvcd.worker_protocol import WorkerSetup, receive
 
 RATE_HZ = 48000
@@ -215,3 +216,39 @@ def test_telemetry_is_published_in_the_protocols_order(tmp_path):
     assert stats["blocks"] == worker.counters.blocks > 10
     assert stats["f0_hz"] == pytest.approx(100.0) and stats["voiced"] == 1.0
     assert abs(time.monotonic_ns() - stats["heartbeat_ns"]) < 60e9
+
+
+class TimedConverter:
+    """Claims so many milliseconds a block for each number of threads."""
+
+    def __init__(self, on_one_ms: float, on_all_ms: float) -> None:
+        self.geometry, self.applied, self.blocks = GEOMETRY, Snapshot(), 0
+        self.on_one_ms, self.on_all_ms = on_one_ms, on_all_ms
+
+    def process(self, block: np.ndarray, snapshot: Snapshot) -> Block:
+        self.blocks += 1
+        spent_ms = self.on_one_ms if torch.get_num_threads() == 1 else self.on_all_ms
+        return Block(np.zeros_like(block), 0.0, False, False, Timings(total_ms=spent_ms))
+
+    def reset(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("on_one_ms", "on_all_ms", "cores"), [(3.0, 4.0, 1), (30.0, 20.0, 4), (13.0, 14.0, 4), (8.0, 5.0, 4)])
+def test_one_core_is_taken_where_it_is_enough_and_not_slower(on_one_ms, on_all_ms, cores, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    before = torch.get_num_threads()
+    try:
+        assert fastest_thread_count(TimedConverter(on_one_ms, on_all_ms)) == cores
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_large_voices_start_is_not_held_up_by_timing_it_on_one_core(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    before, converter = torch.get_num_threads(), TimedConverter(100.0, 30.0)
+    try:
+        assert fastest_thread_count(converter) == 4
+    finally:
+        torch.set_num_threads(before)
+    assert converter.blocks == 2

@@ -59,3 +59,12 @@ def test_a_click_at_every_boundary_is_a_seam():
     clicking[150::1000] += 0.01
     assert seam_ratio(smooth, 1000, 150, 40) == pytest.approx(1.0, abs=0.1)
     assert seam_ratio(clicking, 1000, 150, 40) > 10
+
+
+def test_without_torchs_onednn_operators_the_numbers_are_as_good(spoken, monkeypatch):
+    """As on a GPU, or with another build of torch."""
+    monkeypatch.setattr("rvcd.models.packed.fuses", lambda weight: False)
+    generator, speaker, z, source = spoken
+    cut = z[..., :150], None if source is None else source[..., : 150 * generator.hop]
+    found = measure_fidelity(generator, speaker, *cut, dtype=torch.bfloat16, block_frames=10)
+    assert found.snr_db >= 40
