@@ -64,6 +64,18 @@ def first_voice(settings: Settings, registry: VoiceRegistry, resumed: str) -> Vo
     return request_for(registry.entries[0]) if registry.entries else None
 
 
+def named_voice(settings: Settings, voice: str, index: str) -> VoiceRequest | None:
+    """Return what a command line names: a .pth file, a voice of the folders, or ("") the configured one; None if there is none.
+
+    index: replaces the voice's own. Raises RvcdError for a name that no voice has.
+    """
+    if voice.endswith(".pth"):
+        return VoiceRequest(Path(voice).stem, voice, index)
+    registry = scan_voices(settings)
+    found = request_for(registry.find(voice)) if voice else first_voice(settings, registry, "")
+    return found and replace(found, index=index or found.index)
+
+
 def request_for(entry: VoiceEntry) -> VoiceRequest:
     return VoiceRequest(entry.name, str(entry.path), str(entry.index_path or ""))
 

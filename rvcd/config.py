@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -107,6 +107,10 @@ class LatencyBudget:
     deadline_ms: int
     context_ms: int
 
+    def roomy(self) -> LatencyBudget:
+        """Return the same, its context long enough for LEAST_PAST_MS before the block."""
+        return replace(self, context_ms=max(self.context_ms, self.block_ms + self.lookahead_ms + LEAST_PAST_MS))
+
 
 LEAST_PAST_MS = 400
 """The past that an unset context_ms leaves before the block, however long that is."""
@@ -144,13 +148,13 @@ class Latency(Section):
         """
         preset = LATENCY_PRESETS[self.preset]
         block_ms = self.block_ms or preset.block_ms
-        lookahead_ms = self.lookahead_ms or preset.lookahead_ms
-        return LatencyBudget(
+        budget = LatencyBudget(
             block_ms=block_ms,
-            lookahead_ms=lookahead_ms,
+            lookahead_ms=self.lookahead_ms or preset.lookahead_ms,
             deadline_ms=self.deadline_ms or min(preset.deadline_ms, block_ms),
-            context_ms=self.context_ms or max(preset.context_ms, block_ms + lookahead_ms + LEAST_PAST_MS),
+            context_ms=self.context_ms or preset.context_ms,
         )
+        return budget if self.context_ms else budget.roomy()
 
 
 class Engine(Section):

@@ -14,7 +14,8 @@ from rvcd.engine.retrieval import read_index
 from rvcd.engine.voice_stream import Voice
 from rvcd.errors import ModelFileError, ParamError
 from rvcd.geometry import StreamGeometry
-from rvcd.models.contentvec import ContentEncoder, load_content_encoder
+from rvcd.models.contentvec import ContentEncoder
+from rvcd.models.contentvec_file import load_content_encoder
 from rvcd.models.synthesizer import build_synthesizer
 from rvcd.models.voice import read_voice
 from rvcd.params import Snapshot

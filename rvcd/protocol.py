@@ -26,6 +26,7 @@ SWITCH_ADDRESSES: tuple[str, ...] = ("/bypass", "/mute")
 GROUPS: tuple[str, ...] = ("params", "meters", "stats")
 """What a subscriber may ask for; all of them when it names none."""
 F0_METHODS: tuple[str, ...] = ("swift", "rmvpe", "fcpe", "harvest", "dio", "pm", "yin")
+PRECISIONS: tuple[str, ...] = ("auto", "fp32", "bf16")
 
 
 class State(str, enum.Enum):

@@ -11,7 +11,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from rvcd.assembly import first_voice, request_for, scan_voices, worker_setup
+from rvcd.assembly import named_voice, worker_setup
 from rvcd.audio.files import AtomicAudioWriter, AudioReader
 from rvcd.config import Settings
 from rvcd.errors import ParamError
@@ -96,17 +96,11 @@ def render_file(settings: Settings, request: RenderRequest, progress: Callable[[
 
 
 def _voice_request(settings: Settings, request: RenderRequest) -> VoiceRequest:
-    if request.voice.endswith(".pth"):
-        return VoiceRequest(Path(request.voice).stem, request.voice, request.index)
-    registry = scan_voices(settings)
-    if request.voice:
-        found = request_for(registry.find(request.voice))
-        return VoiceRequest(found.name, found.path, request.index or found.index)
-    chosen = first_voice(settings, registry, "")
-    if chosen is None:
+    found = named_voice(settings, request.voice, request.index)
+    if found is None:
         folders = ", ".join(settings.voices.folders)
         raise ParamError(f"there is no voice: put a .pth file into {folders}, or name one with --voice FILE.pth")
-    return VoiceRequest(chosen.name, chosen.path, request.index or chosen.index)
+    return found
 
 
 def _blocks(reader: AudioReader, rate_hz: int, size: int, flush_samples: int) -> Iterator[tuple[NDArray[np.float32], int | None]]:

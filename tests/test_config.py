@@ -92,6 +92,7 @@ def test_the_file_in_the_source_tree_is_the_one_in_the_package() -> None:
 
 def test_the_choices_are_those_of_the_protocol() -> None:
     assert get_args(Engine.model_fields["f0_method"].annotation) == protocol.F0_METHODS
+    assert get_args(Engine.model_fields["precision"].annotation) == protocol.PRECISIONS
     assert get_args(get_args(Feedback.model_fields["groups"].annotation)[0]) == protocol.GROUPS
 
 

@@ -21,14 +21,13 @@ STAGES: Mapping[str, str] = {
     "resample_ms": "resampling",
     "other_ms": "the rest",
     "total_ms": "total",
-    "pitch_own_ms": "F0, on its thread",
+    "pitch_own_ms": "F0, its own time",
 }
-"""The stages of engine.stopwatch.Timings as people read them. The total is the sum of those before it; F0 runs beside them."""
+"""The stages of engine.stopwatch.Timings as people read them. The total is the sum of those before it; F0 may run beside them."""
 RARELY = 0.01
 """Late blocks up to this share are what a p99 within the deadline allows."""
 MOSTLY = 0.05
 """Beyond this share of late blocks nobody would call it working."""
-LONGER_CONTEXT_MS = 500
 
 
 @dataclass(frozen=True)
@@ -214,8 +213,6 @@ def _remedies(measured: Sequence[Figures], *, f0_method: str, busy: bool) -> lis
         remedies.append("f0_method swift")
     if any(one.environment.precision == "fp32" for one in measured):
         remedies.append("precision bf16 where the processor multiplies it")
-    if all(one.case.budget.context_ms > LONGER_CONTEXT_MS for one in measured):
-        remedies.append(f"less context (--context-ms {LONGER_CONTEXT_MS})")
     longest_ms = max(one.case.budget.block_ms for one in measured)
     if longest_ms < LATENCY_PRESETS["safe"].block_ms:
         remedies.append("longer blocks (--preset safe)")

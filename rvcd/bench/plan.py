@@ -8,18 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rvcd.assembly import DEMO_SPEECH, first_voice, request_for, scan_voices, worker_setup
+from rvcd.assembly import DEMO_SPEECH, named_voice, worker_setup
 from rvcd.bench.tasks import MeasureTask, SyntheticFiles
-from rvcd.config import LATENCY_PRESETS, LEAST_PAST_MS, LatencyBudget, Settings
+from rvcd.config import LATENCY_PRESETS, LatencyBudget, Settings
 from rvcd.errors import ParamError
 from rvcd.geometry import StreamGeometry
 from rvcd.models.index_header import read_index_header
 from rvcd.models.voice_header import read_voice_spec
 from rvcd.problems import did_you_mean
-from rvcd.protocol import F0_METHODS
+from rvcd.protocol import F0_METHODS, PRECISIONS
 from rvcd.worker_protocol import VoiceRequest, WorkerSetup
 
-PRECISIONS = ("auto", "fp32", "bf16")
 MIN_SECONDS, MAX_SECONDS = 1.0, 3600.0
 MIN_SOAK_MINUTES, MAX_SOAK_MINUTES = 0.1, 1440.0
 COMPARED_PRESETS = ("balanced", "safe")
@@ -256,14 +255,11 @@ def _models(settings: Settings, request: BenchRequest) -> tuple[str, VoiceReques
 
 
 def _own_voice(settings: Settings, request: BenchRequest) -> VoiceRequest:
-    if request.voice.endswith(".pth"):
-        return VoiceRequest(Path(request.voice).stem, request.voice, request.index)
-    registry = scan_voices(settings)
-    found = request_for(registry.find(request.voice)) if request.voice else first_voice(settings, registry, "")
+    found = named_voice(settings, request.voice, request.index)
     if found is None:
         folders = ", ".join(settings.voices.folders) or "any folder: voices.folders is empty"
         raise ParamError(f"there is no voice (*.pth) in {folders}; name one with --voice FILE.pth, or use --synthetic")
-    return replace(found, index=request.index or found.index)
+    return found
 
 
 # ---- which sizes
@@ -296,10 +292,7 @@ def _free(preset: LatencyBudget, given: Mapping[str, int]) -> LatencyBudget:
     budget = replace(preset, **given)
     if "deadline_ms" not in given:
         budget = replace(budget, deadline_ms=max(1, round(budget.block_ms * preset.deadline_ms / preset.block_ms)))
-    if "context_ms" not in given:
-        least_ms = budget.block_ms + budget.lookahead_ms + LEAST_PAST_MS
-        budget = replace(budget, context_ms=max(preset.context_ms, least_ms))
-    return budget
+    return budget if "context_ms" in given else budget.roomy()
 
 
 def _sweep(threads: int, cores: int, rate_hz: int, *, synthetic: bool) -> tuple[Case, ...]:

@@ -24,7 +24,8 @@ from rvcd.engine.stopwatch import Stopwatch, Timings
 from rvcd.errors import ModelFileError, ParamError
 from rvcd.geometry import ENCODER_HOP_SAMPLES, ENCODER_RATE_HZ, FRAME_MS, FRAMES_PER_SECOND, FRAMES_PER_UNIT
 from rvcd.loading import choose_device
-from rvcd.models.contentvec import ContentEncoder, load_content_encoder
+from rvcd.models.contentvec import ContentEncoder
+from rvcd.models.contentvec_file import load_content_encoder
 from rvcd.models.synthesizer import Synthesizer, build_synthesizer
 from rvcd.models.voice import read_voice
 from rvcd.worker_protocol import WorkerSetup

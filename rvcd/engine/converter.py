@@ -18,7 +18,7 @@ from rvcd.dsp.resample import StreamResampler
 from rvcd.dsp.track import Track
 from rvcd.engine.pitch import PitchMethod, PitchTrack, PitchTracker, fill_unvoiced, transpose
 from rvcd.engine.stopwatch import Stopwatch, Timings
-from rvcd.engine.units import ContentEncoder, UnitWindow
+from rvcd.engine.units import ContentEncoder, UnitStream
 from rvcd.engine.voice_stream import FrameBatch, Voice, VoiceStream
 from rvcd.geometry import ENCODER_RATE_HZ, FRAMES_PER_UNIT, StreamGeometry
 from rvcd.params import Snapshot
@@ -67,7 +67,7 @@ class Converter:
         """fill_unvoiced: interpolate f0 through unvoiced frames for the generator (RVC of 2026) instead of leaving them so."""
         self.geometry, self.pitch, self.seed, self.fill_unvoiced = geometry, pitch, seed, fill_unvoiced
         self.encoder, self.device = encoder, torch.device(device)
-        self.windows = UnitWindow(encoder, geometry, self.device)
+        self.units = UnitStream(encoder, geometry, self.device)
         self.applied = snapshot or Snapshot()
         self.stream = VoiceStream(voice, geometry, seed=seed)
         self.incoming: VoiceStream | None = None
@@ -81,6 +81,7 @@ class Converter:
         self.gated = Track(samples)
         self.open = Track(frames, dtype=np.bool_)
         self.f0_hz, self.voiced = Track(frames), Track(frames, dtype=np.bool_)
+        self._cores = len(os.sched_getaffinity(0))
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="pitch")
         self._hearing: Future[float] | None = None
         self._pitch_own_ms = 0.0
@@ -94,7 +95,7 @@ class Converter:
     def reset(self) -> None:
         """Forget all audio. Parameters and the voice stay."""
         self._wait_for_pitch()
-        for part in (self.windows, self.to_encoder, self.gate, self.gain_in, self.gain_out, self.rms_mix, self.limiter,
+        for part in (self.units, self.to_encoder, self.gate, self.gain_in, self.gain_out, self.rms_mix, self.limiter,
                      self.gated, self.open, self.f0_hz, self.voiced, self.pitch):  # fmt: skip
             part.reset()
         self.blocks, self.primed, self.pitch_origin = 0, False, 0
@@ -110,8 +111,8 @@ class Converter:
         """Use another pitch method from the next block on, over the audio already heard."""
         self.pitch = PitchTracker(method, lookahead_frames=self.geometry.settle_frames)
         self.pitch_origin = max(0, self.f0_hz.end - method.context_frames) // method.grid_frames * method.grid_frames
-        self.pitch_origin = max(self.pitch_origin, self.windows.first_frame)
-        self.pitch.update(self.windows.audio_since(self.pitch_origin))
+        self.pitch_origin = max(self.pitch_origin, self.units.first_frame)
+        self.pitch.update(self.units.audio_since(self.pitch_origin))
 
     def recover(self) -> None:
         """After a block that raised: keep the audio context and the place in the stream, start the voice afresh."""
@@ -154,7 +155,7 @@ class Converter:
             firsts.append(max(0, end - geometry.window_frames) if fresh else known)
             if fresh:
                 stream.restart(max(0, out_first) // geometry.hop_samples)
-            all_units.append(self.windows.per_frame(firsts[-1], end, stream.unit_width))
+            all_units.append(self.units.per_frame(firsts[-1], end, stream.unit_width))
         watch.lap("encode")
         f0_hz, voiced = self._track_pitch(known, settled, end)
         watch.lap("pitch")
@@ -188,7 +189,7 @@ class Converter:
         watch.lap("other")
         audio_16k = self.to_encoder.process(gated)
         watch.lap("resample")
-        self.windows.push(audio_16k)
+        self.units.push(audio_16k)
         self.blocks += 1
         watch.lap("other")
         if self._has_spare_core():
@@ -200,7 +201,7 @@ class Converter:
 
     def _has_spare_core(self) -> bool:
         """Say whether a thread beside the networks' own would find a core. Without one, theirs wait for each other."""
-        return self.device.type != "cpu" or torch.get_num_threads() < len(os.sched_getaffinity(0))
+        return self.device.type != "cpu" or torch.get_num_threads() < self._cores
 
     def _hear(self, audio_16k: NDArray[np.float32]) -> float:
         """Estimate the pitch of the newest audio; returns the milliseconds it took."""

@@ -244,8 +244,9 @@ class StreamingDecoder:
         self.delays = self._delays([stage.delay for stage in self.delayed])
         self.tail_samples = self.delays[-1] + reach(layers.post)
         self.exact_lookahead_frames = self._exact_lookahead_frames()
-        fast = layers.dtype is not torch.float32
-        self.lookahead_frames = min(self.exact_lookahead_frames, FAST_LOOKAHEAD_FRAMES if fast else self.exact_lookahead_frames)
+        self.lookahead_frames = self.exact_lookahead_frames
+        if layers.dtype is not torch.float32:
+            self.lookahead_frames = min(FAST_LOOKAHEAD_FRAMES, self.exact_lookahead_frames)
         rates = self.per_frame[self.lookahead_stages :]
         self.source_history = max(2 * self.hop, *((d + 2) * (self.hop // n) for d, n in zip(self.delays, rates, strict=False)))
         self.state = DecoderState()

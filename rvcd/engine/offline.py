@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from rvcd.dsp.noise import frame_noise
 from rvcd.engine.converter import blend_units
 from rvcd.engine.pitch import PitchMethod, PitchTrack, coarse_pitch, fill_unvoiced, transpose
-from rvcd.engine.units import RECEPTIVE_FIELD_SAMPLES, ContentEncoder
+from rvcd.engine.units import ContentEncoder
 from rvcd.engine.voice_stream import PRIOR_STREAM, SOURCE_STREAM, Voice
 from rvcd.geometry import ENCODER_HOP_SAMPLES, FRAMES_PER_UNIT
+from rvcd.models.contentvec_state import RECEPTIVE_FIELD_SAMPLES
 from rvcd.params import Snapshot
 
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 import torch
 
 from rvcd.errors import ParamError
-
-PRECISIONS = ("auto", "fp32", "bf16")
+from rvcd.protocol import PRECISIONS
 
 
 def choose_precision(name: str, device: str) -> torch.dtype:

@@ -12,11 +12,7 @@ from torch import Tensor
 
 from rvcd.dsp.track import Track
 from rvcd.geometry import ENCODER_HOP_SAMPLES, FRAMES_PER_UNIT, StreamGeometry
-
-RECEPTIVE_FIELD_SAMPLES = 400
-"""Audio one unit is computed from, at 16 kHz."""
-UNIT_HOP_SAMPLES = ENCODER_HOP_SAMPLES * FRAMES_PER_UNIT
-
+from rvcd.models.contentvec_state import RECEPTIVE_FIELD_SAMPLES, UNIT_HOP_SAMPLES
 
 STATISTICS_MEMORY_S = 10.0
 """How long the front end's norm remembers: longer than any pause, short enough for another speaker or microphone."""
@@ -61,7 +57,7 @@ class UnitTrack:
     end_frame: int = -1
 
 
-class UnitWindow:
+class UnitStream:
     """Turns the newest audio into one row a frame, each unit twice, as RVC does.
 
     What a unit's front end hears (25 ms) is computed once, and so are a final unit's keys and values, by which the

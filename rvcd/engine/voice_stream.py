@@ -141,8 +141,8 @@ class VoiceStream:
         config = self.synth.config
         self.unit_width, self.hop = config.unit_width, voice.decoder.hop
         self.samples_per_frame_ratio = self.hop / geometry.hop_samples
-        fast = voice.decoder.dtype is not torch.float32
-        self.flow_context_frames = min(self.synth.flow.reach_frames, FAST_FLOW_FRAMES if fast else self.synth.flow.reach_frames)
+        exact = voice.decoder.dtype is torch.float32
+        self.flow_context_frames = self.synth.flow.reach_frames if exact else FAST_FLOW_FRAMES
         self.speaker = self.synth.speaker(speaker_id)
         self.device = self.speaker.device
         self.decoder = StreamingDecoder(voice.decoder, self.speaker)

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 ACTIVATIONS: dict[str, tuple[str, list[float], str]] = {
     "": ("none", [], ""),
     "gelu": ("gelu", [], "none"),
-    "relu": ("relu", [], ""),
 }
 """Our names of fused activations, in the words of torch's oneDNN operators: name, scalars, algorithm."""
 
@@ -73,15 +72,14 @@ class PackedConv:
         dtype: torch.dtype,
         stride: int = 1,
         dilation: int = 1,
-        groups: int = 1,
         as_product: bool = False,
     ) -> None:
-        """weight (out, in / groups, kernel).
+        """weight (out, in, kernel).
 
-        as_product: as a matrix product over unfolded rows (one group): for short inputs, and channels that do not pack alike.
+        as_product: as a matrix product over unfolded rows: for short inputs, and channels that do not pack alike.
         """
-        self.dtype, self.groups = dtype, groups
-        self.channels_in, self.kernel = weight.shape[1] * groups, weight.shape[2]
+        self.dtype = dtype
+        _, self.channels_in, self.kernel = weight.shape
         self.stride, self.dilation = [1, stride], [1, dilation]
         self.product: PackedLinear | None = None
         if as_product:
@@ -91,7 +89,7 @@ class PackedConv:
         self.bias = None if bias is None else bias.detach().to(dtype)
         self.fused = fuses(flat)
         if self.fused and dtype == torch.bfloat16 and packs_alike(flat):
-            flat = torch.ops.mkldnn._reorder_convolution_weight(flat, [0, 0], self.stride, self.dilation, groups, None)
+            flat = torch.ops.mkldnn._reorder_convolution_weight(flat, [0, 0], self.stride, self.dilation, 1, None)
         self.weight = flat
 
     def __call__(self, x: Tensor, *, slope: float | None = None, activation: str = "") -> Tensor:
@@ -101,12 +99,10 @@ class PackedConv:
             y: Tensor = self.product(self._unfolded(x)).permute(0, 3, 1, 2)
         elif self.fused:
             fused = ("leaky_relu", [slope], "") if slope is not None else ACTIVATIONS[activation]
-            y = torch.ops.mkldnn._convolution_pointwise(
-                x, self.weight, self.bias, [0, 0], self.stride, self.dilation, self.groups, *fused
-            )
+            y = torch.ops.mkldnn._convolution_pointwise(x, self.weight, self.bias, [0, 0], self.stride, self.dilation, 1, *fused)
             return y
         else:
-            y = F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+            y = F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation)
         return F.leaky_relu(y, slope) if slope is not None else _activate(y, activation)
 
     def _unfolded(self, x: Tensor) -> Tensor:
@@ -193,6 +189,4 @@ def pack(module: nn.Module, dtype: torch.dtype, skip: Collection[str] = ()) -> N
 
 
 def _activate(x: Tensor, activation: str) -> Tensor:
-    if activation == "gelu":
-        return F.gelu(x)
-    return torch.relu(x) if activation == "relu" else x
+    return F.gelu(x) if activation == "gelu" else x

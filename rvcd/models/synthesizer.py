@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rvcd.errors import ModelFileError
+from rvcd.models.attention_memory import AttentionMemory
 from rvcd.models.voice_config import FLOW_COUPLINGS, FLOW_KERNEL, FLOW_LAYERS, SynthesizerConfig
 
 PRIOR_NOISE_SCALE = 0.66666
@@ -58,7 +59,7 @@ class RelativeAttention(nn.Module):
         q, k, v = (m(x).view(B, self.heads, width, T).transpose(2, 3).float() for m in (self.conv_q, self.conv_k, self.conv_v))
         q = q / math.sqrt(width)
         if memory is not None:
-            k, v = memory.attended(k, v)
+            k, v = memory.attention.extend(k, v, memory.final)
         K = k.shape[2]
         band = _band(T, K, self.window, x.device)
         by_distance = q @ self.emb_rel_k[0].T
@@ -123,26 +124,14 @@ class FeedForward(nn.Module):
 class LayerMemory:
     """What a stream carries through one layer: the final frames as later ones see them.
 
-    keys, values (B, heads, up to context_frames, width) for the attention; before, between (B, C, a few): the inputs of the two
-    convolutions. final: how many of the frames now passing through become final.
+    before, between (B, C, a few): the inputs of the two convolutions. final: how many of the frames now passing through become
+    final.
     """
 
-    context_frames: int
+    attention: AttentionMemory
     final: int = 0
-    keys: Tensor | None = None
-    values: Tensor | None = None
     before: Tensor | None = None
     between: Tensor | None = None
-
-    def attended(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Return keys and values with the past's before them, and keep what becomes final."""
-        T = k.shape[2]
-        if self.keys is not None and self.values is not None:
-            k, v = torch.cat((self.keys, k), dim=2), torch.cat((self.values, v), dim=2)
-        end = k.shape[2] - T + self.final
-        kept = slice(max(0, end - self.context_frames), end)
-        self.keys, self.values = k[:, :, kept].clone(), v[:, :, kept].clone()
-        return k, v
 
     def fed(self, name: str, x: Tensor, left: int) -> Tensor:
         """Return a convolution's input x with the `left` frames before it, and keep those before the next."""
@@ -185,7 +174,7 @@ class PriorEncoder(nn.Module):
 
     def start(self, context_frames: int) -> list[LayerMemory]:
         """Return what a stream of step() calls carries."""
-        return [LayerMemory(context_frames) for _ in self.encoder.attn_layers]
+        return [LayerMemory(AttentionMemory(context_frames)) for _ in self.encoder.attn_layers]
 
     def step(self, units: Tensor, coarse: Tensor | None, memory: list[LayerMemory], final: int) -> tuple[Tensor, Tensor]:
         """The same for the frames behind the memory's; the first `final` of them become final and are remembered."""

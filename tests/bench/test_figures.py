@@ -36,7 +36,7 @@ def presets(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- statistics
 
 
-@given(st.lists(st.floats(0, 1000), min_size=1, max_size=50))
+@given(st.lists(st.floats(0, 1000, allow_subnormal=False), min_size=1, max_size=50))
 def test_percentiles_are_numpys(values: list[float]) -> None:
     spread = Spread.of(values)
     expected = [np.median(values), np.percentile(values, 95), np.percentile(values, 99), max(values)]
@@ -149,7 +149,7 @@ def test_when_nothing_holds_it_says_what_would_help() -> None:
     assert best is None
     assert sentence == (
         "None of these holds here. What helps: closing the programs that use the processor, f0_method swift, "
-        "precision bf16 where the processor multiplies it, less context (--context-ms 500), "
+        "precision bf16 where the processor multiplies it, "
         "longer blocks (--block-ms 400), a GPU."
     )
 

@@ -55,7 +55,7 @@ def test_everything_fits_80_columns_and_is_whole(mode: str) -> None:
 
 def test_presets_show_every_stage_and_end_with_verdicts_and_a_suggestion() -> None:
     lines = [" ".join(line.split()) for line in printed(findings()).splitlines()]
-    for row in ("content encoder 9.3 9.3 9.3 9.3", "F0, on its thread 0.0 0.0 0.0 0.0", "total 18.6 18.6 18.6 18.6"):
+    for row in ("content encoder 9.3 9.3 9.3 9.3", "F0, its own time 0.0 0.0 0.0 0.0", "total 18.6 18.6 18.6 18.6"):
         assert row in lines
     assert "start-up: 3.2 s to the first converted block (imports 1.5, loading 1.0," in lines
     assert "memory: 1100 MB at most, 1000 MB at the end" in lines

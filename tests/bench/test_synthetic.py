@@ -16,7 +16,7 @@ from rvcd.engine.pitch import PitchTrack
 from rvcd.errors import ModelFileError, ParamError
 from rvcd.geometry import StreamGeometry
 from rvcd.loading import Loader
-from rvcd.models.contentvec import load_content_encoder
+from rvcd.models.contentvec_file import load_content_encoder
 from rvcd.models.random_weights import EncoderShape
 from rvcd.models.voice import read_voice
 from rvcd.params import Snapshot

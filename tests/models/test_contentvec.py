@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 
 from rvcd.errors import ModelFileError
 from rvcd.models.checkpoint import load_tensors
-from rvcd.models.contentvec import ContentEncoder, load_content_encoder
+from rvcd.models.contentvec import ContentEncoder
+from rvcd.models.contentvec_file import load_content_encoder
 from tests.models.hostile import PARITY
 
 FAIRSEQ, FOLDER = PARITY / "hubert_tiny_fairseq.pt", PARITY / "hubert_tiny"
@@ -273,7 +274,7 @@ def test_provisional_rows_leave_no_trace():
     again = [encoder.step(features[:, 5:20], state, 0) for _ in range(2)]
     assert torch.equal(*again)
     assert state.inputs is not None and state.inputs.shape[1] == 5
-    assert all(k.shape[2] == v.shape[2] == 5 for k, v in state.memory)
+    assert all(m.keys is not None and m.keys.shape[2] == 5 for m in state.layers)
 
 
 def test_no_more_of_the_past_is_kept_than_asked_for():
@@ -283,7 +284,7 @@ def test_no_more_of_the_past_is_kept_than_asked_for():
     while first + 4 <= features.shape[1]:
         encoder.step(features[:, first : first + 4], state, 3)
         first += 3
-        assert all(k.shape[2] <= 6 for k, _ in state.memory)
+        assert all(m.keys is not None and m.keys.shape[2] <= 6 for m in state.layers)
     assert state.inputs is not None and state.inputs.shape[1] <= encoder.sizes.position_kernel // 2
 
 

@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 
 from rvcd.engine.retrieval import read_index
 from rvcd.errors import ModelFileError
-from rvcd.models.contentvec import load_content_encoder
+from rvcd.models.contentvec_file import load_content_encoder
 from rvcd.models.test_weight_paths import UNIT_WIDTH_V1, UNIT_WIDTH_V2, TestWeightPaths
 from rvcd.models.test_weights import ensure_test_weights
 from rvcd.models.voice_header import read_voice_spec

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from rvcd.errors import ModelFileError
 from rvcd.models.checkpoint import load_tensors
-from rvcd.models.contentvec import load_content_encoder
+from rvcd.models.contentvec_file import load_content_encoder
 from rvcd.models.pickle_scan import ScanError, scan_pickle
 from rvcd.models.rmvpe import load_rmvpe
 from rvcd.models.torch_file import MAX_FILE_BYTES, read_outline
