@@ -14,6 +14,12 @@
  *   the slot of q - capacity, so the copy is whole exactly when announced <= p + capacity. The announced end covers the
  *   period in flight: it is the guard.
  *
+ * The tap
+ *   A second ring of the same kind, written in the same period between the same two fences: what the callback gave to the
+ *   device, sample for sample, after every gain and the limit. Its slot of position q is overwritten by q + capacity as in
+ *   the in-ring, so the one argument above holds for both, and a reader of both has samples that belong together. Nobody
+ *   needs to read it: it is there so that a recorder can come and go without the callback knowing.
+ *
  * Who owns which part of the out-ring
  *   The worker writes only positions in [announced, device_position + capacity) and then publishes `out_written`
  *   (release); the callback reads [t, min(t+n, out_written)) (acquire) and publishes device_position afterwards, which
@@ -61,7 +67,7 @@ static int is_capacity(uint64_t samples)
 size_t rvcd_segment_bytes(uint64_t in_capacity, uint64_t out_capacity)
 {
     return is_capacity(in_capacity) && is_capacity(out_capacity)
-               ? RVCD_HEADER_BYTES + (in_capacity + out_capacity) * sizeof(float)
+               ? RVCD_HEADER_BYTES + (2 * in_capacity + out_capacity) * sizeof(float) /* the tap is as long as the in-ring */
                : 0;
 }
 
@@ -78,6 +84,7 @@ int rvcd_segment_create(void *memory, size_t bytes, uint32_t rate_hz, uint64_t i
     segment->out_capacity = out_capacity;
     segment->in_offset = RVCD_HEADER_BYTES;
     segment->out_offset = RVCD_HEADER_BYTES + in_capacity * sizeof(float);
+    segment->tap_offset = segment->out_offset + out_capacity * sizeof(float);
     segment->magic = RVCD_MAGIC;
     return RVCD_ATTACH_OK;
 }
@@ -91,7 +98,8 @@ int rvcd_segment_check(const void *memory, size_t bytes)
         return RVCD_ATTACH_VERSION;
     if (segment->total_bytes != bytes || rvcd_segment_bytes(segment->in_capacity, segment->out_capacity) != bytes ||
         segment->in_offset != RVCD_HEADER_BYTES ||
-        segment->out_offset != RVCD_HEADER_BYTES + segment->in_capacity * sizeof(float))
+        segment->out_offset != RVCD_HEADER_BYTES + segment->in_capacity * sizeof(float) ||
+        segment->tap_offset != segment->out_offset + segment->out_capacity * sizeof(float))
         return RVCD_ATTACH_SIZE;
     return RVCD_ATTACH_OK;
 }
@@ -126,6 +134,11 @@ static _Atomic float *out_ring(rvcd_segment *segment)
     return (_Atomic float *)((char *)segment + segment->out_offset);
 }
 
+static _Atomic float *tap_ring(rvcd_segment *segment)
+{
+    return (_Atomic float *)((char *)segment + segment->tap_offset);
+}
+
 void rvcd_set_cell(rvcd_segment *segment, int cell, uint64_t value)
 {
     const uint32_t word = (uint32_t)value;
@@ -157,7 +170,7 @@ uint64_t rvcd_get_cell(rvcd_segment *segment, int cell)
     }
 }
 
-/* ---- rings, from the worker's side ---- */
+/* ---- rings, from the worker's and the recorder's side ---- */
 
 uint64_t rvcd_device_position(rvcd_segment *segment)
 {
@@ -169,10 +182,10 @@ uint64_t rvcd_output_written(rvcd_segment *segment)
     return atomic_load_explicit(&segment->out_written, memory_order_acquire);
 }
 
-int rvcd_read_input(rvcd_segment *segment, uint64_t position, float *out, uint64_t count)
+/* Of a ring that the callback overwrites: the in-ring or the tap. */
+static int read_ring(rvcd_segment *segment, const _Atomic float *ring, uint64_t position, float *out, uint64_t count)
 {
     const uint64_t capacity = segment->in_capacity;
-    const _Atomic float *ring = in_ring(segment);
     if (atomic_load_explicit(&segment->device_position, memory_order_acquire) < position + count)
         return RVCD_READ_NOT_YET;
     if (LOAD(segment->announced) > position + capacity)
@@ -181,6 +194,16 @@ int rvcd_read_input(rvcd_segment *segment, uint64_t position, float *out, uint64
         out[i] = LOAD(ring[(position + i) & (capacity - 1)]);
     atomic_thread_fence(memory_order_acquire);
     return LOAD(segment->announced) > position + capacity ? RVCD_READ_LAPPED : RVCD_READ_OK;
+}
+
+int rvcd_read_input(rvcd_segment *segment, uint64_t position, float *out, uint64_t count)
+{
+    return read_ring(segment, in_ring(segment), position, out, count);
+}
+
+int rvcd_read_tap(rvcd_segment *segment, uint64_t position, float *out, uint64_t count)
+{
+    return read_ring(segment, tap_ring(segment), position, out, count);
 }
 
 int rvcd_wait_input(rvcd_segment *segment, uint64_t position, uint64_t timeout_ns)
@@ -346,6 +369,7 @@ rvcd_context *rvcd_context_new(rvcd_segment *segment, uint32_t in_channels, uint
     context->segment = segment;
     context->in_ring = in_ring(segment);
     context->out_ring = out_ring(segment);
+    context->tap_ring = tap_ring(segment);
     context->in_mask = segment->in_capacity - 1;
     context->out_mask = segment->out_capacity - 1;
     context->in_channels = in_channels;
@@ -475,7 +499,8 @@ static void count_late(rvcd_context *context, uint32_t missing)
  *
  * output = master * (wet * envelope * converted + dry * raw[position - latency]), limited to +-1.
  * The envelope falls over FALL_S so that it reaches 0 as near the last available sample as it can: where less than that
- * is left, the last sample is held while it falls. `dry` leaves 0 only while the bypass cell is exactly 1. */
+ * is left, the last sample is held while it falls. `dry` leaves 0 only while the bypass cell is exactly 1.
+ * The tap gets what the device gets. */
 static void give_output(rvcd_context *context, float *output, uint64_t start, uint32_t count)
 {
     rvcd_segment *segment = context->segment;
@@ -485,7 +510,7 @@ static void give_output(rvcd_context *context, float *output, uint64_t start, ui
     const int is_short = available < count;
     const uint32_t fall_from = available > context->fall_samples ? available - context->fall_samples : 0;
     const uint64_t latency = atomic_load_explicit(&segment->latency_samples, memory_order_relaxed);
-    const int tap_held = latency + RVCD_CHUNK <= context->in_mask + 1; /* still in the ring */
+    const int dry_held = latency + RVCD_CHUNK <= context->in_mask + 1; /* still in the ring */
     const uint64_t silence_until = atomic_load_explicit(&segment->silence_until, memory_order_relaxed);
     const float dry_target = LOAD(segment->bypass) == 1 ? 1.0f : 0.0f;
     const float master_target = LOAD(segment->mute) ? 0.0f : 1.0f;
@@ -514,7 +539,7 @@ static void give_output(rvcd_context *context, float *output, uint64_t start, ui
             context->master = 0.0f;
         } else {
             mixed = context->wet * context->envelope * context->held;
-            if (context->dry > 0.0f && tap_held && position >= latency)
+            if (context->dry > 0.0f && dry_held && position >= latency)
                 mixed += context->dry * LOAD(context->in_ring[(position - latency) & context->in_mask]);
             mixed *= context->master;
         }
@@ -525,6 +550,7 @@ static void give_output(rvcd_context *context, float *output, uint64_t start, ui
             rvcd_add(&segment->out_clips, 1);
         context->out_clipping = level >= 1.0f;
         const float limited = mixed > 1.0f ? 1.0f : mixed < -1.0f ? -1.0f : mixed;
+        STORE(context->tap_ring[position & context->in_mask], limited);
         for (uint32_t c = 0; output != NULL && c < context->out_channels; c++)
             output[(size_t)i * context->out_channels + c] = limited;
     }

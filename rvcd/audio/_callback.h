@@ -7,7 +7,7 @@
 
 /* cffi: begin */
 #define RVCD_VALUES 64
-#define RVCD_LAYOUT_VERSION 1
+#define RVCD_LAYOUT_VERSION 2
 #define RVCD_CHUNK 4096
 
 typedef struct rvcd_segment rvcd_segment;
@@ -80,10 +80,11 @@ uint64_t rvcd_out_capacity(const rvcd_segment *segment);
 void rvcd_set_cell(rvcd_segment *segment, int cell, uint64_t value);
 uint64_t rvcd_get_cell(rvcd_segment *segment, int cell);
 
-/* Rings, from the worker's side. */
+/* Rings, from the worker's side, and the tap, from the recorder's. */
 uint64_t rvcd_device_position(rvcd_segment *segment);
 uint64_t rvcd_output_written(rvcd_segment *segment);
 int rvcd_read_input(rvcd_segment *segment, uint64_t position, float *out, uint64_t count);
+int rvcd_read_tap(rvcd_segment *segment, uint64_t position, float *out, uint64_t count);
 int rvcd_wait_input(rvcd_segment *segment, uint64_t position, uint64_t timeout_ns);
 rvcd_write_result rvcd_write_output(rvcd_segment *segment, uint64_t position, const float *samples, uint64_t count);
 

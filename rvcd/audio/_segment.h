@@ -41,6 +41,7 @@ struct rvcd_segment {
     uint64_t out_capacity; /* samples, a power of two */
     uint64_t in_offset;    /* bytes from the start of the segment */
     uint64_t out_offset;
+    uint64_t tap_offset; /* the tap has the in-ring's capacity */
 
     /* Written by the control process. */
     _Alignas(RVCD_LINE) _Atomic uint64_t latency_samples;
@@ -93,7 +94,8 @@ struct rvcd_context {
     rvcd_segment *segment;
     _Atomic float *in_ring;
     _Atomic float *out_ring;
-    uint64_t in_mask;
+    _Atomic float *tap_ring;
+    uint64_t in_mask; /* of the tap too */
     uint64_t out_mask;
     uint64_t serial;
     uint32_t in_channels;

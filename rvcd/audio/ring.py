@@ -1,10 +1,11 @@
-"""The shared-memory segment between the device callback, the control process and the worker.
+"""The shared-memory segment between the device callback, the control process, the worker and a recorder.
 
-One memfd holds two rings of mono float32 samples and the cells around them. Every position is an absolute count of samples
+One memfd holds three rings of mono float32 samples and the cells around them. Every position is an absolute count of samples
 since the segment was created, so each sample has an age and the latency cannot grow:
 
 - in-ring: the callback writes at `device_position`; the worker reads whole blocks and learns when it was lapped.
 - out-ring: the worker writes at absolute positions; the callback plays `device_position` and is silent where nothing is.
+- tap: what the callback gave to the device, at the same positions; a recorder reads it. As long as the in-ring.
 
 The C side (`_callback.c`, with the memory-order argument) does the work; nothing here allocates per sample or locks.
 """
@@ -39,16 +40,20 @@ MAX_PERIOD_SAMPLES: int = lib.RVCD_CHUNK
 """The callback cuts longer periods into pieces of this size; a virtual device's period may not be longer."""
 
 
+MEMORY_S = 5.0
+"""At least so much sound the in-ring and the tap remember, whatever the rate, unless told otherwise."""
+MIN_MEMORY_SAMPLES = 2**18
+
 _KEPT_MAPPED: list[Any] = []
 """Mappings of closed segments that a hung device may still touch."""
 
 
 class ReadStatus(enum.Enum):
-    """What came of reading the in-ring."""
+    """What came of reading the in-ring or the tap."""
 
     OK = lib.RVCD_READ_OK
     NOT_YET = lib.RVCD_READ_NOT_YET
-    """The last of the samples has not been recorded yet."""
+    """The device has not come to the last of the samples yet."""
     LAPPED = lib.RVCD_READ_LAPPED
     """The callback has overwritten the first of the samples: the reader is more than a ring late."""
 
@@ -98,7 +103,7 @@ class CallbackCounters:
 
 
 class AudioSegment:
-    """The segment, seen from one process. The control process creates it, the worker attaches to the inherited fd.
+    """The segment, seen from one process. The control process creates it, worker and recorder attach to the inherited fd.
 
     Not thread-safe per method group: one thread writes output and worker stats (the worker's), one publishes params.
     """
@@ -113,11 +118,14 @@ class AudioSegment:
         self._last_good: dict[int, tuple[float, ...]] = {}
 
     @classmethod
-    def create(cls, rate_hz: int, *, in_capacity_samples: int = 2**18, out_capacity_samples: int = 2**18) -> Self:
+    def create(cls, rate_hz: int, *, in_capacity_samples: int | None = None, out_capacity_samples: int = 2**18) -> Self:
         """Make a new, silent segment for a device of rate_hz.
 
-        Capacities are powers of two, at least 8192 samples. Raises ValueError otherwise.
+        Capacities are powers of two, at least 8192 samples. Raises ValueError otherwise. in_capacity_samples is the tap's
+        too; None: what holds MEMORY_S.
         """
+        if in_capacity_samples is None:
+            in_capacity_samples = max(MIN_MEMORY_SAMPLES, 1 << (int(MEMORY_S * rate_hz) - 1).bit_length())
         size: int = lib.rvcd_segment_bytes(in_capacity_samples, out_capacity_samples)
         if size == 0 or rate_hz <= 0:
             raise ValueError(
@@ -221,7 +229,7 @@ class AudioSegment:
 
     @property
     def in_capacity_samples(self) -> int:
-        """How far back the in-ring remembers."""
+        """How far back the in-ring and the tap remember."""
         return int(lib.rvcd_in_capacity(self._live()))
 
     @property
@@ -240,10 +248,20 @@ class AudioSegment:
 
         Unless OK is returned, out holds garbage. Raises ValueError when out is longer than the ring.
         """
+        return self._read(lib.rvcd_read_input, position, out)
+
+    def read_tap(self, position: int, out: NDArray[np.float32]) -> ReadStatus:
+        """Copy the samples that the device was given, [position, position + len(out)), into out; all else as in read_input.
+
+        They are exactly what left: converted or raw, faded, muted, limited to +-1, and 0 where nothing came in time.
+        """
+        return self._read(lib.rvcd_read_tap, position, out)
+
+    def _read(self, read: Any, position: int, out: NDArray[np.float32]) -> ReadStatus:
         samples = ffi.from_buffer("float[]", _checked(out), require_writable=True)
         if len(samples) > self.in_capacity_samples:
-            raise ValueError(f"cannot read {len(samples)} samples at once: the in-ring holds {self.in_capacity_samples}")
-        return ReadStatus(lib.rvcd_read_input(self._live(), position, samples, len(samples)))
+            raise ValueError(f"cannot read {len(samples)} samples at once: the ring holds {self.in_capacity_samples}")
+        return ReadStatus(read(self._live(), position, samples, len(samples)))
 
     def wait_input(self, position: int, timeout_s: float) -> bool:
         """Sleep until the device has reached position; False after timeout_s. Other Python threads run meanwhile."""

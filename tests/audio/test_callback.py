@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from rvcd.audio.ring import AudioSegment
+from rvcd.audio.ring import AudioSegment, ReadStatus
 from tests.audio.conftest import HandDriven
 
 NOISE = np.random.default_rng(5).uniform(-0.9, 0.9, 60_000).astype(np.float32)
@@ -179,6 +179,56 @@ def test_a_device_opened_later_takes_over_and_the_earlier_one_falls_silent(segme
     assert segment.device_position() == 1000
     assert second.process(NOISE[:1000]).any()
     assert segment.device_position() == 2000
+    first.close()
+    second.close()
+
+
+def heard(segment: AudioSegment, count: int) -> np.ndarray:
+    """What the tap holds of the last count samples."""
+    tapped = np.full(count, 7.0, np.float32)
+    assert segment.read_tap(segment.device_position() - count, tapped) is ReadStatus.OK
+    return tapped
+
+
+@pytest.mark.parametrize("period", [1, 64, 480, 4096, 9999])
+def test_the_tap_holds_exactly_what_the_device_was_given(segment: AudioSegment, period: int) -> None:
+    """Through voice, too loud a voice, late silence, bypass, mute and a flush, whatever the period."""
+    segment.set_latency_samples(700)
+    device = HandDriven(segment)
+    segment.write_output(0, np.concatenate([NOISE[:3000], 3 * NOISE[:3000]]))
+    played = [in_periods(device, NOISE[:8000], period)]
+    segment.set_bypass(True)
+    played.append(in_periods(device, NOISE[:4000], period))
+    segment.silence_until(segment.device_position() + 1000)
+    played.append(in_periods(device, NOISE[:4000], period))
+    segment.set_mute(True)
+    played.append(in_periods(device, NOISE[:4000], period))
+    given = np.concatenate(played)
+    np.testing.assert_array_equal(heard(segment, len(given)), given)
+    assert np.abs(given[3000:6000]).max() == 1.0
+    assert given[9000:12000].any() and not given[12000:13000].any() and given[13000:16000].any() and not given[17000:].any()
+    device.close()
+
+
+def test_the_tap_is_one_channel_whatever_the_device_has_and_goes_on_without_outputs(segment: AudioSegment) -> None:
+    segment.set_bypass(True)
+    for outputs in (6, 0):
+        device = HandDriven(segment, out_channels=outputs)
+        device.process(NOISE[:SETTLED])
+        given = device.process(NOISE[:3000])
+        np.testing.assert_array_equal(heard(segment, 3000), NOISE[:3000])
+        assert all(np.array_equal(given[:, channel], NOISE[:3000]) for channel in range(outputs))
+        device.close()
+
+
+def test_a_device_that_was_given_up_does_not_write_into_the_tap(segment: AudioSegment) -> None:
+    segment.set_bypass(True)
+    first = HandDriven(segment)
+    first.process(NOISE[:1000])
+    second = HandDriven(segment)
+    given = second.process(NOISE[:1000])
+    first.process(NOISE[1000:3000])
+    np.testing.assert_array_equal(heard(segment, 1000), given)
     first.close()
     second.close()
 

@@ -116,26 +116,29 @@ def test_every_played_sample_is_the_models_or_counted_silence(actions: list[tupl
     periods=st.lists(st.integers(1, 5000), min_size=1, max_size=12),
     reads=st.lists(st.tuples(st.integers(0, 20_000), st.integers(1, CAPACITY)), min_size=1, max_size=12),
 )
-def test_reading_input_gives_the_samples_or_says_why_not(periods: list[int], reads: list[tuple[int, int]]) -> None:
+def test_reading_input_or_tap_gives_the_samples_or_says_why_not(periods: list[int], reads: list[tuple[int, int]]) -> None:
     total = sum(periods)
     sound = np.random.default_rng(2).uniform(-1, 1, total).astype(np.float32)
     with AudioSegment.create(LOW_RATE_HZ, in_capacity_samples=CAPACITY, out_capacity_samples=CAPACITY) as segment:
+        segment.set_latency_samples(100)
+        segment.set_bypass(True)  # so that something is played
         device = HandDriven(segment)
-        done = 0
+        played, done = np.empty(0, np.float32), 0
         for period in periods:
-            device.process(sound[done : done + period])
+            played = np.append(played, device.process(sound[done : done + period]))
             done += period
         assert segment.device_position() == total
         for position, count in reads:
-            out = np.full(count, 7.0, np.float32)
-            status = segment.read_input(position, out)
-            if position + count > total:
-                assert status is ReadStatus.NOT_YET
-            elif position + CAPACITY < total:
-                assert status is ReadStatus.LAPPED
-            else:
-                assert status is ReadStatus.OK
-                np.testing.assert_array_equal(out, sound[position : position + count])
+            for read, expected in ((segment.read_input, sound), (segment.read_tap, played)):
+                out = np.full(count, 7.0, np.float32)
+                status = read(position, out)
+                if position + count > total:
+                    assert status is ReadStatus.NOT_YET
+                elif position + CAPACITY < total:
+                    assert status is ReadStatus.LAPPED
+                else:
+                    assert status is ReadStatus.OK
+                    np.testing.assert_array_equal(out, expected[position : position + count])
         device.close()
 
 
@@ -145,6 +148,7 @@ import numpy as np
 from rvcd.audio.ring import AudioSegment, ReadStatus
 segment = AudioSegment.attach(int(sys.argv[1]))
 capacity = segment.in_capacity_samples
+read = {"in-ring": segment.read_input, "tap": segment.read_tap}[sys.argv[2]]
 seen = {status.name: 0 for status in ReadStatus}
 wrong = 0
 block = np.empty(1500, np.float32)
@@ -152,27 +156,32 @@ segment.set_worker_ready(True)
 while segment.worker_ready():
     # On the very edge of what is about to be overwritten.
     position = max(0, segment.device_position() - capacity + seen["OK"] % 4000)
-    status = segment.read_input(position, block)
+    status = read(position, block)
     seen[status.name] += 1
     if status is ReadStatus.OK:
-        wrong += int((block != (np.arange(position, position + 1500) % 1000003).astype(np.float32)).sum())
+        wrong += int((block != (np.arange(position, position + 1500) % 1000003 / 1048576).astype(np.float32)).sum())
 print(json.dumps({**seen, "wrong": wrong}))
 """
 
 
-def test_a_reader_in_another_process_is_never_given_overwritten_samples() -> None:
+@pytest.mark.parametrize("ring", ["in-ring", "tap"])
+def test_a_reader_in_another_process_is_never_given_overwritten_samples(ring: str) -> None:
+    """Every sample tells its position, so an overwritten one cannot hide; in the tap too, because bypass plays the input."""
     with AudioSegment.create(48000, in_capacity_samples=CAPACITY, out_capacity_samples=CAPACITY) as segment:
+        segment.set_bypass(True)
         device = HandDriven(segment)
+        position = 40_000
+        device.process(np.arange(position) / 1048576)  # the bypass fades in, and what the ring holds of that is gone again
         reader = subprocess.Popen(
-            [sys.executable, "-c", READER, str(segment.fd)], pass_fds=[segment.fd], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", READER, str(segment.fd), ring], pass_fds=[segment.fd], stdout=subprocess.PIPE, text=True
         )
         deadline_s = time.monotonic() + 30
         while not segment.worker_ready() and time.monotonic() < deadline_s:
             time.sleep(0.01)
-        end_s, position = time.monotonic() + 1.0, 0
+        end_s = time.monotonic() + 1.0
         while time.monotonic() < end_s:
             for _ in range(20):
-                device.process(np.arange(position, position + 256) % 1000003)
+                device.process(np.arange(position, position + 256) % 1000003 / 1048576)
                 position += 256
         segment.set_worker_ready(False)
         seen = json.loads(reader.communicate(timeout=30)[0])

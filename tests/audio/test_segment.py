@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
-from rvcd.audio.ring import MAX_VALUES, AudioSegment
+from rvcd.audio.ring import MAX_VALUES, AudioSegment, ReadStatus
 from rvcd.errors import AudioDeviceError
+from tests.audio.conftest import HandDriven
 
 PUBLISHER = """
 import sys
@@ -71,6 +73,38 @@ def test_a_segment_with_a_wrong_size_in_its_header_is_refused() -> None:
         os.pwrite(segment.fd, (2**40).to_bytes(8, "little"), 24)
         with pytest.raises(AudioDeviceError, match="disagree"):
             AudioSegment.attach(os.dup(segment.fd))
+
+
+def test_a_segment_with_the_tap_elsewhere_is_refused() -> None:
+    with AudioSegment.create(48000) as segment:
+        offset = 4096 + 2 * 4 * 2**18  # header, in-ring, out-ring
+        header = os.pread(segment.fd, 64, 0)
+        at = header.index(offset.to_bytes(8, "little"))
+        os.pwrite(segment.fd, (offset + 4096).to_bytes(8, "little"), at)
+        with pytest.raises(AudioDeviceError, match="disagree"):
+            AudioSegment.attach(os.dup(segment.fd))
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 44100, 48000, 96000, 192000])
+def test_input_and_tap_remember_five_seconds_at_every_rate(rate_hz: int) -> None:
+    with AudioSegment.create(rate_hz) as segment:
+        assert segment.in_capacity_samples >= 5 * rate_hz
+        # The last sample of the tap lies inside the memory, and nothing of the out-ring is under it.
+        segment.write_output(0, np.full(segment.out_capacity_samples, 0.5, np.float32))
+        tapped = np.full(segment.in_capacity_samples, 7.0, np.float32)
+        device = HandDriven(segment)
+        segment.silence_until(segment.in_capacity_samples)
+        device.process(np.full(segment.in_capacity_samples, 0.5))
+        assert segment.read_tap(0, tapped) is ReadStatus.OK
+        assert not tapped.any()
+        device.close()
+
+
+def test_a_read_longer_than_the_ring_is_refused() -> None:
+    with AudioSegment.create(48000) as segment:
+        for read in (segment.read_input, segment.read_tap):
+            with pytest.raises(ValueError, match="262144"):
+                read(0, np.empty(2**18 + 1, np.float32))
 
 
 def test_nobody_can_shrink_the_segment() -> None:
