@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections import OrderedDict
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -43,6 +46,7 @@ class Loader:
     def __init__(self, setup: WorkerSetup, geometry: StreamGeometry) -> None:
         self.setup, self.geometry = setup, geometry
         self._encoder: ContentEncoder | None = None
+        self._voices: OrderedDict[tuple[object, ...], Voice] = OrderedDict()
 
     @cached_property
     def device(self) -> str:
@@ -72,8 +76,17 @@ class Loader:
     def voice(self, request: VoiceRequest, *, keep_decoder: bool = False) -> Voice:
         """Load a voice and its index, and check that the content encoder gives the units it wants.
 
+        The newest `keep_loaded` voices stay in memory, and are loaded again only when their files have changed.
         keep_decoder: keep the plain decoder too, for engine.offline.
         """
+        key = (*_identity(request.path), *_identity(request.index), keep_decoder)
+        voice = self._voices.pop(key, None) or self._read_voice(request, keep_decoder)
+        self._voices[key] = voice
+        while len(self._voices) > self.setup.keep_loaded:
+            self._voices.popitem(last=False)
+        return replace(voice, name=request.name)
+
+    def _read_voice(self, request: VoiceRequest, keep_decoder: bool) -> Voice:
         if self.setup.test_weights_cache:
             self._test_weights()
         file, encoder = read_voice(Path(request.path)), self.encoder()
@@ -89,15 +102,34 @@ class Loader:
         rmvpe = Path(self.setup.rmvpe) if self.setup.rmvpe else None
         return create_pitch_method(name, model_path=rmvpe, device=self.device, threads=max(1, self.setup.threads))
 
-    def converter(self, voice: Voice, method: PitchMethod, snapshot: Snapshot) -> Converter:
-        """Return a converter with fresh stream state, sharing the networks."""
+    def converter(
+        self,
+        voice: Voice,
+        method: PitchMethod,
+        snapshot: Snapshot,
+        request: VoiceRequest | None = None,
+        geometry: StreamGeometry | None = None,
+    ) -> Converter:
+        """Return a converter with fresh stream state, sharing the networks. request: for the voice's speaker and gain."""
+        geometry = geometry or self.geometry
         return Converter(
-            self.geometry,
+            geometry,
             self.encoder(),
-            PitchTracker(method, lookahead_frames=self.geometry.settle_frames),
+            PitchTracker(method, lookahead_frames=geometry.settle_frames),
             voice,
+            speaker_id=request.speaker if request else 0,
+            gain_db=request.gain_db if request else 0.0,
             seed=self.setup.seed,
             fill_unvoiced=self.setup.fill_unvoiced,
             snapshot=snapshot,
             device=self.device,
         )
+
+
+def _identity(path: str) -> tuple[object, ...]:
+    """Return what changes when the file does; its name alone where it cannot be looked at (reading it says why)."""
+    try:
+        found = os.stat(path) if path else None
+    except OSError:
+        found = None
+    return (path, found.st_mtime_ns, found.st_size, found.st_ino) if found else (path,)

@@ -25,12 +25,14 @@ import torch
 from numpy.typing import NDArray
 
 from rvcd.audio.ring import AudioSegment, ReadStatus
-from rvcd.engine.converter import Block, Converter
+from rvcd.engine.converter import Block, Converter, EngineError
 from rvcd.engine.pitch import PitchMethod
-from rvcd.engine.voice_stream import Voice
-from rvcd.errors import RvcdError
+from rvcd.engine.voice_stream import Voice, VoiceStream
+from rvcd.errors import ParamError, RvcdError
 from rvcd.geometry import ENCODER_HOP_SAMPLES, StreamGeometry
 from rvcd.loading import Loader
+from rvcd.models.voice_config import SynthesizerConfig
+from rvcd.pace import Pace
 from rvcd.params import Snapshot
 from rvcd.protocol import WORKER_STATS
 from rvcd.worker_protocol import VoiceRequest, WorkerSetup, receive, send
@@ -43,8 +45,29 @@ PR_SET_PDEATHSIG = 1
 NICENESS = -11
 THREAD_TRIALS = 7
 ONE_CORE_SHARE = 0.6
+PATIENCE_BLOCKS = 5
+"""A voice on its way in waits at most so many blocks for a moment with enough time to prepare its next step."""
+MAX_SPEAKERS_TOLD = 200
 HOPELESS = 1.5
 """One core that takes so many times what would be enough is not timed again."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Other sizes of the stream, and a converter made for them (None: there is no voice)."""
+
+    geometry: StreamGeometry
+    converter: Converter | None
+
+
+@dataclass
+class VoiceChange:
+    """A voice that was asked for. number: of the command to answer when it is heard. waited_blocks: for a time to prepare it."""
+
+    number: int | None
+    request: VoiceRequest
+    stream: VoiceStream
+    waited_blocks: int = 0
 
 
 @dataclass
@@ -90,13 +113,17 @@ class Worker:
 
     def __init__(self, segment: AudioSegment, channel: socket.socket, setup: WorkerSetup) -> None:
         self.segment, self.channel, self.setup = segment, channel, setup
-        self.geometry = StreamGeometry(
-            setup.rate_hz, setup.block_frames, setup.lookahead_frames, setup.context_frames, setup.deadline_samples
-        )
+        self.geometry = setup.geometry
         self.loader = Loader(setup, self.geometry)
         self.method: PitchMethod | None = None
         self.converter: Converter | None = None
+        self.change: VoiceChange | None = None
+        self.live: tuple[Voice, VoiceRequest] | None = None
+        self.resized: Sizes | None = None
+        self._prepared: Sizes | None = None
+        self.warmed: set[SynthesizerConfig] = set()
         self.counters = Counters()
+        self.pace = Pace()
         self.actions: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.running = True
         self.failures_in_a_row = 0
@@ -107,7 +134,7 @@ class Worker:
         raise_priority()
         torch.set_num_threads(self.setup.threads or os.cpu_count() or 1)
         if (first := self.setup.voice) is not None:
-            self._answer(None, first.name, lambda: self._use_voice(first))
+            self._answer(None, first.name, lambda: self._use_voice(first, None))
             self._run_actions()
         if not self.setup.threads and self.converter is not None:
             torch.set_num_threads(fastest_thread_count(self.converter))
@@ -115,17 +142,23 @@ class Worker:
         # Start-up garbage never has to be looked at again: collections in the loop stay short.
         gc.collect()
         gc.freeze()
-        position = self.segment.device_position()
-        # Silence up to where the first block will be heard: counted neither as late nor as a gap.
-        self.segment.write_output(self._play_at(position), np.zeros(0, np.float32))
+        position = self._begin()
         self.segment.set_worker_ready(True)
         self._event({"event": "ready"})
         try:
             return self._convert_blocks(position)
         finally:
+            self.pace.open()
             self.segment.set_worker_ready(False)
 
     # ---- the audio loop
+
+    def _begin(self) -> int:
+        """Return where the first block starts: now."""
+        position = self.segment.device_position()
+        # Silence up to where it will be heard: counted neither as late nor as a gap.
+        self.segment.write_output(self._play_at(position), np.zeros(0, np.float32))
+        return position
 
     def _play_at(self, position: int) -> int:
         """Return where the output made from the block at `position` belongs: behind it by the block and the deadline.
@@ -135,11 +168,19 @@ class Worker:
         return position + self.geometry.block_samples + self.geometry.deadline_samples
 
     def _convert_blocks(self, position: int) -> int:
-        size = self.geometry.block_samples
-        block = np.zeros(size, np.float32)
+        block = np.zeros(0, np.float32)
         while self.running:
             self._run_actions()
-            if not self.segment.wait_input(position + size, IDLE_WAIT_S):
+            size = self.geometry.block_samples
+            if size != len(block):
+                block = np.zeros(size, np.float32)
+            if self.resized is not None:
+                position = self._resize(self.resized)
+                continue
+            self.pace.open()
+            heard = self.segment.wait_input(position + size, IDLE_WAIT_S)
+            self.pace.close()
+            if not heard:
                 self.counters.publish(self.segment)
                 continue
             status = self.segment.read_input(position, block)
@@ -157,6 +198,7 @@ class Worker:
                 return EXIT_TOO_MANY_FAILURES
             position += size
             self.counters.publish(self.segment)
+            self._bring_in_voice(self.converter, position)
         return 0
 
     def _one_block(self, converter: Converter, block: NDArray[np.float32], position: int) -> bool:
@@ -190,6 +232,66 @@ class Worker:
         counters.late_blocks += written.expired > 0
         return True
 
+    def _bring_in_voice(self, converter: Converter, position: int) -> None:
+        """Spend the time until the block at `position` is here on the voice that is on its way in, if there is one.
+
+        A step that would not fit waits for a better moment, but not for ever.
+        """
+        change = self.change
+        if change is None:
+            return
+        try:
+            while (step := converter.next_step()) is not None:
+                cost_ms = converter.step_costs.expect_ms(step, self.counters.total_ms)
+                if cost_ms > self._spare_ms(position) and change.waited_blocks < PATIENCE_BLOCKS:
+                    change.waited_blocks += 1
+                    return
+                change.waited_blocks = 0
+                converter.prepare()
+        except Exception as error:
+            converter.incoming = None
+            self._end_change(f"{change.request.name}: {error if isinstance(error, EngineError) else repr(error)}")
+        else:
+            # Told now, so that parameters that belong to the voice can be there when its first block is made.
+            self._end_change("")
+
+    def _spare_ms(self, position: int) -> float:
+        """Return how long the loop may be busy until the block at `position` would be in danger."""
+        geometry, device = self.geometry, self.segment.device_position()
+        until_input_ms = geometry.ms(max(0, position + geometry.block_samples - device))
+        usual_ms = self.counters.load_p95 * geometry.ms(geometry.block_samples)
+        return until_input_ms + max(0.0, geometry.ms(geometry.deadline_samples) - usual_ms)
+
+    def _begin_change(self, change: VoiceChange) -> None:
+        self._end_change("superseded by a newer request")
+        if self.converter is not None:
+            self.change = change
+            self.converter.switch(change.stream)
+            if self.converter.incoming is None:
+                self._end_change("")
+
+    def _end_change(self, error: str) -> None:
+        """The new voice is heard from the next block on at the latest, or will not be."""
+        change, self.change = self.change, None
+        if change is not None:
+            if not error:
+                self.live = (change.stream.voice, change.request)
+                self.counters.voice_generation += 1
+            self._result(change.number, change.request.name, error, change.stream.voice)
+
+    def _resize(self, sizes: Sizes) -> int:
+        """Go on with streams of other sizes; returns where the first block starts."""
+        self.converter, self.resized = sizes.converter, None
+        self.geometry = self.loader.geometry = sizes.geometry
+        change, self.change = self.change, None
+        if change is not None and self.converter is not None:  # its stream had the old sizes
+            request = change.request
+            stream = self.converter.new_stream(change.stream.voice, request.speaker, request.gain_db)
+            self._begin_change(replace(change, stream=stream))
+        self.segment.set_latency_samples(self.geometry.latency_samples)
+        self.counters.loads.clear()
+        return self._begin()
+
     # ---- commands
 
     def _listen(self) -> None:
@@ -198,10 +300,14 @@ class Worker:
             command, number = message["command"], message.get("id")
             if command == "voice":
                 request = VoiceRequest(**message["voice"])
-                self._answer(number, request.name, partial(self._use_voice, request))
+                self._answer(number, request.name, partial(self._use_voice, request, number))
             elif command == "f0_method":
                 name = message["name"]
                 self._answer(number, name, partial(self._use_f0_method, name))
+            elif command == "prepare":
+                self._answer(number, "latency", partial(self._prepare_sizes, WorkerSetup.from_json(message["setup"])))
+            elif command == "resize":
+                self.actions.put(partial(self._take_sizes, number))
             elif command == "flush":
                 self.actions.put(lambda: self.converter.reset() if self.converter else None)
             elif command == "stop":
@@ -211,39 +317,81 @@ class Worker:
         time.sleep(2.0)
         os._exit(1)
 
-    def _answer(self, number: int | None, name: str, work: Callable[[], None]) -> None:
-        """Do slow work off the audio loop and tell how it ended."""
+    def _answer(self, number: int | None, name: str, work: Callable[[], bool]) -> None:
+        """Do slow work off the audio loop and tell how it ended; work that returns False will be told of later."""
         try:
-            work()
+            with self.pace.followed() if number is not None else contextlib.nullcontext():
+                done = work()
+            if not done:
+                return
             error = ""
         except RvcdError as reason:
             error = str(reason)
         except Exception as reason:  # a defect, or memory: the running voice must survive it
             error = f"{name}: unexpected {type(reason).__name__}: {reason}"
-        self._event({"event": "result", "id": number, "name": name, "error": error})
+        self._result(number, name, error, self.live[0] if self.live else None)
 
-    def _use_voice(self, request: VoiceRequest) -> None:
-        """Load and warm up a voice, then hand it to the loop, which goes on with the old one until then."""
+    def _result(self, number: int | None, name: str, error: str, voice: Voice | None) -> None:
+        speakers = list(voice.spec.speaker_names)[:MAX_SPEAKERS_TOLD] if voice else []
+        self._event({"event": "result", "id": number, "name": name, "error": error, "speakers": speakers})
+
+    def _use_voice(self, request: VoiceRequest, number: int | None) -> bool:
+        """Load and warm up a voice, then hand it to the loop, which goes on with the old one until the new one is ready."""
         voice = self.loader.voice(request)
+        request = self._with_known_speaker(request, voice, must_exist=number is not None)
         if self.method is None:
             self.method = self.loader.pitch_method(self.setup.f0_method)
-        fresh = self.loader.converter(voice, self.method, Snapshot.from_values(self.segment.read_params()))
-        warm_up(fresh)
-        self.actions.put(lambda: self._switch(fresh, voice))
+        converter = self.converter
+        if converter is None or voice.spec.config not in self.warmed:
+            fresh = self._fresh_converter(voice, request, self.geometry)
+            self.warmed.add(voice.spec.config)
+            if converter is None:
+                self.live = (voice, request)
+                self.actions.put(lambda: self._first_voice(fresh))
+                return True
+        change = VoiceChange(number, request, converter.new_stream(voice, request.speaker, request.gain_db))
+        self.actions.put(lambda: self._begin_change(change))
+        return False
 
-    def _switch(self, fresh: Converter, voice: Voice) -> None:
-        if self.converter is None:
-            self.converter = fresh
-        else:
-            self.converter.switch(voice)
+    def _with_known_speaker(self, request: VoiceRequest, voice: Voice, *, must_exist: bool) -> VoiceRequest:
+        """Return the request; with the first speaker if the voice lacks the one of an earlier run. Raises ParamError."""
+        if 0 <= request.speaker < voice.spec.speakers:
+            return request
+        lacks = f"{request.path}: has speakers 0..{voice.spec.speakers - 1}, not {request.speaker}"
+        if must_exist:
+            raise ParamError(lacks)
+        self._log("warning", f"{lacks}; using the first")
+        return replace(request, speaker=0)
+
+    def _fresh_converter(self, voice: Voice, request: VoiceRequest, geometry: StreamGeometry) -> Converter:
+        assert self.method is not None
+        snapshot = Snapshot.from_values(self.segment.read_params())
+        fresh = self.loader.converter(voice, self.method, snapshot, request, geometry)
+        warm_up(fresh)
+        return fresh
+
+    def _first_voice(self, converter: Converter) -> None:
+        self.converter = converter
         self.counters.voice_generation += 1
 
-    def _use_f0_method(self, name: str) -> None:
+    def _use_f0_method(self, name: str) -> bool:
         """Load a pitch method, then hand it to the loop."""
         method = self.loader.pitch_method(name)
         method.estimate(np.zeros(method.context_frames * ENCODER_HOP_SAMPLES, np.float32))
         self.method = method
         self.actions.put(lambda: self.converter.use_pitch(method) if self.converter else None)
+        return True
+
+    def _prepare_sizes(self, setup: WorkerSetup) -> bool:
+        """Make and warm up a converter of other sizes for the same voice; "resize" puts it to use."""
+        geometry = setup.geometry
+        self._prepared = Sizes(geometry, self._fresh_converter(*self.live, geometry) if self.live else None)
+        return True
+
+    def _take_sizes(self, number: int | None) -> None:
+        """Let the loop go on with what was prepared, now that nothing is heard."""
+        self.resized, self._prepared = self._prepared, None
+        self._result(number, "latency", "" if self.resized is not None else "no sizes were prepared", None)
 
     def _run_actions(self) -> None:
         while not self.actions.empty():

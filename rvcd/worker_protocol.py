@@ -8,19 +8,23 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+from rvcd.geometry import StreamGeometry
 
 MAX_MESSAGE_BYTES = 65536
 
 
 @dataclass(frozen=True)
 class VoiceRequest:
-    """A voice to load. index "": none."""
+    """A voice to load. index "": none. speaker: 0.. of a multi-speaker voice. gain_db: on top of gain_out, this voice's own."""
 
     name: str
     path: str
     index: str = ""
+    speaker: int = 0
+    gain_db: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class WorkerSetup:
     """Everything a worker needs to know, sent once, first. Sizes as in StreamGeometry.
 
     encoder "": the test weights. voice None: start without one. test_weights_cache: where those are written.
+    keep_loaded: voices that stay in memory.
     """
 
     rate_hz: int
@@ -45,6 +50,21 @@ class WorkerSetup:
     threads: int = 0
     seed: int = 0
     test_weights_cache: str = ""
+    keep_loaded: int = 3
+
+    def with_geometry(self, geometry: StreamGeometry) -> WorkerSetup:
+        """Return the same for a stream of other sizes."""
+        return replace(
+            self, rate_hz=geometry.rate_hz, block_frames=geometry.block_frames, lookahead_frames=geometry.lookahead_frames,
+            context_frames=geometry.context_frames, deadline_samples=geometry.deadline_samples,
+        )  # fmt: skip
+
+    @property
+    def geometry(self) -> StreamGeometry:
+        """The stream's sizes."""
+        return StreamGeometry(
+            self.rate_hz, self.block_frames, self.lookahead_frames, self.context_frames, self.deadline_samples
+        )
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> WorkerSetup:
@@ -56,9 +76,10 @@ class WorkerSetup:
 
 
 # Commands to the worker: {"command": "setup", "setup": {...}}, {"command": "voice", "id": n, "voice": {...}},
-# {"command": "f0_method", "id": n, "name": ...}, {"command": "flush"}, {"command": "stop"}.
+# {"command": "f0_method", "id": n, "name": ...}, {"command": "prepare", "id": n, "setup": {...}} (for other sizes of the
+# stream), {"command": "resize", "id": n} (use them), {"command": "flush"}, {"command": "stop"}.
 # Events from it: {"event": "ready"}, {"event": "log", "level": ..., "text": ...},
-# {"event": "result", "id": n, "error": "" or a sentence, "name": ...}.
+# {"event": "result", "id": n, "error": "" or a sentence, "name": ..., "speakers": names of the voice's speakers}.
 
 
 def send(channel: socket.socket, message: Mapping[str, Any]) -> None:

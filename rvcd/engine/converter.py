@@ -16,6 +16,7 @@ from torch import Tensor
 from rvcd.dsp.loudness import GainRamp, Gate, Limiter, RmsMix
 from rvcd.dsp.resample import StreamResampler
 from rvcd.dsp.track import Track
+from rvcd.engine.incoming import FADE_MS, FEED_FRAMES, Incoming, Step, StepCosts, fade_over
 from rvcd.engine.pitch import PitchMethod, PitchTrack, PitchTracker, fill_unvoiced, transpose
 from rvcd.engine.stopwatch import Stopwatch, Timings
 from rvcd.engine.units import ContentEncoder, UnitStream
@@ -59,18 +60,24 @@ class Converter:
         pitch: PitchTracker,
         voice: Voice,
         *,
+        speaker_id: int = 0,
+        gain_db: float = 0.0,
         seed: int = 0,
         fill_unvoiced: bool = False,
         snapshot: Snapshot | None = None,
         device: str = "cpu",
     ) -> None:
-        """fill_unvoiced: interpolate f0 through unvoiced frames for the generator (RVC of 2026) instead of leaving them so."""
+        """gain_db: the voice's own, on top of gain_out.
+
+        fill_unvoiced: interpolate f0 through unvoiced frames for the generator (RVC of 2026) instead of leaving them so.
+        """
         self.geometry, self.pitch, self.seed, self.fill_unvoiced = geometry, pitch, seed, fill_unvoiced
         self.encoder, self.device = encoder, torch.device(device)
         self.units = UnitStream(encoder, geometry, self.device)
         self.applied = snapshot or Snapshot()
-        self.stream = VoiceStream(voice, geometry, seed=seed)
-        self.incoming: VoiceStream | None = None
+        self.stream = self.new_stream(voice, speaker_id, gain_db)
+        self.incoming: Incoming | None = None
+        self.step_costs = StepCosts()
 
         rate, frames = geometry.rate_hz, geometry.window_frames + 2 * geometry.block_frames
         samples = frames * geometry.hop_samples
@@ -89,8 +96,8 @@ class Converter:
 
     @property
     def voice(self) -> Voice:
-        """The voice that is heard, or is being faded in."""
-        return (self.incoming or self.stream).voice
+        """The voice that is heard."""
+        return self.stream.voice
 
     def reset(self) -> None:
         """Forget all audio. Parameters and the voice stay."""
@@ -99,13 +106,90 @@ class Converter:
                      self.gated, self.open, self.f0_hz, self.voiced, self.pitch):  # fmt: skip
             part.reset()
         self.blocks, self.primed, self.pitch_origin = 0, False, 0
-        if self.incoming is not None:
-            self.stream, self.incoming = self.incoming, None
+        self._adopt()
         self.stream.restart(0)
 
-    def switch(self, voice: Voice, speaker_id: int = 0) -> None:
-        """Use another voice from the next block on, with a crossfade of one block."""
-        self.incoming = VoiceStream(voice, self.geometry, seed=self.seed, speaker_id=speaker_id)
+    # ---- another voice
+
+    def new_stream(self, voice: Voice, speaker_id: int = 0, gain_db: float = 0.0) -> VoiceStream:
+        """Return a voice's stream, for switch(). May run on any thread."""
+        return VoiceStream(voice, self.geometry, seed=self.seed, speaker_id=speaker_id, gain_db=gain_db)
+
+    def switch(self, stream: VoiceStream) -> None:
+        """Begin to change to another voice. Call prepare() between blocks until it says that there is nothing left to do.
+
+        The next block then begins with the crossfade. Where nothing is heard, the change is immediate.
+        """
+        end = self.blocks * self.geometry.block_frames
+        self.incoming = Incoming(stream, max(0, end - self.geometry.window_frames))
+        stream.restart(self.incoming.fed)
+        if not self.primed:
+            self._adopt()
+
+    def next_step(self) -> Step | None:
+        """Return what prepare() would do for the incoming voice; None: nothing."""
+        incoming = self.incoming
+        if incoming is None or incoming.ready_at == self.blocks:
+            return None
+        end = self.blocks * self.geometry.block_frames
+        if not self.units.follows(end, incoming.stream.unit_width):
+            return Step.UNITS
+        return Step.FEED if end - self.geometry.settle_frames - incoming.fed > FEED_FRAMES else Step.JOIN
+
+    @torch.inference_mode()
+    def prepare(self) -> None:
+        """Do the next step for the incoming voice, if there is one. Raises EngineError when its networks give no numbers."""
+        step, incoming = self.next_step(), self.incoming
+        if step is None or incoming is None:
+            return
+        started = time.perf_counter()
+        end = self.blocks * self.geometry.block_frames
+        settled = end - self.geometry.settle_frames
+        if step is Step.UNITS:
+            self.units.per_frame(end - FRAMES_PER_UNIT, end, incoming.stream.unit_width)
+        elif step is Step.FEED:
+            window_first = max(0, end - self.geometry.window_frames)
+            if incoming.fed < window_first:  # too long on its way: what it was fed last is forgotten already
+                incoming.stream.restart(window_first)
+                incoming.fed = window_first
+            self._feed_past(incoming, min(settled, incoming.fed + FEED_FRAMES), end)
+        else:
+            self._join(incoming, settled, end)
+        self.step_costs.add(step, 1000 * (time.perf_counter() - started))
+
+    def _feed_past(self, incoming: Incoming, until: int, end: int) -> None:
+        first = incoming.fed
+        units = self.units.per_frame(first, end, incoming.stream.unit_width)[: until - first]
+        f0_hz, voiced = self._known_pitch(first, until)
+        incoming.stream.feed(self._batch(incoming.stream, first, until, units, f0_hz, voiced, self.applied))
+        incoming.fed = until
+
+    def _join(self, incoming: Incoming, settled: int, end: int) -> None:
+        """Bring the new voice to the very sample that is heard next, and keep how the old one would have gone on."""
+        stream, first = incoming.stream, incoming.fed
+        known, ahead = self._known_pitch(first, settled), self._pitch_between(settled, end)
+        f0_hz, voiced = np.concatenate((known[0], ahead.f0_hz)), np.concatenate((known[1], ahead.voiced))
+        units = self.units.per_frame(first, end, stream.unit_width)
+        stream.feed(self._batch(stream, first, settled, units, f0_hz, voiced, self.applied))
+        incoming.fed = settled
+        heard = self._heard_end() + self.rms_mix.delay_samples
+        stream.start_decoding(heard // self.geometry.hop_samples)
+        if not np.isfinite(stream.samples(heard - 1, heard)).all():
+            raise EngineError("the new voice's networks gave NaN or infinite samples")
+        fade = min(self.geometry.block_samples, round(FADE_MS * self.geometry.rate_hz / 1000))
+        incoming.tail = self.stream.samples(heard, heard + fade)
+        incoming.ready_at = self.blocks
+
+    def _known_pitch(self, first: int, end: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        return np.asarray(self.f0_hz.rows(first, end)), np.asarray(self.voiced.rows(first, end))
+
+    def _adopt(self) -> NDArray[np.float32]:
+        """Let the incoming voice, if there is one, be the voice; return the old one's end, to fade out."""
+        incoming, self.incoming = self.incoming, None
+        if incoming is None:
+            return np.zeros(0, np.float32)
+        self.stream = incoming.stream
+        return incoming.tail
 
     def use_pitch(self, method: PitchMethod) -> None:
         """Use another pitch method from the next block on, over the audio already heard."""
@@ -143,40 +227,34 @@ class Converter:
         out_first = out_end - geometry.block_samples
         if out_end <= 0 or self._is_silent(out_first):
             self._skip_frames()
+            self._adopt()
             return self._finish(np.zeros(geometry.block_samples, np.float32), watch, silent=True)
 
         end = self.blocks * geometry.block_frames
         settled = end - geometry.settle_frames
         known = max(0, settled - geometry.block_frames)
-        streams = [self.stream] if self.incoming is None else [self.stream, self.incoming]
-        firsts, all_units = [], []
-        for stream in streams:
-            fresh = not self.primed or stream is self.incoming
-            firsts.append(max(0, end - geometry.window_frames) if fresh else known)
-            if fresh:
-                stream.restart(max(0, out_first) // geometry.hop_samples)
-            all_units.append(self.units.per_frame(firsts[-1], end, stream.unit_width))
+        tail = np.zeros(0, np.float32)
+        if not self.primed or (self.incoming is not None and self.incoming.ready_at == self.blocks - 1):
+            tail = self._adopt()
+        stream, first = self.stream, known
+        if not self.primed:
+            first = max(0, end - geometry.window_frames)
+            stream.restart(max(0, out_first) // geometry.hop_samples)
+        units = self.units.per_frame(first, end, stream.unit_width)
         watch.lap("encode")
         f0_hz, voiced = self._track_pitch(known, settled, end)
         watch.lap("pitch")
 
-        outputs = []
-        for stream, first, units in zip(streams, firsts, all_units, strict=True):
-            past = np.asarray(self.f0_hz.rows(first, known)), np.asarray(self.voiced.rows(first, known))
-            batch = self._batch(
-                stream, first, settled, units, np.concatenate((past[0], f0_hz)), np.concatenate((past[1], voiced)), before
-            )
-            watch.lap("retrieval")
-            stream.feed(batch)
-            watch.lap("prior")
-            audio = np.zeros(geometry.block_samples, np.float32)
-            audio[max(0, -out_first) :] = stream.samples(max(0, out_first), out_end, watch)
-            outputs.append(audio)
+        past = self._known_pitch(first, known)
+        f0_hz, voiced = np.concatenate((past[0], f0_hz)), np.concatenate((past[1], voiced))
+        batch = self._batch(stream, first, settled, units, f0_hz, voiced, before)
+        watch.lap("retrieval")
+        stream.feed(batch)
+        watch.lap("prior")
+        audio = np.zeros(geometry.block_samples, np.float32)
+        audio[max(0, -out_first) :] = stream.samples(max(0, out_first), out_end, watch)
+        audio = fade_over(audio, tail) if self.primed else audio
         self.primed = True
-        audio = outputs[0]
-        if self.incoming is not None:
-            audio = _crossfade(outputs[0], outputs[1])
-            self.stream, self.incoming = self.incoming, None
         if not np.isfinite(audio).all():
             raise EngineError("the voice's networks gave NaN or infinite samples")
         return self._finish(audio * self._openness(out_first, out_end), watch, silent=False)
@@ -301,7 +379,7 @@ class Converter:
         out_end = self._heard_end() + self.rms_mix.delay_samples
         heard = np.asarray(self.gated.rows(out_end - geometry.block_samples, out_end), dtype=np.float32)
         audio = self.rms_mix.process(heard, audio, now.rms_mix)
-        audio = self.limiter.process(self.gain_out.process(audio, now.gain_out))
+        audio = self.limiter.process(self.gain_out.process(audio, now.gain_out + self.stream.gain_db))
         watch.lap("other")
         newest = self.f0_hz.end
         voiced = newest > 0 and bool(self.voiced.rows(newest - 1, newest)[0])
@@ -322,8 +400,3 @@ def blend_units(
     kept = np.where(voiced | (protect >= 0.5), 1.0, protect).astype(np.float32)
     rate = torch.from_numpy(index_rate * kept).to(units.device)[:, None]
     return units + (retrieved[: len(units)] - units) * rate
-
-
-def _crossfade(old: NDArray[np.float32], new: NDArray[np.float32]) -> NDArray[np.float32]:
-    fade_in: NDArray[np.float32] = np.sin(np.linspace(0, np.pi / 2, len(old), dtype=np.float32)) ** 2
-    return old * (1 - fade_in) + new * fade_in

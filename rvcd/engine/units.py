@@ -105,10 +105,18 @@ class UnitStream:
             units = torch.cat((units, units[-1:].expand(wanted - len(units), -1)))
         return units[len(units) - wanted :].repeat_interleave(FRAMES_PER_UNIT, dim=0)
 
+    def follows(self, end_frame: int, unit_width: int) -> bool:
+        """Say whether units of this width have been made lately, so that only the newest ones of a window are missing."""
+        track = self._tracks.get(unit_width)
+        return track is not None and track.final_end >= self._window_first(end_frame)
+
+    def _window_first(self, end_frame: int) -> int:
+        return max(0, end_frame - self.geometry.window_frames) // FRAMES_PER_UNIT
+
     def _track(self, end_frame: int, unit_width: int) -> UnitTrack:
         """Return the units of the window that ends with end_frame, making those that are missing."""
         geometry = self.geometry
-        window_first = max(0, end_frame - geometry.window_frames) // FRAMES_PER_UNIT
+        window_first = self._window_first(end_frame)
         track = self._tracks.get(unit_width)
         if track is not None and track.end_frame == end_frame:
             return track

@@ -135,8 +135,11 @@ class StreamState:
 class VoiceStream:
     """Runs one voice. Feed frames in order, then take samples in order."""
 
-    def __init__(self, voice: Voice, geometry: StreamGeometry, *, seed: int = 0, speaker_id: int = 0) -> None:
-        self.voice, self.geometry, self.seed = voice, geometry, seed
+    def __init__(
+        self, voice: Voice, geometry: StreamGeometry, *, seed: int = 0, speaker_id: int = 0, gain_db: float = 0.0
+    ) -> None:
+        """gain_db: this voice's own, for whoever finishes the block."""
+        self.voice, self.geometry, self.seed, self.gain_db = voice, geometry, seed, gain_db
         self.synth = voice.synthesizer
         config = self.synth.config
         self.unit_width, self.hop = config.unit_width, voice.decoder.hop
@@ -164,6 +167,10 @@ class VoiceStream:
                 0, torch.zeros((config.inter_channels, 0), device=self.device), empty, empty > 0, empty.astype(np.float64)
             ),
         )
+        self.start_decoding(frame)
+
+    def start_decoding(self, frame: int) -> None:
+        """Let the decoder forget everything and begin so that the first sample wanted is of `frame`; the latents stay."""
         start = max(0, frame - WARM_UP_FRAMES)
         self.state.edges, self.state.first_edge = [float(start)], start
         self.decoder.reset(start)

@@ -1,0 +1,164 @@
+"""Changing the voice: prepared between blocks, one crossfade, the old voice untouched until then."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from rvcd.engine.converter import Converter, EngineError
+from rvcd.engine.incoming import FADE_MS, Step, StepCosts, fade_over
+from rvcd.engine.voice_stream import Voice
+from tests.engine.test_converter import PLAIN, RATE_HZ, make, rms
+from tests.support import small_voice, speech_like
+
+AUDIO = speech_like(RATE_HZ, 3.0) + 0.1 * speech_like(RATE_HZ, 3.0, seed=4)[::-1]
+CHANGE_S = 1.2
+CHANGE_AT = 20
+"""The same in blocks of 60 ms."""
+
+
+def other_voice(**changes: object) -> Voice:
+    return small_voice("new", seed=2, n_layers=0, **changes)
+
+
+def play(converter: Converter, voice: Voice | None, steps_a_block: int = 99) -> tuple[list[np.ndarray], list[str]]:
+    """Convert AUDIO, asking for a voice after CHANGE_S; returns the blocks and the voice of each."""
+    size, blocks, voices = converter.geometry.block_samples, [], []
+    change_at = round(CHANGE_S * RATE_HZ) // size
+    for number in range(len(AUDIO) // size):
+        blocks.append(converter.process(AUDIO[number * size :][:size], PLAIN).audio)
+        voices.append(converter.voice.name)
+        if number == change_at and voice is not None:
+            converter.switch(converter.new_stream(voice))
+        for _ in range(steps_a_block):
+            converter.prepare()
+    return blocks, voices
+
+
+@pytest.mark.parametrize("block_ms", [20, 60, 140])
+@pytest.mark.parametrize("width", [24, 32])
+def test_after_the_crossfade_the_new_voice_says_what_it_would_have_said_all_along(block_ms: int, width: int) -> None:
+    voice = other_voice(unit_width=width)
+    found, voices = play(make(small_voice("old", n_layers=0), block_ms=block_ms), voice)
+    old, _ = play(make(small_voice("old", n_layers=0), block_ms=block_ms), None)
+    new, _ = play(make(voice, block_ms=block_ms), None)
+    at = voices.index("new")
+    assert at == round(CHANGE_S * 1000) // block_ms + 1
+    assert np.array_equal(np.concatenate(found[:at]), np.concatenate(old[:at]))
+    # rms_mix holds 20 ms back and the fade lasts 30.
+    whole, expected = np.concatenate(found), np.concatenate(new)
+    start = at * len(found[0]) + round(0.055 * RATE_HZ)
+    # The breath of both is the same noise; the phase of the sine starts when the voice does, so compare loudness by 10 ms.
+    pieces = range(start, len(whole) - 400, 400)
+    louder = np.array([[rms(signal[i : i + 400]) for i in pieces] for signal in (whole, expected)])
+    assert np.median(np.abs(louder[0] - louder[1]) / (louder[1] + 1e-3)) < 0.15
+
+
+def test_a_voice_prepared_one_step_a_block_arrives_too_and_the_old_one_is_heard_until_then() -> None:
+    found, voices = play(make(small_voice("old", n_layers=0)), other_voice(unit_width=32), steps_a_block=1)
+    old, _ = play(make(small_voice("old", n_layers=0)), None)
+    at = voices.index("new")
+    assert CHANGE_AT + 2 <= at <= CHANGE_AT + 12
+    assert set(voices[at:]) == {"new"}
+    assert np.array_equal(np.concatenate(found[:at]), np.concatenate(old[:at]))
+
+
+def test_there_is_neither_a_gap_nor_a_click_where_the_voices_meet() -> None:
+    found, voices = play(make(small_voice("old", n_layers=0)), other_voice())
+    whole, size = np.concatenate(found), len(found[0])
+    meet = voices.index("new") * size
+    alone = [np.concatenate(play(make(voice), None)[0]) for voice in (small_voice("old", n_layers=0), other_voice())]
+    for start in range(meet - size, meet + 2 * size, 400):
+        found_rms, *alone_rms = (rms(signal[start : start + 400]) for signal in (whole, *alone))
+        assert found_rms > 0.3 * min(alone_rms)
+    bend = np.abs(np.diff(whole, 2))
+    seam = bend[meet - 10 : meet + round(FADE_MS * RATE_HZ / 1000) + 1000].max()
+    assert seam < 2.0 * bend[10 * size :].max() or seam < 2.0 * np.quantile(bend[10 * size :], 0.999)
+
+
+def test_in_a_silence_the_change_is_immediate_and_costs_nothing() -> None:
+    converter = make(small_voice("old", n_layers=0))
+    gated = replace(PLAIN, gate=-50.0)
+    silence = np.zeros(converter.geometry.block_samples, np.float32)
+    for _ in range(20):
+        converter.process(silence, gated)
+    converter.switch(converter.new_stream(other_voice()))
+    assert converter.voice.name == "new"
+    assert converter.next_step() is None
+
+
+def test_a_voice_asked_for_while_another_is_on_its_way_takes_its_place() -> None:
+    converter = make(small_voice("old", n_layers=0))
+    size = converter.geometry.block_samples
+    for number in range(CHANGE_AT):
+        converter.process(AUDIO[number * size :][:size], PLAIN)
+    converter.switch(converter.new_stream(other_voice()))
+    while converter.next_step() is not None:
+        converter.prepare()
+    converter.switch(converter.new_stream(small_voice("newest", seed=3, n_layers=0)))
+    while converter.next_step() is not None:
+        converter.prepare()
+    converter.process(AUDIO[CHANGE_AT * size :][:size], PLAIN)
+    assert converter.voice.name == "newest"
+
+
+def test_a_voice_that_gives_nan_is_refused_before_it_is_heard() -> None:
+    broken = other_voice()
+    broken.synthesizer.enc_p.proj.bias.fill_(float("nan"))
+    converter = make(small_voice("old", n_layers=0))
+    size = converter.geometry.block_samples
+    for number in range(CHANGE_AT):
+        converter.process(AUDIO[number * size :][:size], PLAIN)
+    converter.switch(converter.new_stream(broken))
+
+    def prepare_all() -> None:
+        while converter.next_step() is not None:
+            converter.prepare()
+
+    with pytest.raises(EngineError):
+        prepare_all()
+    converter.incoming = None
+    block = converter.process(AUDIO[CHANGE_AT * size :][:size], PLAIN)
+    assert converter.voice.name == "old"
+    assert np.isfinite(block.audio).all() and rms(block.audio) > 1e-3
+
+
+def test_a_voice_that_lost_its_place_because_blocks_were_late_comes_with_the_next_block() -> None:
+    converter = make(small_voice("old", n_layers=0))
+    size = converter.geometry.block_samples
+    for number in range(CHANGE_AT):
+        converter.process(AUDIO[number * size :][:size], PLAIN)
+    converter.switch(converter.new_stream(other_voice()))
+    converter.prepare()
+    converter.absorb(AUDIO[CHANGE_AT * size :][:size], PLAIN)
+    block = converter.process(AUDIO[(CHANGE_AT + 1) * size :][:size], PLAIN)
+    assert converter.voice.name == "new"
+    assert rms(block.audio) > 1e-3
+
+
+def test_a_voice_may_be_louder_by_its_own_gain_whatever_the_loudness_match_does() -> None:
+    levels = []
+    for gain_db in (0.0, 6.0):
+        converter = make(small_voice("old", n_layers=0), gain_db=gain_db)
+        size, snapshot = converter.geometry.block_samples, replace(PLAIN, rms_mix=0.0, gain_out=-20.0)
+        levels.append(rms(np.concatenate([converter.process(AUDIO[i * size :][:size], snapshot).audio for i in range(30)])))
+    assert 20 * np.log10(levels[1] / levels[0]) == pytest.approx(6.0, abs=0.1)
+
+
+def test_a_dear_step_is_believed_at_once_and_a_cheap_one_slowly() -> None:
+    costs = StepCosts()
+    assert costs.expect_ms(Step.FEED, 100.0) == pytest.approx(30.0)
+    costs.add(Step.FEED, 10.0)
+    assert costs.expect_ms(Step.FEED, 100.0) == 10.0
+    costs.add(Step.FEED, 50.0)
+    assert costs.expect_ms(Step.FEED, 100.0) == 50.0
+    costs.add(Step.FEED, 10.0)
+    assert 10.0 < costs.expect_ms(Step.FEED, 100.0) < 50.0
+
+
+def test_a_fade_begins_with_the_old_and_ends_with_the_new() -> None:
+    faded = fade_over(np.ones(10, np.float32), np.zeros(6, np.float32))
+    assert faded[0] == 0.0 and (np.diff(faded[:6]) > 0).all() and (faded[5:] == 1.0).all()
+    assert (fade_over(np.ones(4, np.float32), np.zeros(0, np.float32)) == 1.0).all()
