@@ -9,19 +9,23 @@ from pathlib import Path
 
 from rvcd.audio.guard import AudioDevice
 from rvcd.audio.ring import AudioSegment
-from rvcd.config import Settings
+from rvcd.config import LATENCY_PRESETS, Settings
 from rvcd.errors import RvcdError
 from rvcd.geometry import StreamGeometry
-from rvcd.models.registry import VoiceEntry, VoiceRegistry
+from rvcd.models.registry import VoiceEntry, VoiceRegistry, voice_of_file
 from rvcd.models.test_weight_paths import VOICE_V1, VOICE_V2, TestWeightPaths
 from rvcd.worker_protocol import VoiceRequest, WorkerSetup
 
 DEMO_SPEECH = Path(__file__).parent / "data" / "demo_speech.flac"
 
 
-def geometry_of(settings: Settings) -> StreamGeometry:
-    """Return the stream's sizes. Raises ParamError for a combination the engine cannot do."""
-    budget = settings.latency.budget()
+def geometry_of(settings: Settings, preset: str = "") -> StreamGeometry:
+    """Return the stream's sizes. Raises ParamError for a combination the engine cannot do.
+
+    preset: chosen live instead of the configured one; the configuration's overrides belong to its own preset only.
+    """
+    live = preset and preset != settings.latency.preset
+    budget = LATENCY_PRESETS[preset] if live else settings.latency.budget()
     return StreamGeometry.from_ms(
         rate_hz=settings.audio.rate_hz,
         block_ms=budget.block_ms,
@@ -56,10 +60,8 @@ def first_voice(settings: Settings, registry: VoiceRegistry, resumed: str) -> Vo
     chosen = settings.voices.voice
     if resumed and any(entry.name == resumed for entry in registry.entries):
         return request_for(registry.find(resumed))
-    if chosen.endswith(".pth"):
-        return VoiceRequest(Path(chosen).stem, chosen, settings.voices.index)
     if chosen:
-        request = request_for(registry.find(chosen))
+        request = request_for(voice_of_file(Path(chosen)) if chosen.endswith(".pth") else registry.find(chosen))
         return replace(request, index=settings.voices.index or request.index)
     return request_for(registry.entries[0]) if registry.entries else None
 
@@ -70,19 +72,21 @@ def named_voice(settings: Settings, voice: str, index: str) -> VoiceRequest | No
     index: replaces the voice's own. Raises RvcdError for a name that no voice has.
     """
     if voice.endswith(".pth"):
-        return VoiceRequest(Path(voice).stem, voice, index)
-    registry = scan_voices(settings)
-    found = request_for(registry.find(voice)) if voice else first_voice(settings, registry, "")
+        found: VoiceRequest | None = request_for(voice_of_file(Path(voice)))
+    else:
+        registry = scan_voices(settings)
+        found = request_for(registry.find(voice)) if voice else first_voice(settings, registry, "")
     return found and replace(found, index=index or found.index)
 
 
 def request_for(entry: VoiceEntry) -> VoiceRequest:
-    return VoiceRequest(entry.name, str(entry.path), str(entry.index_path or ""))
+    """Return what the worker is told to load."""
+    return VoiceRequest(entry.name, str(entry.path), str(entry.index_path or ""), entry.speaker, entry.gain_db)
 
 
-def worker_setup(settings: Settings, voice: VoiceRequest | None, f0_method: str) -> WorkerSetup:
+def worker_setup(settings: Settings, voice: VoiceRequest | None, f0_method: str, latency_preset: str = "") -> WorkerSetup:
     """Return what the worker is told."""
-    geometry = geometry_of(settings)
+    geometry = geometry_of(settings, latency_preset)
     return WorkerSetup(
         rate_hz=geometry.rate_hz,
         block_frames=geometry.block_frames,
@@ -99,6 +103,7 @@ def worker_setup(settings: Settings, voice: VoiceRequest | None, f0_method: str)
         threads=settings.engine.threads,
         seed=settings.engine.seed,
         test_weights_cache="" if settings.models.content_encoder else str(cache_folder()),
+        keep_loaded=settings.voices.keep_loaded,
     )
 
 

@@ -21,6 +21,7 @@ from rvcd.errors import ParamError, RvcdError
 from rvcd.geometry import SYNTHESIS_TAIL_MS
 from rvcd.models.index_header import read_index_header
 from rvcd.models.test_weight_paths import TestWeightPaths
+from rvcd.presets import presets_path, read_presets
 from rvcd.state import SavedState, read_state, state_path
 from rvcd.worker_protocol import VoiceRequest
 
@@ -80,12 +81,14 @@ def run_checks(settings: Settings, probes: Probes) -> list[Finding]:
     return [
         _config(settings),
         *_audio(settings, probes),
-        _latency(settings),
+        _latency(settings, saved.latency_preset),
         *_models(settings),
         _pitch_method(settings),
         _voice(settings, probes, saved.voice),
         _osc(settings),
         state,
+        *_presets(),
+        *_talk(settings),
         *_realtime(settings),
     ]
 
@@ -168,9 +171,9 @@ def _listen(settings: Settings) -> None:
         AudioReader(source).close()
 
 
-def _latency(settings: Settings) -> Finding:
+def _latency(settings: Settings, resumed: str) -> Finding:
     try:
-        geometry = geometry_of(settings)
+        geometry = geometry_of(settings, resumed)
     except RvcdError as error:
         return Finding(Level.FAIL, "latency", str(error))
     budget = settings.latency.budget()
@@ -303,6 +306,27 @@ def _state() -> tuple[Finding, SavedState]:
             Level.NOTE, "state", f"{path}: would resume with {' and '.join(latched)} on: silent until that is cleared"
         ), saved
     return Finding(Level.OK, "state", f"voice, parameters, mute and panic are kept in {path}"), saved
+
+
+def _presets() -> list[Finding]:
+    """Look at the presets' file without touching it."""
+    path = presets_path(state_path())
+    try:
+        names = read_presets(path).names
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        return [Finding(Level.NOTE, "presets", f"{path} cannot be used and would be set aside: {error}")]
+    return [Finding(Level.OK, "presets", f"{len(names)} in {path}: {', '.join(names)[:200]}")] if names else []
+
+
+def _talk(settings: Settings) -> list[Finding]:
+    meanings = {
+        "push-to-talk": "silent until a client sends /rvc/talk 1",
+        "push-to-convert": "your OWN voice goes out until a client sends /rvc/talk 1",
+    }
+    meaning = meanings.get(settings.talk.mode)
+    return [Finding(Level.NOTE, "talk", f"talk.mode = '{settings.talk.mode}': {meaning}")] if meaning else []
 
 
 def _realtime(settings: Settings) -> list[Finding]:

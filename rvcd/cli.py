@@ -6,14 +6,15 @@ import contextlib
 import json
 import os
 import shlex
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from rvcd import voice_command
+from rvcd.command_line import ConfigOption, JsonOption, print_table, unwound_by_signals
 from rvcd.errors import ConfigError, RvcdError
 from rvcd.params import BY_NAME
 from rvcd.protocol import F0_METHODS
@@ -30,14 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-voice_app = typer.Typer(help="Look at voice files.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(voice_app, name="voice")
-
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", help="Configuration file; otherwise $RVCD_CONFIG, the user's, /etc's, the built-in default."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+app.add_typer(voice_command.app, name="voice")
 
 
 def _param_option(name: str) -> Any:
@@ -110,27 +104,10 @@ def render(
         params={name: value for name, value in given.items() if value is not None},
         force=force,
     )
-    with _unwound_by_signals(), _progress(source.name) as advance:
+    with unwound_by_signals(), _progress(source.name) as advance:
         result = render_file(settings, request, advance)
     speed = result.duration_s / max(result.compute_s, 1e-9)
     typer.echo(f"{target}: {result.duration_s:.1f} s, {result.rate_hz} Hz, voice {result.voice} ({speed:.1f} x real time)")
-
-
-@contextlib.contextmanager
-def _unwound_by_signals() -> Iterator[None]:
-    """Let SIGTERM and a closed terminal end the program as Ctrl-C does, so that no unfinished file stays behind."""
-
-    def unwind(number: int, _: object) -> None:
-        sys.exit(128 + number)
-
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    # A signal that is ignored, as nohup does, stays ignored.
-    replaced = {n: signal.signal(n, unwind) for n in numbers if signal.getsignal(n) != signal.SIG_IGN}
-    try:
-        yield
-    finally:
-        for number, handler in replaced.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -207,7 +184,7 @@ def bench(
         seconds=seconds, paced=paced, compare_recompute=compare_recompute, sweep=sweep, soak_minutes=soak,
     )  # fmt: skip
     output = Output.JSON if as_json else Output.MARKDOWN if markdown else Output.TERMINAL
-    with _unwound_by_signals():
+    with unwound_by_signals():
         code = run_bench(settings, request, output, shlex.join(["rvcd", *sys.argv[1:]]))
     raise typer.Exit(code)
 
@@ -258,7 +235,7 @@ def devices(as_json: JsonOption = False) -> None:
         (str(d.index), d.name, d.host_api, str(d.max_input_channels), str(d.max_output_channels), str(d.default_rate_hz))
         for d in found
     ]
-    _print_table(("#", "name", "host API", "inputs", "outputs", "rate Hz"), rows)
+    print_table(("#", "name", "host API", "inputs", "outputs", "rate Hz"), rows)
 
 
 @app.command()
@@ -278,7 +255,7 @@ def assets(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    _print_table(
+    print_table(
         ("file", "bytes", "goes to", "what it is", "state"),
         [(str(r["name"]), f"{r['size_bytes']:,}", str(r["key"]), str(r["doc"]), str(r["state"])) for r in rows],
     )
@@ -316,52 +293,24 @@ def print_config(
     typer.echo(f"wrote {target}")
 
 
-@voice_app.command("info")
-def voice_info(
-    file: Annotated[Path, typer.Argument(help="A voice's .pth file.")],
+@app.command()
+def osc(
+    listed: Annotated[bool, typer.Option("--list", help="Print every address (the default).")] = True,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table of the README.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a voice file is, without loading its weights: version, rate, pitch, speakers, unit width, epochs, size."""
-    from dataclasses import asdict
+    """List the OSC addresses: arguments, range, unit, reply, what each does, an example for `oscsend`."""
+    from rvcd.control.verbs import REFERENCE_TITLES, reference_markdown, reference_rows
 
-    from rvcd.models.voice_header import read_voice_spec
-
-    spec = read_voice_spec(file)
+    if markdown and as_json:
+        raise RvcdError("--markdown and --json are two ways to print; choose one")
     if as_json:
-        typer.echo(json.dumps(asdict(spec), indent=2, default=str))
-        return
-    named = [name for name in spec.speaker_names if name]
-    names = f" ({', '.join(named)})" if named else ""
-    for key, value in (
-        ("name", spec.name),
-        ("file", f"{spec.path}, {spec.size_bytes:,} bytes"),
-        ("version", spec.version),
-        ("rate", f"{spec.rate_hz} Hz"),
-        ("pitch", "follows the speaker's (f0)" if spec.has_f0 else "none: the voice keeps no melody (no f0)"),
-        ("speakers", f"{spec.speakers}{names}"),
-        ("unit width", str(spec.unit_width)),
-        ("trained", spec.epochs or "unknown"),
-    ):
-        typer.echo(f"{key:<11} {value}")
-
-
-@voice_app.command("list")
-def voice_list(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List the voices of the configured folders, in the order of their slots."""
-    from rvcd.assembly import scan_voices
-    from rvcd.config import load_config
-
-    settings = load_config(config)
-    entries = scan_voices(settings).entries
-    if as_json:
-        fields = [{"slot": e.slot, "name": e.name, "path": str(e.path), "index": str(e.index_path or "")} for e in entries]
-        typer.echo(json.dumps(fields, indent=2))
-        return
-    if not entries:
-        typer.echo(f"no voice (*.pth) in {', '.join(settings.voices.folders) or 'any folder: voices.folders is empty'}")
-        return
-    rows = [(str(e.slot), e.name, e.index_path.name if e.index_path else "-", str(e.path)) for e in entries]
-    _print_table(("slot", "name", "index", "file"), rows)
+        keys = ("address", "arguments", "range", "reply", "doc", "example")
+        typer.echo(json.dumps([dict(zip(keys, row, strict=True)) for row in reference_rows()], indent=2))
+    elif markdown:
+        typer.echo(reference_markdown(), nl=False)
+    else:
+        print_table(REFERENCE_TITLES, list(reference_rows()))
 
 
 @app.command()
@@ -381,22 +330,6 @@ def installed_version() -> str:
         return version_of("rvcd")
     except PackageNotFoundError:
         return "unknown"
-
-
-def _print_table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Print rows in columns: drawn by rich on a terminal, separated by tabs elsewhere, so that `cut` works."""
-    if not sys.stdout.isatty():
-        for row in (headings, *rows):
-            typer.echo("\t".join(row))
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*headings, box=None, header_style="bold", pad_edge=False)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
 
 
 @contextlib.contextmanager

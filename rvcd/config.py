@@ -204,6 +204,7 @@ class Voices(Section):
     folders: tuple[FilePath, ...] = Field(default=(str(Path("~/.local/share/rvcd/voices").expanduser()),), strict=False)
     voice: str = ""
     index: FilePath = ""
+    keep_loaded: int = Field(default=3, ge=1, le=64)
 
     @field_validator("voice")
     @classmethod
@@ -232,8 +233,8 @@ class Feedback(Section):
     host: str
     port: int = Field(ge=1, le=65_535)
     hz: int = Field(default=10, ge=1, le=30)
-    groups: tuple[Literal["params", "meters", "stats"], ...] = Field(
-        default=("params", "meters"), strict=False, description="a list of: params, meters, stats"
+    groups: tuple[Literal["params", "meters", "stats", "log"], ...] = Field(
+        default=("params", "meters"), strict=False, description="a list of: params, meters, stats, log"
     )
 
     @field_validator("host")
@@ -269,6 +270,20 @@ class Osc(Section):
         return value
 
 
+class Talk(Section):
+    """What holding /talk does."""
+
+    mode: Literal["off", "push-to-talk", "push-to-convert"] = "off"
+
+
+class Record(Section):
+    """Where recordings go, and what ends one."""
+
+    folder: FilePath = ""
+    min_free_mb: int = Field(default=500, ge=10, le=10_000_000)
+    max_minutes: int = Field(default=180, ge=1, le=1440)
+
+
 class Log(Section):
     """What is worth a line."""
 
@@ -299,6 +314,8 @@ class Settings(Section):
     voices: Voices = Voices()
     params: InitialParams = InitialParams()  # type: ignore[valid-type]  # its keys exist at run time only
     osc: Osc = Osc()
+    talk: Talk = Talk()
+    record: Record = Record()
     log: Log = Log()
     _source: Path = PrivateAttr(default=DEFAULT_CONFIG)
 

@@ -50,5 +50,9 @@ class DaemonUnreachableError(RvcdError):
     """rvcctl got no answer from a daemon."""
 
 
+class PresetError(RvcdError):
+    """A preset's name or number is wrong, or there are too many."""
+
+
 class VoiceNotFoundError(RvcdError):
     """No voice of the registry has that name or slot."""

@@ -12,21 +12,25 @@ from rvcd.errors import ProtocolError
 PREFIX = "/rvc"
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 9720
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 SUBSCRIPTION_LEASE_S = 10.0
 MAX_SUBSCRIPTIONS = 8
 SILENCE_DBFS = -120.0
 """Meters never show less than this; it stands for digital silence."""
 
-NUMBER_ADDRESSES: tuple[str, ...] = (
-    "/pitch", "/formant", "/index_rate", "/protect", "/rms_mix", "/gate", "/gain/in", "/gain/out",
-)  # fmt: skip
-"""The live numbers, in the order of params.PARAMS (a test holds the two equal)."""
-SWITCH_ADDRESSES: tuple[str, ...] = ("/bypass", "/mute")
-GROUPS: tuple[str, ...] = ("params", "meters", "stats")
-"""What a subscriber may ask for; all of them when it names none."""
+SWITCH_ADDRESSES: tuple[str, ...] = ("/bypass", "/mute", "/record", "/talk")
+GROUPS: tuple[str, ...] = ("params", "meters", "stats", "log")
+"""What a subscriber may ask for."""
+DEFAULT_GROUPS: tuple[str, ...] = ("params", "meters", "stats")
+"""What a subscriber gets that names none."""
 F0_METHODS: tuple[str, ...] = ("swift", "rmvpe", "fcpe", "harvest", "dio", "pm", "yin")
 PRECISIONS: tuple[str, ...] = ("auto", "fp32", "bf16")
+LATENCY_PRESET_NAMES: tuple[str, ...] = ("low", "balanced", "safe")
+TALK_MODES: tuple[str, ...] = ("off", "push-to-talk", "push-to-convert")
+"""What /talk does: nothing, let the voice out while it is held, or convert it while it is held (raw otherwise)."""
+NAME_PATTERN = r"[\w .-]{1,64}"
+"""Names of voices and presets (a regular expression for all of the name)."""
+NAME_RULE = "1 to 64 letters, digits, spaces, dots, dashes or underscores"
 
 
 class State(str, enum.Enum):
@@ -37,6 +41,8 @@ class State(str, enum.Enum):
     STARTING = "starting"
     RECOVERING = "recovering"
     MUTED = "muted"
+    STANDBY = "standby"
+    """Push-to-talk, and /talk is not held."""
     BYPASS = "bypass"
     NO_VOICE = "no-voice"
     LIVE = "live"
@@ -47,6 +53,8 @@ class Stats:
     """Everything rvcctl shows, sent as the arguments of one /rvc/stats message in this order.
 
     Levels are dBFS peaks since the last push (>= SILENCE_DBFS). Milliseconds, hertz, counts since the daemon started.
+    preset: the parameter preset recalled last, "" when a parameter has moved since. loading: the voice that is being loaded, "".
+    speaker: 0..speakers - 1. gpu_util: 0..1, below 0 without a GPU. record_s: seconds recorded.
     f0_hz is 0.0 when the newest frame is unvoiced (a wire format's convention: inside the daemon voicing is a boolean).
     """
 
@@ -85,6 +93,18 @@ class Stats:
     rate_hz: int = 0
     device: str = ""
     uptime_s: float = 0.0
+    record: int = 0
+    record_s: float = 0.0
+    talk: int = 0
+    talk_mode: str = "off"
+    speaker: int = 0
+    speakers: int = 1
+    latency_preset: str = ""
+    preset: str = ""
+    loading: str = ""
+    gpu_util: float = -1.0
+    gpu_memory_mb: float = 0.0
+    gpu_memory_total_mb: float = 0.0
 
 
 def stats_to_args(stats: Stats) -> tuple[str | int | float, ...]:

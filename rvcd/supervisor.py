@@ -17,6 +17,7 @@ from typing import Any
 
 from rvcd.audio.ring import AudioSegment
 from rvcd.errors import RvcdError
+from rvcd.geometry import StreamGeometry
 from rvcd.protocol import WORKER_STATS
 from rvcd.worker_protocol import MAX_MESSAGE_BYTES, VoiceRequest, WorkerSetup, send
 
@@ -48,7 +49,8 @@ class WorkerSupervisor:
     """Runs one worker at a time. All methods on the event loop's thread.
 
     state, reason: what it is doing and, after a failure, why. restarts: how often it had to be started again.
-    voice: the voice that is live (None: none could be loaded). voice_error: why the last voice could not be loaded.
+    voice: the voice that is live (None: none could be loaded), speakers: the names of its speakers ("" for a nameless one).
+    voice_error: why the last voice could not be loaded.
     """
 
     def __init__(self, segment: AudioSegment, setup: WorkerSetup, on_change: Callable[[], None] = lambda: None) -> None:
@@ -56,6 +58,7 @@ class WorkerSupervisor:
         self.state, self.reason = WorkerState.STOPPED, ""
         self.restarts = 0
         self.voice: VoiceRequest | None = None
+        self.speakers: tuple[str, ...] = ()
         self.voice_error = ""
         self._channel: socket.socket | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -86,13 +89,18 @@ class WorkerSupervisor:
         last_s = max(self.segment.read_worker_stats()[HEARTBEAT] / 1e9, self._ready_at_s)
         return self.state is WorkerState.RUNNING and time.monotonic() - last_s < RESPONSIVE_S
 
-    async def load_voice(self, request: VoiceRequest) -> None:
-        """Load a voice and return once the worker uses it. Raises RvcdError with the worker's reason; the old voice goes on."""
-        if request != self.voice or self.state is not WorkerState.RUNNING:
+    async def load_voice(self, request: VoiceRequest) -> bool:
+        """Load a voice and return once the worker uses it; False: it did already.
+
+        Raises RvcdError with the worker's reason; the old voice goes on.
+        """
+        is_new = request != self.voice
+        if is_new or self.state is not WorkerState.RUNNING:
             await self._ask({"command": "voice", "voice": request.__dict__})
         self.voice, self.voice_error = request, ""
         self.setup = replace(self.setup, voice=request)
         self.on_change()
+        return is_new
 
     async def set_f0_method(self, name: str) -> None:
         """Switch the F0 method. Raises RvcdError with the worker's reason; the old method goes on."""
@@ -100,6 +108,15 @@ class WorkerSupervisor:
             await self._ask({"command": "f0_method", "name": name})
             self.setup = replace(self.setup, f0_method=name)
             self.on_change()
+
+    async def prepare_sizes(self, geometry: StreamGeometry) -> None:
+        """Make the worker ready for a stream of other sizes. Raises RvcdError with the worker's reason; the old one goes on."""
+        await self._ask({"command": "prepare", "setup": self.setup.with_geometry(geometry).to_json()})
+
+    async def take_sizes(self, geometry: StreamGeometry) -> None:
+        """Let the worker change to what it has prepared: the sound is cut. Raises RvcdError with the worker's reason."""
+        await self._ask({"command": "resize"})
+        self.setup = self.setup.with_geometry(geometry)
 
     def flush(self) -> None:
         """Make the worker forget the audio it has heard."""
@@ -175,6 +192,8 @@ class WorkerSupervisor:
         while True:
             try:
                 data = await loop.sock_recv(channel, MAX_MESSAGE_BYTES)
+            except ConnectionResetError:
+                continue  # said once when it ended without reading all of ours; its own last words come after that
             except OSError:
                 return
             if not data:
@@ -192,10 +211,13 @@ class WorkerSupervisor:
             # The voice of the setup.
             self.voice_error = message["error"]
             self.voice = None if message["error"] else self.setup.voice
+            self.speakers = tuple(message["speakers"])
             if message["error"]:
                 log.error("the voice cannot be used: %s; the output stays silent until another one is loaded", message["error"])
         elif event == "result":
             future = self._answers.pop(message["id"], None)
+            if not message["error"] and message["speakers"]:
+                self.speakers = tuple(message["speakers"])
             if future is not None and not future.done():
                 future.set_result(message["error"])
 

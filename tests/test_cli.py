@@ -18,7 +18,9 @@ import pytest
 from rvcd import cli
 from rvcd.audio.device import DeviceInfo
 from rvcd.config import DEFAULT_CONFIG, Settings
-from rvcd.errors import AudioDeviceError, ModelFileError
+from rvcd.errors import AudioDeviceError
+from rvcd.params import BY_NAME
+from rvcd.protocol import PROTOCOL_VERSION
 from rvcd.worker_protocol import VoiceRequest
 
 MICROPHONE = DeviceInfo(0, "Desk microphone", "ALSA", 1, 0, 48000, 5.0, 0.0)
@@ -27,16 +29,9 @@ SPEAKERS = DeviceInfo(1, "Speakers", "ALSA", 0, 2, 48000, 0.0, 5.0)
 
 @dataclass(frozen=True)
 class FakeSpec:
-    path: str = "anna.pth"
-    name: str = "anna"
     version: str = "v2"
     rate_hz: int = 40000
-    has_f0: bool = True
-    speakers: int = 2
-    speaker_names: tuple[str, ...] = ("Anna", "Bo")
     unit_width: int = 768
-    epochs: str = "200epoch"
-    size_bytes: int = 57_000_000
 
 
 class Machine:
@@ -144,7 +139,7 @@ def test_the_version_names_the_protocol(rvcd: Any) -> None:
     code, out, _ = rvcd("version")
     assert code == 0
     assert out.startswith("rvcd ")
-    assert "OSC protocol 1" in out
+    assert f"OSC protocol {PROTOCOL_VERSION}" in out
 
 
 def test_every_problem_of_a_configuration_has_its_line(machine: Machine, rvcd: Any, config: Any) -> None:
@@ -278,7 +273,7 @@ def test_render_offers_every_parameter(rvcd: Any) -> None:
         assert option in out
 
 
-# ---- devices, voices, assets
+# ---- devices, assets
 
 
 def test_devices_are_listed_for_people_and_scripts(machine: Machine, rvcd: Any) -> None:
@@ -290,19 +285,22 @@ def test_devices_are_listed_for_people_and_scripts(machine: Machine, rvcd: Any) 
     assert "virtual device" in rvcd("devices")[1]
 
 
+def test_the_osc_reference_is_listed_for_people_scripts_and_the_readme(rvcd: Any) -> None:
+    _, out, _ = rvcd("osc", "--list")
+    rows = {row.split("\t")[0]: row.split("\t")[1:] for row in out.splitlines()}
+    pitch = BY_NAME["pitch"]
+    assert rows["/rvc/pitch"] == ["f or i; none asks", "-24..24 semitones", "/rvc/pitch ,f", pitch.doc, "/rvc/pitch f 1"]
+    assert "group meters" in rows["/rvc/meter/in/peak"][3]
+    _, out, _ = rvcd("osc", "--json")
+    assert {"address", "arguments", "range", "reply", "doc", "example"} == set(json.loads(out)[0])
+    _, out, _ = rvcd("osc", "--markdown")
+    assert out.startswith("| Address |")
+    assert rvcd("osc", "--markdown", "--json")[0] == 1
+
+
 def test_a_missing_sound_library_is_one_line(machine: Machine, rvcd: Any) -> None:
     machine.broken = AudioDeviceError("PortAudio is not installed: run `sudo apt install libportaudio2`")
     assert rvcd("devices") == (1, "", "rvcd: PortAudio is not installed: run `sudo apt install libportaudio2`\n")
-
-
-def test_voice_info_says_what_a_file_is(machine: Machine, rvcd: Any) -> None:
-    code, out, _ = rvcd("voice", "info", "anna.pth")
-    assert code == 0
-    for words in ("v2", "40000 Hz", "2 (Anna, Bo)", "768", "200epoch", "57,000,000 bytes"):
-        assert words in out
-    assert json.loads(rvcd("voice", "info", "anna.pth", "--json")[1])["unit_width"] == 768
-    machine.broken = ModelFileError("anna.pth: is not an RVC voice")
-    assert rvcd("voice", "info", "anna.pth") == (1, "", "rvcd: anna.pth: is not an RVC voice\n")
 
 
 def test_assets_names_what_to_download_and_what_is_there(machine: Machine, rvcd: Any, config: Any, tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ from rvcd.config import (
     LATENCY_PRESETS,
     Engine,
     Feedback,
+    Latency,
     Settings,
+    Talk,
     find_config,
     load_config,
     parse_config,
@@ -93,6 +95,8 @@ def test_the_file_in_the_source_tree_is_the_one_in_the_package() -> None:
 def test_the_choices_are_those_of_the_protocol() -> None:
     assert get_args(Engine.model_fields["f0_method"].annotation) == protocol.F0_METHODS
     assert get_args(Engine.model_fields["precision"].annotation) == protocol.PRECISIONS
+    assert get_args(Talk.model_fields["mode"].annotation) == protocol.TALK_MODES
+    assert get_args(Latency.model_fields["preset"].annotation) == protocol.LATENCY_PRESET_NAMES == tuple(LATENCY_PRESETS)
     assert get_args(get_args(Feedback.model_fields["groups"].annotation)[0]) == protocol.GROUPS
 
 
@@ -153,7 +157,7 @@ def test_all_problems_are_reported_at_once_with_path_bound_and_suggestion(tmp_pa
             "osc.allow: is empty, but osc.host is 0.0.0.0; list the networks that may control rvcd, or bind 127.0.0.1",
             "osc.feedback[0].host: 'tablet' is no IP address; write numbers such as 127.0.0.1, or localhost",
             "osc.feedback[0].port: 70000 is too large; it takes a whole number, 1..65535",
-            "osc.feedback[0].groups[0]: 'meter' is not a list of: params, meters, stats; did you mean 'meters'?",
+            "osc.feedback[0].groups[0]: 'meter' is not a list of: params, meters, stats, log; did you mean 'meters'?",
             "voice: unknown key; did you mean 'voices'?",
         ]
     )
@@ -257,3 +261,4 @@ def test_the_start_values_are_those_of_the_table() -> None:
 
 def test_a_long_value_is_cut() -> None:
     assert len(problems.show("x" * 1000)) == 60
+    assert problems.show(16**10_000) == "a number of thousands of digits"

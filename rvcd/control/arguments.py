@@ -7,10 +7,11 @@ import re
 
 from rvcd.control.osc import OscValue
 from rvcd.errors import ProtocolError
+from rvcd.protocol import NAME_PATTERN, NAME_RULE
 
 Args = tuple[OscValue, ...]
 ON_FROM = 0.5
-_VOICE_NAME = re.compile(r"[\w .-]{1,64}\Z")
+_NAME = re.compile(NAME_PATTERN + r"\Z")
 
 
 def number(args: Args, at: int = 0) -> float:
@@ -43,11 +44,16 @@ def is_text(args: Args) -> bool:
     return bool(args) and isinstance(args[0], str)
 
 
-def voice_name(args: Args) -> str:
-    """Return the first argument as a voice's name. Raises ProtocolError for characters no voice's name has."""
+def name_or_number(args: Args) -> str | int:
+    """Return the first argument as a name of a voice or preset, or as a whole number.
+
+    Raises ProtocolError for text that no name has, for anything but text and numbers, and when there is no argument.
+    """
+    if not is_text(args):
+        return whole(args)
     name = str(args[0])
-    if not _VOICE_NAME.match(name):
-        raise ProtocolError("a voice's name has 1 to 64 letters, digits, spaces, dots, dashes or underscores")
+    if not _NAME.match(name):
+        raise ProtocolError(f"a name has {NAME_RULE}")
     return name
 
 

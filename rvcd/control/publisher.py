@@ -51,16 +51,17 @@ class Publisher:
         """Return the whole state as messages, each the identical path a client would set."""
         rig = self._rig
         voice = rig.voice()
-        switches = {at: int(rig.get_switch(at.lstrip("/"))) for at in SWITCH_ADDRESSES}
-        panic = int(rig.panicked())
         return [
             *((param.address, (float(rig.get_param(param.name)),)) for param in PARAMS),
-            *((at, (on,)) for at, on in switches.items()),
-            ("/panic", (panic,)),
+            *((at, (int(rig.get_switch(at.lstrip("/"))),)) for at in SWITCH_ADDRESSES),
+            ("/panic", (int(rig.panicked()),)),
             ("/voice", (voice.name,)),
             ("/voice/slot", (voice.slot,)),
+            ("/speaker", (rig.speaker(),)),
+            ("/preset", (rig.preset(),)),
+            ("/latency/preset", (rig.latency_preset(),)),
             ("/f0/method", (rig.f0_method(),)),
-            ("/status", (rig.state().value, voice.name, *switches.values(), panic)),
+            status_message(rig),
         ]
 
     def send_state(self, target: Target) -> None:
@@ -103,9 +104,17 @@ class Publisher:
                 messages = meter_messages(held) if "meters" in target.groups else []
                 if "stats" in target.groups:
                     messages.append(stats_message(held))
+                if "log" in target.groups:
+                    messages += self._new_log_lines(target)
                 for address, args in messages:
                     self._send(encode(PREFIX + address, *args), target.address)
         return min((target.next_push_s for target in targets), default=None)
+
+    def _new_log_lines(self, target: Target) -> list[Message]:
+        lines = self._rig.log_lines(target.log_number)
+        if lines:
+            target.log_number = lines[-1].number
+        return [("/log", (line.number, line.level, line.text)) for line in lines]
 
     def _push(self, target: Target, now: float) -> None:
         """Send the held echoes and set the next time; after a stall no burst makes up for what was missed."""
@@ -126,3 +135,9 @@ class Publisher:
         target.held.pop(address, None)
         target.sent_at_s[address] = now
         self._send(encode(PREFIX + address, *args), target.address)
+
+
+def status_message(rig: Rig) -> Message:
+    """Return the message that says state, voice, bypass, mute, record, talk, panic."""
+    switches = (int(rig.get_switch(at.lstrip("/"))) for at in SWITCH_ADDRESSES)
+    return "/status", (rig.state().value, rig.voice().name, *switches, int(rig.panicked()))

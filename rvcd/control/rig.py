@@ -20,8 +20,17 @@ class VoiceStatus:
 NO_VOICE = VoiceStatus("", 0)
 
 
+@dataclass(frozen=True)
+class LogLine:
+    """One line of the daemon's log. number: 1, 2, ... since the start. level: as logging names it, in lower case."""
+
+    number: int
+    level: str
+    text: str
+
+
 class Rig(Protocol):
-    """The running daemon. Called on the event loop's thread; only the two async methods may take longer than ~1 ms.
+    """The running daemon. Called on the event loop's thread; only the async methods may take longer than ~1 ms.
 
     Every method may raise a RvcdError, whose text becomes the reason of a /fail reply.
     """
@@ -43,10 +52,13 @@ class Rig(Protocol):
         """Clamp, apply and return the applied value. Raises ParamError for an unknown name, NaN or infinity."""
 
     def get_switch(self, name: str) -> bool:
-        """Return 'bypass' or 'mute'."""
+        """Return 'bypass', 'mute', 'record' or 'talk'."""
 
     def set_switch(self, name: str, on: bool) -> bool:
-        """Set 'bypass' or 'mute' and return what holds now. Must not block: mute is a safety switch."""
+        """Set 'bypass', 'mute' or 'talk' and return what holds now. Must not block: mute and talk are safety switches."""
+
+    async def set_record(self, on: bool) -> bool:
+        """Begin or end a recording and return what holds now. Raises RvcdError when it cannot begin (a full disk)."""
 
     def panicked(self) -> bool:
         """Return whether panic is latched."""
@@ -65,6 +77,39 @@ class Rig(Protocol):
 
     async def load_voice(self, name_or_slot: str | int) -> VoiceStatus:
         """Load a voice and return once it is live. Raises RvcdError when it cannot be."""
+
+    async def rescan_voices(self) -> int:
+        """Look through the folders again and return how many voices there are."""
+
+    def speaker(self) -> int:
+        """Return the live voice's speaker, 0 for a voice with one."""
+
+    async def set_speaker(self, name_or_number: str | int) -> int:
+        """Choose a speaker of the live voice and return its number once it is heard. Raises RvcdError for one it lacks."""
+
+    def preset(self) -> str:
+        """Return the preset recalled or saved last, "" when a parameter has moved since."""
+
+    def presets(self) -> Sequence[str]:
+        """Return the names of the presets; the first is number 1."""
+
+    def recall_preset(self, name_or_number: str | int) -> str:
+        """Set every parameter of a preset and return its name. Raises RvcdError for one there is not."""
+
+    async def save_preset(self, name_or_number: str | int) -> str:
+        """Keep the present parameters under a name and return it. Raises RvcdError when they cannot be written."""
+
+    async def delete_preset(self, name_or_number: str | int) -> str:
+        """Forget a preset and return its name. Raises RvcdError for one there is not."""
+
+    def latency_preset(self) -> str:
+        """Return low, balanced or safe, whichever the stream runs with."""
+
+    async def set_latency_preset(self, name: str) -> str:
+        """Give the stream another latency and return the preset's name once it holds. Raises RvcdError."""
+
+    def log_lines(self, after: int) -> Sequence[LogLine]:
+        """Return the newest lines of the log whose number is above `after`, oldest first; only the last few are kept."""
 
     def f0_method(self) -> str:
         """Return the name of the F0 method in use."""

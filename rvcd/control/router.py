@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from rvcd.control import arguments
 from rvcd.control.arguments import Args
@@ -11,19 +12,20 @@ from rvcd.control.lane import Job, SlowLane
 from rvcd.control.limits import RATES, WILDCARD_COST, Sources
 from rvcd.control.logs import LogThrottle, fields, get_logger
 from rvcd.control.osc import OscMessage, is_pattern, match
-from rvcd.control.publisher import Publisher
+from rvcd.control.publisher import Publisher, status_message
 from rvcd.control.rig import Rig, VoiceStatus
 from rvcd.control.subscriptions import DEFAULT_HZ, SocketAddress, Subscriptions
 from rvcd.control.verbs import SENT_ONLY, STATS_PATH, VERBS, Action, Limit, Verb, Wildcard, find_verb
 from rvcd.errors import ProtocolError, RvcdError
 from rvcd.params import BY_NAME
-from rvcd.protocol import F0_METHODS, PREFIX, PROTOCOL_VERSION
+from rvcd.protocol import F0_METHODS, LATENCY_PRESET_NAMES, PREFIX, PROTOCOL_VERSION
 
 TICK_S = 0.01
 """A number is applied at most this often; of the values that come in between, the last one is kept."""
 MAX_WAITING_REPLIES = 32
 
 _log = get_logger("control")
+T = TypeVar("T")
 
 
 @dataclass
@@ -102,6 +104,14 @@ class Router:
             Action.VOICE_PREV: lambda call: self._voice_beside(call, -1),
             Action.VOICE_SLOT: lambda call: self._load_voice(call, self._voice_in_slot(call.n)),
             Action.VOICE_LIST: self._voice_list,
+            Action.VOICE_RESCAN: self._voice_rescan,
+            Action.SPEAKER: self._speaker,
+            Action.PRESET: self._preset,
+            Action.PRESET_RECALL_N: lambda call: self._recall_preset(call, call.n),
+            Action.PRESET_SAVE: lambda call: self._change_preset(call, self._rig.save_preset),
+            Action.PRESET_DELETE: lambda call: self._change_preset(call, self._rig.delete_preset),
+            Action.PRESET_LIST: self._preset_list,
+            Action.LATENCY_PRESET: self._latency_preset,
             Action.F0_METHOD: self._f0_method,
             Action.PING: self._ping,
             Action.VERSION: self._version,
@@ -259,8 +269,18 @@ class Router:
             self._reply_switch(call)
 
     def _set_switch(self, call: Call, on: bool) -> None:
-        self._rig.set_switch(call.verb.subject, on)
-        self._reply_switch(call)
+        if call.verb.subject == "record":
+            self._record(call, on)
+        else:
+            self._rig.set_switch(call.verb.subject, on)
+            self._reply_switch(call)
+
+    def _record(self, call: Call, on: bool) -> None:
+        async def work() -> None:
+            await self._rig.set_record(on)
+            self._reply_switch(call)
+
+        self._submit("record", call, work)
 
     def _reply_switch(self, call: Call) -> None:
         name = call.verb.subject
@@ -274,15 +294,14 @@ class Router:
         self._rig.clear_panic()
         self._publisher.reply(call.sender, "/panic", int(self._rig.panicked()))
 
-    # Voices and F0 methods: slow
+    # Voices, F0 methods, latency: slow
 
     def _voice(self, call: Call) -> None:
         if not call.args:
             self._reply_voice(call.sender)
-        elif arguments.is_text(call.args):
-            self._load_voice(call, self._voice_named(arguments.voice_name(call.args)))
-        else:
-            self._load_voice(call, self._voice_in_slot(arguments.whole(call.args)))
+            return
+        asked = arguments.name_or_number(call.args)
+        self._load_voice(call, self._voice_named(asked) if isinstance(asked, str) else self._voice_in_slot(asked))
 
     def _voice_named(self, name: str) -> VoiceStatus:
         for voice in self._rig.voices():
@@ -331,18 +350,69 @@ class Router:
             self._publisher.reply(call.sender, "/voice/list", voice.slot, voice.name)
         self._publisher.reply(call.sender, "/voice/list/end", len(voices))
 
+    def _voice_rescan(self, call: Call) -> None:
+        async def work() -> None:
+            self._publisher.reply(call.sender, "/done", call.sent_as, await self._rig.rescan_voices())
+
+        self._submit("rescan", call, work)
+
+    def _speaker(self, call: Call) -> None:
+        if not call.args:
+            self._publisher.reply(call.sender, "/speaker", self._rig.speaker())
+            return
+        self._change(call, "/speaker", self._rig.set_speaker, arguments.name_or_number(call.args))
+
     def _f0_method(self, call: Call) -> None:
         if not call.args:
             self._publisher.reply(call.sender, "/f0/method", self._rig.f0_method())
             return
-        name = _f0_name(call.args)
+        self._change(call, "/f0/method", self._rig.set_f0_method, _choice(call.args, "F0 method", F0_METHODS))
+
+    def _latency_preset(self, call: Call) -> None:
+        if not call.args:
+            self._publisher.reply(call.sender, "/latency/preset", self._rig.latency_preset())
+            return
+        name = _choice(call.args, "latency preset", LATENCY_PRESET_NAMES)
+        self._change(call, "/latency/preset", self._rig.set_latency_preset, name)
+
+    def _change(self, call: Call, address: str, change: Callable[[T], Awaitable[str | int]], wanted: T) -> None:
+        """Change something slowly; what holds then is told with /done and at its own address."""
 
         async def work() -> None:
-            in_use = await self._rig.set_f0_method(name)
-            self._publisher.reply(call.sender, "/done", call.sent_as, in_use)
-            self._publisher.reply(call.sender, "/f0/method", in_use)
+            holds = await change(wanted)
+            self._publisher.reply(call.sender, "/done", call.sent_as, holds)
+            self._publisher.reply(call.sender, address, holds)
 
-        self._submit("f0 method", call, work)
+        self._submit(address, call, work)
+
+    # Presets
+
+    def _preset(self, call: Call) -> None:
+        if call.verb.address != "/preset":
+            self._recall_preset(call, arguments.name_or_number(call.args))
+        elif call.args:
+            raise ProtocolError(f"takes no argument; {PREFIX}/preset/recall sets a preset")
+        else:
+            self._publisher.reply(call.sender, "/preset", self._rig.preset())
+
+    def _recall_preset(self, call: Call, name_or_number: str | int) -> None:
+        for name in BY_NAME:
+            self._apply_waiting(name)  # a fader moved before the recall must not win over it
+        self._publisher.reply(call.sender, "/done", call.sent_as, self._rig.recall_preset(name_or_number))
+
+    def _change_preset(self, call: Call, change: Callable[[str | int], Awaitable[str]]) -> None:
+        wanted = arguments.name_or_number(call.args)
+
+        async def work() -> None:
+            self._publisher.reply(call.sender, "/done", call.sent_as, await change(wanted))
+
+        self._submit("preset", call, work)
+
+    def _preset_list(self, call: Call) -> None:
+        names = self._rig.presets()
+        for number, name in enumerate(names, start=1):
+            self._publisher.reply(call.sender, "/preset/list", number, name)
+        self._publisher.reply(call.sender, "/preset/list/end", len(names))
 
     def _submit(self, kind: str, call: Call, work: Callable[[], Awaitable[None]]) -> None:
         async def work_then_publish() -> None:
@@ -363,9 +433,8 @@ class Router:
         self._publisher.reply(call.sender, "/version", self._rig.version, str(PROTOCOL_VERSION))
 
     def _status(self, call: Call) -> None:
-        rig = self._rig
-        flags = (int(rig.get_switch("bypass")), int(rig.get_switch("mute")), int(rig.panicked()))
-        self._publisher.reply(call.sender, "/status", rig.state().value, rig.voice().name, *flags)
+        address, args = status_message(self._rig)
+        self._publisher.reply(call.sender, address, *args)
 
     def _subscribe(self, call: Call) -> None:
         """[port] [Hz] as numbers in this order; strings anywhere are groups, joined by commas or spaces."""
@@ -389,14 +458,14 @@ class Router:
         self._publisher.reply(call.sender, "/done", call.sent_as)
 
 
-def _f0_name(args: Args) -> str:
-    """Return the method that a name or an index from 0 stands for. Raises ProtocolError listing the methods."""
+def _choice(args: Args, what: str, known: tuple[str, ...]) -> str:
+    """Return the one of `known` that a name or an index from 0 stands for. Raises ProtocolError listing them."""
     if arguments.is_text(args):
         name = str(args[0])
-        if name in F0_METHODS:
+        if name in known:
             return name
-        raise ProtocolError(f"unknown F0 method '{name[:32]}'; known: {', '.join(F0_METHODS)}")
+        raise ProtocolError(f"unknown {what} '{name[:32]}'; known: {', '.join(known)}")
     index = arguments.whole(args)
-    if not 0 <= index < len(F0_METHODS):
-        raise ProtocolError(f"F0 method {index} is outside 0..{len(F0_METHODS) - 1}: {', '.join(F0_METHODS)}")
-    return F0_METHODS[index]
+    if not 0 <= index < len(known):
+        raise ProtocolError(f"{what} {index} is outside 0..{len(known) - 1}: {', '.join(known)}")
+    return known[index]

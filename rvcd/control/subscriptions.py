@@ -8,7 +8,7 @@ from typing import Any
 
 from rvcd.control.telemetry import PeakHold
 from rvcd.errors import RvcdError
-from rvcd.protocol import GROUPS, MAX_SUBSCRIPTIONS, SUBSCRIPTION_LEASE_S
+from rvcd.protocol import DEFAULT_GROUPS, GROUPS, MAX_SUBSCRIPTIONS, SUBSCRIPTION_LEASE_S
 
 MIN_HZ, MAX_HZ, DEFAULT_HZ = 1, 30, 10
 MIN_PORT, MAX_PORT = 1024, 65535
@@ -25,7 +25,7 @@ class FeedbackTarget:
     host: str
     port: int
     hz: int = DEFAULT_HZ
-    groups: tuple[str, ...] = GROUPS
+    groups: tuple[str, ...] = DEFAULT_GROUPS
 
 
 @dataclass
@@ -42,6 +42,8 @@ class Target:
     """Changes that came too soon after the last one of their address: the newest of each, sent with the next push."""
     sent_at_s: dict[str, float] = field(default_factory=dict)
     peaks: PeakHold = field(default_factory=PeakHold)
+    log_number: int = 0
+    """Number of the newest line of the log that was sent."""
 
     @property
     def period_s(self) -> float:
@@ -118,9 +120,9 @@ class Subscriptions:
 
 
 def _known_groups(groups: Iterable[str]) -> tuple[str, ...]:
-    """Return the groups in GROUPS' order, all of them for none. Raises RvcdError naming an unknown one."""
+    """Return the groups in GROUPS' order, DEFAULT_GROUPS for none. Raises RvcdError naming an unknown one."""
     asked = list(groups)
     for group in asked:
         if group not in GROUPS:
             raise RvcdError(f"unknown group '{group[:32]}'; known: {', '.join(GROUPS)}")
-    return tuple(group for group in GROUPS if group in asked) if asked else GROUPS
+    return tuple(group for group in GROUPS if group in asked) if asked else DEFAULT_GROUPS

@@ -23,6 +23,7 @@ def meter_messages(stats: Stats) -> list[Message]:
         ("/xruns", (int(stats.input_xruns) + int(stats.output_xruns),)),
         ("/buffer/fill", (float(stats.ring_fill),)),
         ("/load", (float(stats.load),)),
+        *([("/gpu/util", (float(stats.gpu_util),))] if stats.gpu_util >= 0 else []),
     ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from rvcd.params import PARAMS
-from rvcd.protocol import PREFIX, SWITCH_ADDRESSES
+from rvcd.protocol import DEFAULT_PORT, F0_METHODS, GROUPS, LATENCY_PRESET_NAMES, PREFIX, SWITCH_ADDRESSES
 
 
 class Action(enum.Enum):
@@ -28,6 +28,14 @@ class Action(enum.Enum):
     VOICE_PREV = enum.auto()
     VOICE_SLOT = enum.auto()
     VOICE_LIST = enum.auto()
+    VOICE_RESCAN = enum.auto()
+    SPEAKER = enum.auto()
+    PRESET = enum.auto()
+    PRESET_RECALL_N = enum.auto()
+    PRESET_SAVE = enum.auto()
+    PRESET_DELETE = enum.auto()
+    PRESET_LIST = enum.auto()
+    LATENCY_PRESET = enum.auto()
     F0_METHOD = enum.auto()
     PING = enum.auto()
     VERSION = enum.auto()
@@ -60,7 +68,8 @@ class Limit(enum.Enum):
 class Verb:
     """One address. Paths are below /rvc; a last part 'N' stands for a whole number.
 
-    accepts, reply: type tags as users read them. example: arguments of liblo's `oscsend HOST PORT`.
+    accepts, reply: type tags as users read them. range, unit: of the argument, "" where it has none.
+    example: arguments of liblo's `oscsend HOST PORT`.
     subject: the parameter or switch it acts on, or "". trigger: fires on no argument or >= 0.5, ignores 0.
     """
 
@@ -74,6 +83,8 @@ class Verb:
     trigger: bool = False
     wildcard: Wildcard = Wildcard.NEVER
     limit: Limit = Limit.NORMAL
+    range: str = ""
+    unit: str = ""
 
     @property
     def full_address(self) -> str:
@@ -81,79 +92,118 @@ class Verb:
         return PREFIX + self.address
 
 
+TRIGGER = "none or >= 0.5"
+
+
 def _numbers() -> Iterator[Verb]:
     for param in PARAMS:
-        at, name = param.address, param.name
-        full = PREFIX + at
+        at, name, unit = param.address, param.name, param.unit
+        full, span = PREFIX + at, f"{param.low:g}..{param.high:g}"
         yield Verb(
-            at, Action.NUMBER, "f or i; none asks", f"{full} ,f", f"{param.doc} ({param.range_text()})",
-            f"{full} f {param.default + param.step:g}", name, wildcard=Wildcard.SET, limit=Limit.FREE,
+            at, Action.NUMBER, "f or i; none asks", f"{full} ,f", param.doc, f"{full} f {param.default + param.step:g}", name,
+            wildcard=Wildcard.SET, limit=Limit.FREE, range=span, unit=unit,
         )  # fmt: skip
         yield Verb(
-            at + "/norm", Action.NORM, "f or i, 0..1; none asks", f"{full} ,f and {full}/norm ,f",
-            f"{name} as 0..1 over its range", f"{full}/norm f 0.5", name, wildcard=Wildcard.SET, limit=Limit.FREE,
+            at + "/norm", Action.NORM, "f or i; none asks", f"{full} ,f and {full}/norm ,f", f"{name} as 0..1 over its range",
+            f"{full}/norm f 0.5", name, wildcard=Wildcard.SET, limit=Limit.FREE, range="0..1",
         )  # fmt: skip
         yield Verb(
             at + "/step", Action.STEP, "f or i", f"{full} ,f", f"change {name} by so much", f"{full}/step f {param.step:g}", name,
+            range="relative", unit=unit,
         )  # fmt: skip
         yield Verb(
-            at + "/reset", Action.RESET, "none or >= 0.5", f"{full} ,f", f"{name} back to {param.default:g}",
-            f"{full}/reset", name, trigger=True,
+            at + "/reset", Action.RESET, TRIGGER, f"{full} ,f", f"{name} back to {param.default:g}", f"{full}/reset", name,
+            trigger=True,
         )  # fmt: skip
 
 
-_SWITCH_DOCS = {"/bypass": "pass the raw voice through instead of converting it", "/mute": "silence the output"}
+@dataclass(frozen=True)
+class Switch:
+    """What a switch does, and how often it may be turned: whatever can silence the output is never limited."""
+
+    doc: str
+    limit: Limit = Limit.NORMAL
+
+
+SWITCHES: Mapping[str, Switch] = {
+    "/bypass": Switch("pass the raw voice through instead of converting it"),
+    "/mute": Switch("silence the output", Limit.FREE),
+    "/record": Switch("write input and output to a two-channel FLAC file; /rvc/fail says why it cannot", Limit.HEAVY),
+    "/talk": Switch("on while a key is held: with `talk.mode` lets the voice out, or converts it", Limit.FREE),
+}
 
 
 def _switches() -> Iterator[Verb]:
     for at in SWITCH_ADDRESSES:
-        name, full, doc = at.lstrip("/"), PREFIX + at, _SWITCH_DOCS[at]
-        limit = Limit.FREE if at == "/mute" else Limit.NORMAL
+        name, full, switch = at.lstrip("/"), PREFIX + at, SWITCHES[at]
         yield Verb(
-            at, Action.SWITCH, "T F i f (>= 0.5 is on); none asks", f"{full} ,i", doc, f"{full} i 1", name,
-            wildcard=Wildcard.QUERY, limit=limit,
+            at, Action.SWITCH, "T F i f (>= 0.5 is on); none asks", f"{full} ,i", switch.doc, f"{full} i 1", name,
+            wildcard=Wildcard.QUERY, limit=switch.limit, range="0, 1",
         )  # fmt: skip
         for word, action in (("on", Action.SWITCH_ON), ("off", Action.SWITCH_OFF), ("toggle", Action.SWITCH_TOGGLE)):
             yield Verb(
-                f"{at}/{word}", action, "none or >= 0.5", f"{full} ,i", f"{name} {word}", f"{full}/{word}", name,
-                trigger=True, limit=limit,
+                f"{at}/{word}", action, TRIGGER, f"{full} ,i", f"{name} {word}", f"{full}/{word}", name,
+                trigger=True, limit=switch.limit,
             )  # fmt: skip
 
 
 _DONE_VOICE = "/rvc/done or /rvc/fail when it is live; /rvc/voice ,s; /rvc/voice/slot ,i"
+_DONE_PRESET = "/rvc/done ,ss or /rvc/fail"
 
 _OTHERS: tuple[Verb, ...] = (
-    Verb("/panic", Action.PANIC, "none or >= 0.5", "/rvc/panic ,i 1", "mute and flush, latched until /rvc/panic/clear",
+    Verb("/panic", Action.PANIC, TRIGGER, "/rvc/panic ,i 1", "mute and flush, latched until /rvc/panic/clear",
          "/rvc/panic", trigger=True, limit=Limit.FREE),
-    Verb("/panic/clear", Action.PANIC_CLEAR, "none or >= 0.5", "/rvc/panic ,i 0", "release the panic latch",
+    Verb("/panic/clear", Action.PANIC_CLEAR, TRIGGER, "/rvc/panic ,i 0", "release the panic latch",
          "/rvc/panic/clear", trigger=True, limit=Limit.FREE),
     Verb("/voice", Action.VOICE, "s name, or i/f slot; none asks", _DONE_VOICE, "switch to a voice of the registry",
-         "/rvc/voice s Anna", wildcard=Wildcard.QUERY, limit=Limit.HEAVY),
-    Verb("/voice/next", Action.VOICE_NEXT, "none or >= 0.5", _DONE_VOICE, "the next voice, round the registry",
+         "/rvc/voice s Anna", wildcard=Wildcard.QUERY, limit=Limit.HEAVY, range="a name or slot of /rvc/voice/list"),
+    Verb("/voice/next", Action.VOICE_NEXT, TRIGGER, _DONE_VOICE, "the next voice, round the registry",
          "/rvc/voice/next", trigger=True, limit=Limit.HEAVY),
-    Verb("/voice/prev", Action.VOICE_PREV, "none or >= 0.5", _DONE_VOICE, "the previous voice, round the registry",
+    Verb("/voice/prev", Action.VOICE_PREV, TRIGGER, _DONE_VOICE, "the previous voice, round the registry",
          "/rvc/voice/prev", trigger=True, limit=Limit.HEAVY),
-    Verb("/voice/slot", Action.VOICE, "i/f slot; none asks", _DONE_VOICE, "switch to the voice in a slot (from 1)",
-         "/rvc/voice/slot i 2", wildcard=Wildcard.QUERY, limit=Limit.HEAVY),
-    Verb("/voice/slot/N", Action.VOICE_SLOT, "none or >= 0.5", _DONE_VOICE, "the same for buttons that send no argument",
-         "/rvc/voice/slot/2", trigger=True, limit=Limit.HEAVY),
+    Verb("/voice/slot", Action.VOICE, "i/f slot; none asks", _DONE_VOICE, "switch to the voice in a slot",
+         "/rvc/voice/slot i 2", wildcard=Wildcard.QUERY, limit=Limit.HEAVY, range="1..999"),
+    Verb("/voice/slot/N", Action.VOICE_SLOT, TRIGGER, _DONE_VOICE, "the same for buttons that send no argument",
+         "/rvc/voice/slot/2", trigger=True, limit=Limit.HEAVY, range="N 1..999"),
     Verb("/voice/list", Action.VOICE_LIST, "none", "/rvc/voice/list ,is for each, then /rvc/voice/list/end ,i",
          "slot and name of every voice, then their number", "/rvc/voice/list", limit=Limit.HEAVY),
+    Verb("/voice/rescan", Action.VOICE_RESCAN, TRIGGER, "/rvc/done ,si",
+         "look through the folders again; how many voices there are", "/rvc/voice/rescan", trigger=True, limit=Limit.HEAVY),
+    Verb("/speaker", Action.SPEAKER, "i/f number or s name; none asks", "/rvc/done or /rvc/fail; /rvc/speaker ,i",
+         "choose the speaker of a multi-speaker voice", "/rvc/speaker i 0", wildcard=Wildcard.QUERY, limit=Limit.HEAVY,
+         range="0..the voice's last"),
+    Verb("/preset", Action.PRESET, "none", "/rvc/preset ,s", "the preset recalled last; empty when a parameter has moved since",
+         "/rvc/preset", wildcard=Wildcard.QUERY),
+    Verb("/preset/save", Action.PRESET_SAVE, "s name, or i/f number", _DONE_PRESET,
+         "keep the present parameters under a name; replaces the one of this name or number",
+         "/rvc/preset/save s Deep", limit=Limit.HEAVY, range="a name of 1 to 64 characters, or 1..128"),
+    Verb("/preset/recall", Action.PRESET, "s name, or i/f number", _DONE_PRESET, "set every parameter as the preset has it",
+         "/rvc/preset/recall s Deep", limit=Limit.HEAVY, range="a name or number of /rvc/preset/list"),
+    Verb("/preset/recall/N", Action.PRESET_RECALL_N, TRIGGER, _DONE_PRESET, "the same for buttons that send no argument",
+         "/rvc/preset/recall/1", trigger=True, limit=Limit.HEAVY, range="N 1..128"),
+    Verb("/preset/list", Action.PRESET_LIST, "none", "/rvc/preset/list ,is for each, then /rvc/preset/list/end ,i",
+         "number and name of every preset, then how many", "/rvc/preset/list", limit=Limit.HEAVY),
+    Verb("/preset/delete", Action.PRESET_DELETE, "s name, or i/f number", _DONE_PRESET, "forget a preset",
+         "/rvc/preset/delete s Deep", limit=Limit.HEAVY, range="a name or number of /rvc/preset/list"),
+    Verb("/latency/preset", Action.LATENCY_PRESET, "s name, or i/f index from 0; none asks",
+         "/rvc/done or /rvc/fail when it holds; /rvc/latency/preset ,s", "give the stream another latency; a short silence",
+         "/rvc/latency/preset s safe", wildcard=Wildcard.QUERY, limit=Limit.HEAVY, range=", ".join(LATENCY_PRESET_NAMES)),
     Verb("/f0/method", Action.F0_METHOD, "s name, or i/f index from 0; none asks",
          "/rvc/done or /rvc/fail; /rvc/f0/method ,s", "choose how the pitch is tracked",
-         "/rvc/f0/method s swift", wildcard=Wildcard.QUERY, limit=Limit.HEAVY),
+         "/rvc/f0/method s swift", wildcard=Wildcard.QUERY, limit=Limit.HEAVY, range=", ".join(F0_METHODS)),
     Verb("/ping", Action.PING, "numbers, strings, booleans", "/rvc/pong with the same arguments", "is anybody there",
          "/rvc/ping i 7"),
     Verb("/version", Action.VERSION, "none", "/rvc/version ,ss", "version of rvcd and of this protocol",
          "/rvc/version", wildcard=Wildcard.QUERY),
-    Verb("/status", Action.STATUS, "none", "/rvc/status ,ssiii", "state, voice, bypass, mute, panic",
+    Verb("/status", Action.STATUS, "none", "/rvc/status ,ssiiiii", "state, voice, bypass, mute, record, talk, panic",
          "/rvc/status", wildcard=Wildcard.QUERY),
     Verb("/stats", Action.STATS, "none", "/rvc/stats, every field of the telemetry in order",
          "the telemetry once, without subscribing", "/rvc/stats"),
-    Verb("/subscribe", Action.SUBSCRIBE, "[i port] [i Hz 1-30] [s groups]",
+    Verb("/subscribe", Action.SUBSCRIBE, "[i port] [i rate] [s groups]",
          "/rvc/done ,ssiisi, then the whole state once",
          "push changes and telemetry here for 10 s; repeat to renew (port 0: the one you send from)",
-         "/rvc/subscribe iis 0 10 params,meters", limit=Limit.HEAVY),
+         "/rvc/subscribe iis 0 10 params,meters", limit=Limit.HEAVY,
+         range=f"port 0, 1024..65535; rate 1..30; groups {', '.join(GROUPS)}", unit="messages a second"),
     Verb("/unsubscribe", Action.UNSUBSCRIBE, "none", "/rvc/done", "stop pushing here", "/rvc/unsubscribe"),
 )  # fmt: skip
 
@@ -162,10 +212,33 @@ ROUTES: Mapping[str, Verb] = {verb.address: verb for verb in VERBS}
 
 STATS_PATH = "/stats"
 """A question without arguments; with them it is what this side sends."""
-SENT_ONLY = frozenset((
-    "/done", "/fail", "/pong", "/voice/list/end", "/meter/in/peak", "/meter/out/peak", "/latency/total",
-    "/f0/hz", "/f0/note", "/f0/cents", "/xruns", "/buffer/fill", "/load",
-))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """One address that only this side sends to subscribers of a group, besides the echoes of changes."""
+
+    address: str
+    tags: str
+    group: str
+    doc: str
+
+
+PUSHED: tuple[Pushed, ...] = (
+    Pushed("/meter/in/peak", "f", "meters", "input peak since the last push, dBFS"),
+    Pushed("/meter/out/peak", "f", "meters", "output peak since the last push, dBFS"),
+    Pushed("/latency/total", "f", "meters", "published latency, ms"),
+    Pushed("/f0/hz", "f", "meters", "pitch of the speaker in Hz; 0 when unvoiced"),
+    Pushed("/f0/note", "s", "meters", "its nearest note, `A4`; `-` when unvoiced"),
+    Pushed("/f0/cents", "f", "meters", "how far off that note, -50..50 cents"),
+    Pushed("/xruns", "i", "meters", "underruns and overruns of the device since the start"),
+    Pushed("/buffer/fill", "f", "meters", "output ring, 0..1 of what it may hold"),
+    Pushed("/load", "f", "meters", "computing time of the last block / its length"),
+    Pushed("/gpu/util", "f", "meters", "GPU utilisation, 0..1; only where there is a GPU"),
+    Pushed("/log", "iss", "log", "number, level and text of a line of the daemon's log"),
+)
+REPLIES = ("/done", "/fail", "/pong", "/voice/list/end", "/preset/list/end")
+SENT_ONLY = frozenset((*REPLIES, *(pushed.address for pushed in PUSHED)))
 """Addresses only this side sends. Coming in they are ignored: answering would let two daemons talk for ever."""
 
 MAX_NUMBER_DIGITS = 4
@@ -183,8 +256,21 @@ def find_verb(path: str) -> tuple[Verb, int] | None:
     return numbered, int(last)
 
 
+REFERENCE_TITLES = ("Address", "Arguments", "Range, unit", "Reply", "What it does", "Example")
+
+
+def reference_rows() -> Iterator[tuple[str, ...]]:
+    """Yield (address, arguments, range and unit, reply, what it does, example) of every verb, then of what is pushed."""
+    for verb in VERBS:
+        span = f"{verb.range} {verb.unit}".strip()
+        yield verb.full_address, verb.accepts, span, verb.reply, verb.doc, verb.example
+    for pushed in PUSHED:
+        yield PREFIX + pushed.address, f"pushed ,{pushed.tags}", "", "", f"{pushed.doc} (group {pushed.group})", ""
+
+
 def reference_markdown() -> str:
-    """Return the table for the README, one line a verb."""
-    lines = ["| Address | Arguments | Reply | What it does | Example (`oscsend localhost 9720 ...`) |", "|---|---|---|---|---|"]
-    lines += [f"| `{v.full_address}` | {v.accepts} | {v.reply} | {v.doc} | `{v.example}` |" for v in VERBS]
+    """Return the table for the README, one line an address."""
+    lines = [f"| {' | '.join(REFERENCE_TITLES)} (`oscsend localhost {DEFAULT_PORT} ...`) |", "|---" * len(REFERENCE_TITLES) + "|"]
+    for address, *cells, example in reference_rows():
+        lines.append(f"| `{address}` | {' | '.join(cells)} | {f'`{example}`' if example else ''} |")
     return "\n".join(lines) + "\n"

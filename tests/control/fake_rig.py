@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from rvcd.control.rig import NO_VOICE, VoiceStatus
-from rvcd.errors import MissingExtraError, ModelFileError
+from rvcd.control.rig import NO_VOICE, LogLine, VoiceStatus
+from rvcd.errors import MissingExtraError, ModelFileError, RvcdError
 from rvcd.params import ParamStore
+from rvcd.presets import PresetBook
 from rvcd.protocol import State, Stats
 
 
@@ -18,7 +19,7 @@ class FakeRig:
 
     version: str = "0.1.0"
     params: ParamStore = field(default_factory=ParamStore)
-    switches: dict[str, bool] = field(default_factory=lambda: {"bypass": False, "mute": False})
+    switches: dict[str, bool] = field(default_factory=lambda: dict.fromkeys(("bypass", "mute", "record", "talk"), False))
     is_panicked: bool = False
     live: VoiceStatus = NO_VOICE
     registry: tuple[VoiceStatus, ...] = (VoiceStatus("Anna", 1), VoiceStatus("Bo Li", 2), VoiceStatus("broken.v2", 3))
@@ -28,6 +29,12 @@ class FakeRig:
     applied: list[tuple[str, float]] = field(default_factory=list)
     telemetry: Stats = field(default_factory=Stats)
     defect: bool = False
+    disk_is_full: bool = False
+    speaker_number: int = 0
+    book: PresetBook = field(default_factory=PresetBook)
+    recalled: str = ""
+    latency: str = "balanced"
+    lines: list[LogLine] = field(default_factory=list)
 
     def state(self) -> State:
         if self.is_panicked:
@@ -56,6 +63,11 @@ class FakeRig:
         self.switches[name] = on
         return on
 
+    async def set_record(self, on: bool) -> bool:
+        if on and self.disk_is_full:
+            raise RvcdError("/recordings: 12 MB are free and 500 MB are needed; delete something there")
+        return self.set_switch("record", on)
+
     def panicked(self) -> bool:
         return self.is_panicked
 
@@ -80,6 +92,51 @@ class FakeRig:
             raise ModelFileError(f"{found.name}.pth: is cut short; copy it again")
         self.live = found
         return found
+
+    async def rescan_voices(self) -> int:
+        return len(self.registry)
+
+    def speaker(self) -> int:
+        return self.speaker_number
+
+    async def set_speaker(self, name_or_number: str | int) -> int:
+        names = ("alto", "tenor")
+        number = names.index(name_or_number) if name_or_number in names else name_or_number
+        if not isinstance(number, int) or not 0 <= number < len(names):
+            raise RvcdError(f"no speaker {name_or_number}; known: alto, tenor")
+        self.speaker_number = number
+        return number
+
+    def preset(self) -> str:
+        return self.recalled
+
+    def presets(self) -> Sequence[str]:
+        return self.book.names
+
+    def recall_preset(self, name_or_number: str | int) -> str:
+        preset = self.book.find(name_or_number)
+        for name, value in preset.params.items():
+            self.params.set(name, value)
+        self.recalled = preset.name
+        return preset.name
+
+    async def save_preset(self, name_or_number: str | int) -> str:
+        self.book, self.recalled = self.book.put(name_or_number, self.params.current)
+        return self.recalled
+
+    async def delete_preset(self, name_or_number: str | int) -> str:
+        self.book, name = self.book.without(name_or_number)
+        return name
+
+    def latency_preset(self) -> str:
+        return self.latency
+
+    async def set_latency_preset(self, name: str) -> str:
+        self.latency = name
+        return name
+
+    def log_lines(self, after: int) -> Sequence[LogLine]:
+        return [line for line in self.lines if line.number > after]
 
     def f0_method(self) -> str:
         return self.method

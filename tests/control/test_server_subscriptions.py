@@ -31,7 +31,7 @@ def test_a_change_by_one_client_is_echoed_to_the_subscribers_at_the_identical_pa
             assert (await watcher.expect("/rvc/pitch")).args == (24.0,)
             await client.ask("/rvc/mute/on", reply="/rvc/mute")
             assert (await watcher.expect("/rvc/mute")).args == (1,)
-            assert (await watcher.expect("/rvc/status")).args == ("muted", "", 0, 1, 0)
+            assert (await watcher.expect("/rvc/status")).args == ("muted", "", 0, 1, 0, 0, 0)
             await client.ask("/rvc/voice", 1, reply="/rvc/done")
             assert (await watcher.expect("/rvc/voice")).args == ("Anna",)
             await watcher.ask("/rvc/gate", -50)

@@ -8,7 +8,7 @@ from rvcd.control.publisher import Publisher
 from rvcd.control.subscriptions import Subscriptions
 from rvcd.control.verbs import Limit
 from rvcd.errors import RvcdError
-from rvcd.protocol import GROUPS, MAX_SUBSCRIPTIONS
+from rvcd.protocol import DEFAULT_GROUPS, MAX_SUBSCRIPTIONS
 from tests.control.fake_rig import FakeRig
 
 
@@ -82,11 +82,11 @@ def test_the_ninth_subscription_is_refused_until_one_ends() -> None:
     assert len(table.targets()) == 1
 
 
-def test_rates_are_clamped_and_groups_default_to_all() -> None:
+def test_rates_are_clamped_and_groups_default_to_all_but_the_log() -> None:
     table = Subscriptions(Clock())
     assert table.subscribe(ME, hz=1000)[0].hz == 30
     assert table.subscribe(ME, hz=-5)[0].hz == 1
-    assert table.subscribe(ME, groups=())[0].groups == GROUPS
+    assert table.subscribe(ME, groups=())[0].groups == DEFAULT_GROUPS
     assert table.subscribe(ME, groups=("stats", "params"))[0].groups == ("params", "stats")
 
 
