@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,6 +82,11 @@ def named_voice(settings: Settings, voice: str, index: str) -> VoiceRequest | No
 def request_for(entry: VoiceEntry) -> VoiceRequest:
     """Return what the worker is told to load."""
     return VoiceRequest(entry.name, str(entry.path), str(entry.index_path or ""), entry.speaker, entry.gain_db)
+
+
+def voice_params(request: VoiceRequest) -> Mapping[str, float]:
+    """Return the parameters that a voice brings along (its voice.toml's), by name."""
+    return voice_of_file(Path(request.path)).params
 
 
 def worker_setup(settings: Settings, voice: VoiceRequest | None, f0_method: str, latency_preset: str = "") -> WorkerSetup:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from rvcd.assembly import first_voice, geometry_of, request_for, scan_voices, worker_setup
+from rvcd.assembly import first_voice, geometry_of, request_for, scan_voices, voice_params, worker_setup
 from rvcd.audio.guard import DeviceGuard, DeviceState
 from rvcd.audio.ring import AudioSegment
 from rvcd.config import Settings
@@ -74,6 +74,8 @@ class LiveRig:
         voice = first_voice(settings, self.registry, saved.voice)
         if voice is not None and voice.name == saved.voice:
             voice = replace(voice, speaker=saved.speaker)
+        elif voice is not None:  # its own parameters count where nothing is resumed
+            self._set_params({**voice_params(voice), **saved.params})
         self.segment = AudioSegment.create(self.geometry.rate_hz)
         self.segment.set_latency_samples(self.geometry.latency_samples)
         method = saved.f0_method or settings.engine.f0_method
@@ -159,8 +161,7 @@ class LiveRig:
 
     def recall_preset(self, name_or_number: str | int) -> str:
         preset = self._presets.find(name_or_number)
-        for name, value in preset.params.items():
-            self.params.set(name, value)
+        self._set_params(preset.params)
         self._publish_params()
         self._preset_name = preset.name
         return preset.name
@@ -264,8 +265,7 @@ class LiveRig:
         finally:
             self._loading = ""
         if is_new:
-            for name, value in entry.params.items():
-                self.params.set(name, value)
+            self._set_params(entry.params)
             self._publish_params()
         self._worker_changed()
         return self.voice()
@@ -418,6 +418,10 @@ class LiveRig:
         )
 
     # ---- inside
+
+    def _set_params(self, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self.params.set(name, value)
 
     def _publish_params(self) -> None:
         self.segment.publish_params([self.params.current[param.name] for param in PARAMS])

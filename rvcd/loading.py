@@ -110,7 +110,12 @@ class Loader:
         request: VoiceRequest | None = None,
         geometry: StreamGeometry | None = None,
     ) -> Converter:
-        """Return a converter with fresh stream state, sharing the networks. request: for the voice's speaker and gain."""
+        """Return a converter with fresh stream state, sharing the networks.
+
+        request: for the voice's speaker and gain. Raises ParamError for a speaker it lacks.
+        """
+        if request is not None and not 0 <= request.speaker < voice.spec.speakers:
+            raise ParamError(f"{request.path}: has speakers 0..{voice.spec.speakers - 1}, not {request.speaker}")
         geometry = geometry or self.geometry
         return Converter(
             geometry,

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-MAX_WAIT_S = 15.0
+MAX_WAIT_S = 5.0
 """Work that has stood still for so long in all goes on anyway: a loop that never waits is too slow for its blocks already."""
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from rvcd.assembly import named_voice, worker_setup
+from rvcd.assembly import named_voice, voice_params, worker_setup
 from rvcd.audio.files import AtomicAudioWriter, AudioReader
 from rvcd.config import Settings
 from rvcd.errors import ParamError
@@ -57,11 +57,11 @@ def render_file(settings: Settings, request: RenderRequest, progress: Callable[[
     """
     import torch
 
-    store = ParamStore(settings.initial_params())
-    for name, value in request.params.items():
-        store.set(name, value)
     with AudioReader(request.source) as reader:
         voice_request = _voice_request(settings, request)
+        store = ParamStore(settings.initial_params())
+        for name, value in {**voice_params(voice_request), **request.params}.items():
+            store.set(name, value)
         method = request.f0_method or settings.engine.f0_method
         setup = worker_setup(settings, voice_request, method)
         torch.set_num_threads(setup.threads or os.cpu_count() or 1)
@@ -75,7 +75,7 @@ def render_file(settings: Settings, request: RenderRequest, progress: Callable[[
             rate_hz=rate_hz, block_ms=BLOCK_MS, lookahead_ms=LOOKAHEAD_MS, deadline_ms=BLOCK_MS, context_ms=CONTEXT_MS
         )
         loader = Loader(setup, geometry)
-        converter = loader.converter(voice, loader.pitch_method(method), store.snapshot())
+        converter = loader.converter(voice, loader.pitch_method(method), store.snapshot(), voice_request)
         snapshot = store.snapshot()
         total = max(1, round(reader.total_samples * rate_hz / reader.rate_hz))
         written, compute_ms = 0, 0.0

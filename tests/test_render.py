@@ -9,6 +9,7 @@ import soundfile
 from rvcd.config import parse_config
 from rvcd.engine.pitch_methods.yin import YinPitch
 from rvcd.errors import AudioFileError, ParamError, RvcdError
+from rvcd.models.test_weights import ensure_test_weights
 from rvcd.render import RenderRequest, RenderResult, render_file
 from tests.support import speech_like
 
@@ -81,3 +82,25 @@ def test_what_cannot_be_rendered_is_said_in_one_sentence_and_leaves_nothing(tmp_
     assert names in str(caught.value) and "\n" not in str(caught.value)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.wav"]
     assert isinstance(caught.value, (ParamError, RvcdError))
+
+
+def test_a_voice_brings_its_gain_and_parameters_and_the_command_line_has_the_last_word(tmp_path):
+    weights = ensure_test_weights(tmp_path)
+    voice = tmp_path / "voice" / "own.pth"
+    voice.parent.mkdir()
+    voice.write_bytes(weights.voice_v2.read_bytes())
+    soundfile.write(tmp_path / "in.wav", 0.3 * speech_like(48000, 1.0), 48000)
+
+    def level(**options: object) -> float:
+        render(tmp_path / "in.wav", tmp_path / "out.wav", voice=str(voice), force=True, **options)
+        return float(np.sqrt(np.mean(soundfile.read(tmp_path / "out.wav")[0] ** 2)))
+
+    plain = level()
+    (voice.parent / "voice.toml").write_text("gain_db = -6.0\n")
+    assert 20 * np.log10(level() / plain) == pytest.approx(-6.0, abs=0.2)
+    (voice.parent / "voice.toml").write_text("[params]\ngain_out = -12.0\n")
+    assert 20 * np.log10(level() / plain) == pytest.approx(-12.0, abs=0.2)
+    assert level(params={"gain_out": 0.0}) == pytest.approx(plain, rel=0.02)
+    (voice.parent / "voice.toml").write_text("speaker = 999\n")
+    with pytest.raises(ParamError, match=r"own\.pth: has speakers 0\.\."):
+        level()

@@ -28,6 +28,9 @@ GATE_MARGIN_FRAMES = 4
 """Output within this many frames of an open gate is kept: consonants begin and end below the threshold."""
 
 
+AFTER_SILENCE_FRAMES = 6
+"""Frames decoded and thrown away where the gate opens: it is seen to open more frames than that before it is heard, so that the
+decoder's left context (11.4 frames) is real by then."""
 RAMP_FRAMES = 1
 """Parameters of the voice reach their new value within so many frames: soon enough for a player, slow enough not to click."""
 
@@ -105,7 +108,7 @@ class Converter:
         for part in (self.units, self.to_encoder, self.gate, self.gain_in, self.gain_out, self.rms_mix, self.limiter,
                      self.gated, self.open, self.f0_hz, self.voiced, self.pitch):  # fmt: skip
             part.reset()
-        self.blocks, self.primed, self.pitch_origin = 0, False, 0
+        self.blocks, self.primed, self.decoding, self.pitch_origin = 0, False, False, 0
         self._adopt()
         self.stream.restart(0)
 
@@ -123,8 +126,9 @@ class Converter:
         end = self.blocks * self.geometry.block_frames
         self.incoming = Incoming(stream, max(0, end - self.geometry.window_frames))
         stream.restart(self.incoming.fed)
-        if not self.primed:
+        if not self.decoding:
             self._adopt()
+            self.primed = False
 
     def next_step(self) -> Step | None:
         """Return what prepare() would do for the incoming voice; None: nothing."""
@@ -146,7 +150,7 @@ class Converter:
         end = self.blocks * self.geometry.block_frames
         settled = end - self.geometry.settle_frames
         if step is Step.UNITS:
-            self.units.per_frame(end - FRAMES_PER_UNIT, end, incoming.stream.unit_width)
+            self.units.per_frame(max(incoming.fed, end - self.geometry.window_frames), end, incoming.stream.unit_width)
         elif step is Step.FEED:
             window_first = max(0, end - self.geometry.window_frames)
             if incoming.fed < window_first:  # too long on its way: what it was fed last is forgotten already
@@ -183,6 +187,17 @@ class Converter:
     def _known_pitch(self, first: int, end: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         return np.asarray(self.f0_hz.rows(first, end)), np.asarray(self.voiced.rows(first, end))
 
+    def _take_over(self, silent: bool) -> NDArray[np.float32]:
+        """Let the incoming voice begin if this is its block or nothing is heard; return what is to be faded out."""
+        incoming = self.incoming
+        if incoming is None:
+            return np.zeros(0, np.float32)
+        if self.decoding and not silent:
+            return self._adopt() if incoming.ready_at == self.blocks - 1 else np.zeros(0, np.float32)
+        self._adopt()
+        self.primed = False
+        return np.zeros(0, np.float32)
+
     def _adopt(self) -> NDArray[np.float32]:
         """Let the incoming voice, if there is one, be the voice; return the old one's end, to fade out."""
         incoming, self.incoming = self.incoming, None
@@ -202,7 +217,7 @@ class Converter:
         """After a block that raised: keep the audio context and the place in the stream, start the voice afresh."""
         with contextlib.suppress(Exception):
             self._wait_for_pitch()
-        self.primed = False
+        self.primed = self.decoding = False
 
     def absorb(self, block: NDArray[np.float32], snapshot: Snapshot) -> None:
         """Take a block as context only: no network runs, its output is not wanted (it came too late)."""
@@ -225,21 +240,22 @@ class Converter:
         # The loudness match holds the voice back a little, so it is made that much earlier than it is heard.
         out_end = self._heard_end() + self.rms_mix.delay_samples
         out_first = out_end - geometry.block_samples
-        if out_end <= 0 or self._is_silent(out_first):
+        end = self.blocks * geometry.block_frames
+        silent = out_end <= 0 or self._is_silent(out_first)
+        if silent and (out_end <= 0 or not self._was_open_since(end - geometry.window_frames)):
             self._skip_frames()
             self._adopt()
             return self._finish(np.zeros(geometry.block_samples, np.float32), watch, silent=True)
 
-        end = self.blocks * geometry.block_frames
         settled = end - geometry.settle_frames
         known = max(0, settled - geometry.block_frames)
-        tail = np.zeros(0, np.float32)
-        if not self.primed or (self.incoming is not None and self.incoming.ready_at == self.blocks - 1):
-            tail = self._adopt()
+        out_frame = max(0, out_first) // geometry.hop_samples
+        tail = self._take_over(silent)
         stream, first = self.stream, known
         if not self.primed:
-            first = max(0, end - geometry.window_frames)
-            stream.restart(max(0, out_first) // geometry.hop_samples)
+            # What lies further back was silence, or is too old to be worth a late block.
+            first = max(0, end - geometry.window_frames, min(known, out_frame - stream.start_frames) // 2 * 2)
+            stream.restart(out_frame)
         units = self.units.per_frame(first, end, stream.unit_width)
         watch.lap("encode")
         f0_hz, voiced = self._track_pitch(known, settled, end)
@@ -251,10 +267,16 @@ class Converter:
         watch.lap("retrieval")
         stream.feed(batch)
         watch.lap("prior")
+        if silent:
+            # Through a short pause all but the decoder goes on: the next word finds its past, and costs what any block costs.
+            self.primed, self.decoding = True, False
+            return self._finish(np.zeros(geometry.block_samples, np.float32), watch, silent=True)
+        if self.primed and not self.decoding:
+            stream.start_decoding(out_frame, AFTER_SILENCE_FRAMES)
         audio = np.zeros(geometry.block_samples, np.float32)
         audio[max(0, -out_first) :] = stream.samples(max(0, out_first), out_end, watch)
-        audio = fade_over(audio, tail) if self.primed else audio
-        self.primed = True
+        audio = fade_over(audio, tail)
+        self.primed = self.decoding = True
         if not np.isfinite(audio).all():
             raise EngineError("the voice's networks gave NaN or infinite samples")
         return self._finish(audio * self._openness(out_first, out_end), watch, silent=False)
@@ -297,7 +319,7 @@ class Converter:
         """Account for this block's frames without computing them: they count as unvoiced."""
         self._wait_for_pitch()
         self._fill_pitch(self.blocks * self.geometry.block_frames - self.geometry.settle_frames)
-        self.primed = False
+        self.primed = self.decoding = False
 
     def _fill_pitch(self, end: int) -> None:
         """Let frames that nobody estimated, up to `end`, count as unvoiced."""
@@ -308,6 +330,9 @@ class Converter:
     def _heard_end(self) -> int:
         """Return the input position that this block's output ends with."""
         return self.blocks * self.geometry.block_samples - self.geometry.lookahead_samples
+
+    def _was_open_since(self, frame: int) -> bool:
+        return bool(self.open.rows(max(0, frame), self.open.end).any())
 
     def _is_silent(self, out_first: int) -> bool:
         """Say whether the gate was closed all over what this block can hear."""

@@ -95,15 +95,22 @@ class UnitStream:
         first_frame and end_frame are even. The newest frames, whose audio is not all here yet, repeat the last full unit:
         they lie in the lookahead and are computed again.
         """
-        track = self._track(end_frame, unit_width)
+        track = self._track(first_frame, end_frame, unit_width)
         assert track.units is not None
         first = first_frame // FRAMES_PER_UNIT - track.first
         wanted = (end_frame - first_frame) // FRAMES_PER_UNIT
+        if first < 0:  # of a pause nothing was kept: its end stands for it
+            return self._held_back(track.units, -first, wanted)
         # The newest frames of a stream's first blocks may all lie in a unit that is not complete.
         units = track.units[min(first, len(track.units) - 1) :]
         if len(units) < wanted:
             units = torch.cat((units, units[-1:].expand(wanted - len(units), -1)))
         return units[len(units) - wanted :].repeat_interleave(FRAMES_PER_UNIT, dim=0)
+
+    def _held_back(self, units: Tensor, missing: int, wanted: int) -> Tensor:
+        held = torch.cat((units[:1].expand(missing, -1), units))[:wanted]
+        held = torch.cat((held, held[-1:].expand(wanted - len(held), -1)))
+        return held.repeat_interleave(FRAMES_PER_UNIT, dim=0)
 
     def follows(self, end_frame: int, unit_width: int) -> bool:
         """Say whether units of this width have been made lately, so that only the newest ones of a window are missing."""
@@ -113,8 +120,11 @@ class UnitStream:
     def _window_first(self, end_frame: int) -> int:
         return max(0, end_frame - self.geometry.window_frames) // FRAMES_PER_UNIT
 
-    def _track(self, end_frame: int, unit_width: int) -> UnitTrack:
-        """Return the units of the window that ends with end_frame, making those that are missing."""
+    def _track(self, first_frame: int, end_frame: int, unit_width: int) -> UnitTrack:
+        """Return the units of the window that ends with end_frame, making those that are missing.
+
+        After a pause longer than what is remembered they begin anew, with first_frame.
+        """
         geometry = self.geometry
         window_first = self._window_first(end_frame)
         track = self._tracks.get(unit_width)
@@ -122,8 +132,11 @@ class UnitStream:
             return track
         if track is None or track.final_end < window_first:
             state = self.encoder.start_units(unit_width, geometry.context_frames // FRAMES_PER_UNIT)
-            track = UnitTrack(state, window_first, window_first)
-        features = self._features_from(window_first)[:, track.final_end - window_first :]
+            begin = max(window_first, first_frame // FRAMES_PER_UNIT)
+            if self._features is not None and begin < self._first_unit <= self._end_unit:
+                begin = self._first_unit
+            track = UnitTrack(state, begin, begin)
+        features = self._features_from(track.final_end, window_first)
         settled = (end_frame - geometry.settle_frames) // FRAMES_PER_UNIT
         final = min(max(0, settled - track.final_end), features.shape[1])
         fresh = self.encoder.step(features, track.state, final)[0]
@@ -135,8 +148,11 @@ class UnitStream:
         self._tracks[unit_width] = track
         return track
 
-    def _features_from(self, first_unit: int) -> Tensor:
-        """Return the features (1, N, channels) of all full units from first_unit on, making those not made yet."""
+    def _features_from(self, first_unit: int, keep_from: int) -> Tensor:
+        """Return the features (1, N, channels) of all full units from first_unit on, making those not made yet.
+
+        Those from keep_from on stay at hand.
+        """
         end_unit = (self._audio.end - RECEPTIVE_FIELD_SAMPLES) // UNIT_HOP_SAMPLES + 1
         if end_unit <= first_unit:
             # The first block of a stream may be shorter than one unit.
@@ -147,7 +163,7 @@ class UnitStream:
             samples = self._audio.rows(start * UNIT_HOP_SAMPLES, (end_unit - 1) * UNIT_HOP_SAMPLES + RECEPTIVE_FIELD_SAMPLES)
             fresh = self.encoder.front_end(self._tensor(samples), self._front_end)
             if self._features is not None and start == self._end_unit:
-                kept = max(first_unit, self._first_unit)
+                kept = max(keep_from, self._first_unit)
                 self._features = torch.cat((self._features[:, kept - self._first_unit :], fresh), dim=1)
                 self._first_unit = kept
             else:

@@ -34,6 +34,8 @@ WARM_UP_FRAMES = 12
 KEPT_LATENT_FRAMES = 2 * WARM_UP_FRAMES
 FAST_FLOW_FRAMES = 8
 """The flow's left context in bfloat16: beyond 5 frames its influence is below 1e-5 (24 frames are exact)."""
+PRIOR_CONTEXT_FRAMES = 8
+"""enc_p's convolutions reach 6 frames; of what it attends to further back nothing can be had cheaply."""
 PRIOR_STREAM, SOURCE_STREAM = 0, 1
 """Independent noise sequences."""
 
@@ -169,12 +171,17 @@ class VoiceStream:
         )
         self.start_decoding(frame)
 
-    def start_decoding(self, frame: int) -> None:
+    def start_decoding(self, frame: int, warm_up_frames: int = WARM_UP_FRAMES) -> None:
         """Let the decoder forget everything and begin so that the first sample wanted is of `frame`; the latents stay."""
-        start = max(0, frame - WARM_UP_FRAMES)
+        start = max(0, frame - warm_up_frames)
         self.state.edges, self.state.first_edge = [float(start)], start
         self.decoder.reset(start)
         self.decoded.reset(start * self.hop - self.decoder.tail_samples)
+
+    @property
+    def start_frames(self) -> int:
+        """How many frames before the first one heard should be fed after restart()."""
+        return WARM_UP_FRAMES + self.flow_context_frames + PRIOR_CONTEXT_FRAMES
 
     @torch.inference_mode()
     def feed(self, batch: FrameBatch) -> None:

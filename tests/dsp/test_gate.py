@@ -63,6 +63,19 @@ def test_the_gate_stays_open_for_the_rms_frame_and_the_hold_and_then_closes() ->
     assert not gate.open[:5].any()
 
 
+def test_a_threshold_that_sinks_below_the_sound_opens_over_a_whole_hop_and_a_sound_that_rises_in_4_ms() -> None:
+    steady = np.full(10 * HOP, 0.1, np.float32)
+    gate = Gate(RATE_HZ)
+    gate.process(steady, -10.0)
+    by_threshold = gate.process(steady, -50.0)[:HOP]
+    gate.reset()
+    by_sound = gate.process(steady, -50.0)[:HOP]
+    attack = RATE_HZ * 4 // 1000
+    assert by_sound[attack] == np.float32(0.1) and by_sound[0] < 0.001
+    assert by_threshold[HOP // 2] == pytest.approx(0.05, rel=0.05) and by_threshold[-1] < 0.1
+    assert (np.diff(by_threshold) > 0).all()
+
+
 def test_opening_and_closing_do_not_click() -> None:
     # A constant makes the gate's gain itself visible.
     audio = np.full(60 * HOP, 0.003, np.float32)

@@ -51,13 +51,15 @@ def test_a_silent_generator_is_not_amplified_beyond_the_floor() -> None:
     assert np.abs(out).max() < 1e-6 * 0.5 / 1e-3
 
 
-def test_a_changed_rate_ramps_across_the_block_without_a_step() -> None:
+def test_a_changed_rate_glides_across_the_block_and_arrives_20_ms_after_it() -> None:
     dry, wet = np.full(40 * HOP, 0.4, np.float32), np.full(40 * HOP, 0.1, np.float32)
     mix = RmsMix(RATE_HZ)
     before = mix.process(dry[: 20 * HOP], wet[: 20 * HOP], 1.0)
-    after = mix.process(dry[20 * HOP :], wet[20 * HOP :], 0.0)
-    joined = np.concatenate([before, after])
+    during = mix.process(dry[20 * HOP :], wet[20 * HOP :], 0.0)
+    after = mix.process(dry[: 2 * HOP], wet[: 2 * HOP], 0.0)
+    joined = np.concatenate([before, during, after])
     assert joined[20 * HOP - 1] == np.float32(0.1)
+    assert during[10 * HOP + HOP] == pytest.approx(0.2, rel=0.01)  # half way in dB, 10 ms behind
     assert joined[-1] == pytest.approx(0.4, rel=1e-3)
     assert np.abs(np.diff(joined[mix.delay_samples :])).max() < 0.001
     assert mix.process(dry[:HOP], wet[:HOP], 0.0)[0] == pytest.approx(0.4, rel=1e-3)
@@ -147,36 +149,52 @@ def test_a_loud_sine_comes_out_near_full_scale_and_hardly_distorted() -> None:
 # --- GainRamp
 def test_a_steady_0_db_is_exact() -> None:
     audio = speech_like(10 * HOP)
-    np.testing.assert_array_equal(GainRamp().process(audio, 0.0), audio)
+    np.testing.assert_array_equal(GainRamp(RATE_HZ).process(audio, 0.0), audio)
 
 
 @settings(max_examples=30, deadline=None)
 @given(cuts, st.floats(-60, 24))
 def test_a_steady_gain_is_the_same_for_any_cut(sizes: list[int], gain_db: float) -> None:
     audio = speech_like(20 * HOP)
-    ramp = GainRamp()
+    ramp = GainRamp(RATE_HZ)
     joined = in_blocks(lambda part: ramp.process(audio[part], gain_db), len(audio), sizes)
-    np.testing.assert_array_equal(joined, GainRamp().process(audio, gain_db))
+    np.testing.assert_array_equal(joined, GainRamp(RATE_HZ).process(audio, gain_db))
 
 
-def test_a_gain_change_moves_in_a_straight_line_of_db_and_arrives() -> None:
-    ramp = GainRamp()
-    ones = np.ones(1000, np.float32)
+def test_a_gain_change_is_straight_in_db_and_arrives_20_ms_after_the_block() -> None:
+    ramp = GainRamp(RATE_HZ)
+    ones = np.ones(20 * HOP, np.float32)
     ramp.process(ones, 0.0)
-    moving = 20 * np.log10(ramp.process(ones, -20.0))
-    np.testing.assert_allclose(moving, -20.0 * (np.arange(1000) + 1) / 1000, atol=1e-4)
-    np.testing.assert_allclose(ramp.process(ones, -20.0), 0.1, rtol=1e-6)
+    moving, arriving = ramp.process(ones, -20.0), ramp.process(ones, -20.0)
+    db = 20 * np.log10(moving)
+    assert db[0] == pytest.approx(0.0, abs=1e-3)
+    straight = np.arange(2 * HOP, 20 * HOP)
+    np.testing.assert_allclose(db[straight], -20.0 * (straight - HOP) / (20 * HOP), atol=0.02)  # 10 ms behind the line
+    np.testing.assert_array_equal(arriving[2 * HOP :], np.full(18 * HOP, 0.1, np.float32))
+    assert (np.diff(np.concatenate([moving, arriving])) <= 1e-7).all()
+
+
+def test_a_gain_that_is_on_its_way_is_the_same_for_blocks_of_any_size_after_the_one_it_moved_in() -> None:
+    audio = speech_like(20 * HOP)
+    outputs = []
+    for sizes in ([HOP], [2 * HOP], [7, 300]):
+        ramp = GainRamp(RATE_HZ)
+        ramp.process(audio, 0.0)
+        ramp.process(audio[:HOP], -30.0)
+        outputs.append(in_blocks(lambda part, ramp=ramp: ramp.process(audio[part], -30.0), len(audio), sizes))
+    for other in outputs[1:]:
+        np.testing.assert_allclose(other, outputs[0], atol=1e-7)
 
 
 def test_the_first_gain_applies_at_once_and_again_after_a_reset() -> None:
-    ramp = GainRamp()
+    ramp = GainRamp(RATE_HZ)
     assert ramp.process(np.ones(4), 20.0).tolist() == [10.0] * 4
     ramp.reset()
     assert ramp.process(np.ones(4), -20.0) == pytest.approx([0.1] * 4)
 
 
 def test_the_gain_ramp_answers_broken_samples_with_silence() -> None:
-    assert GainRamp().process(np.array([np.nan, np.inf, 1.0]), 0.0).tolist() == [0, 0, 1]
+    assert GainRamp(RATE_HZ).process(np.array([np.nan, np.inf, 1.0]), 0.0).tolist() == [0, 0, 1]
 
 
 # --- HighPass
