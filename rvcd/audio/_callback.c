@@ -441,6 +441,13 @@ static float towards(float gain, float target, float step)
     return gain < target ? (moved < target ? moved : target) : (moved > target ? moved : target);
 }
 
+/* The gain of a fade that is `way` along, 0..1: it starts and ends without a corner, which would be heard as a tick.
+ * Two fades whose ways add up to 1 have gains that do so too. */
+static float eased(float way)
+{
+    return way * way * (3.0f - 2.0f * way);
+}
+
 /* One input frame as mono; non-finite samples become 0 and are counted. */
 static float mono_of(const float *frame, uint32_t channels, uint32_t chosen, uint64_t *bad)
 {
@@ -538,10 +545,10 @@ static void give_output(rvcd_context *context, float *output, uint64_t start, ui
             context->envelope = 0.0f;
             context->master = 0.0f;
         } else {
-            mixed = context->wet * context->envelope * context->held;
+            mixed = eased(context->wet) * context->envelope * context->held;
             if (context->dry > 0.0f && dry_held && position >= latency)
-                mixed += context->dry * LOAD(context->in_ring[(position - latency) & context->in_mask]);
-            mixed *= context->master;
+                mixed += eased(context->dry) * LOAD(context->in_ring[(position - latency) & context->in_mask]);
+            mixed *= eased(context->master);
         }
         const float level = fabsf(mixed);
         if (level > peak)

@@ -55,9 +55,7 @@ class JournalFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as lines for the journal."""
         prefix = f"<{next(p for level, p in _PRIORITIES if record.levelno >= level)}>"
-        pairs = "".join(f" {key}={_quoted(value)}" for key, value in _fields_of(record).items())
-        text = f"{_room(record)}: {_printable(record.getMessage())}{pairs}"
-        return "\n".join(prefix + line for line in (text, *_traceback_lines(self, record)))
+        return "\n".join(prefix + line for line in (one_line(record), *_traceback_lines(self, record)))
 
 
 class PlainFormatter(logging.Formatter):
@@ -69,6 +67,12 @@ class PlainFormatter(logging.Formatter):
         at = time.strftime("%H:%M:%S", time.localtime(record.created))
         text = f"{at} {record.levelname:<7} {_room(record)}: {_printable(record.getMessage())}"
         return "\n".join((f"{text} ({pairs})" if pairs else text, *_traceback_lines(self, record)))
+
+
+def one_line(record: logging.LogRecord) -> str:
+    """Return 'control: malformed datagrams count=12 source=127.0.0.1:5000', without control characters or a traceback."""
+    pairs = "".join(f" {key}={_quoted(value)}" for key, value in _fields_of(record).items())
+    return f"{_room(record)}: {_printable(record.getMessage())}{pairs}"
 
 
 def _fields_of(record: logging.LogRecord) -> Mapping[str, Any]:

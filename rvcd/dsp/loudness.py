@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rvcd.dsp.glide import Glide
 from rvcd.dsp.levels import DoubleArray, FloatArray, HopEnergies, finite, hop_samples_of, peak_dbfs, rms_dbfs, trailing_rms
 
 __all__ = ["GainRamp", "Gate", "HighPass", "Limiter", "RmsMix", "peak_dbfs", "rms_dbfs"]
@@ -20,7 +21,7 @@ __all__ = ["GainRamp", "Gate", "HighPass", "Limiter", "RmsMix", "peak_dbfs", "rm
 BoolArray = npt.NDArray[np.bool_]
 
 GATE_OFF_DBFS = -90.0
-GATE_RAMP_MS = 4.0
+GATE_ATTACK_MS = 4.0
 GATE_HOLD_HOPS = 6
 RMS_MIX_FLOOR = 1e-3
 LIMITER_THRESHOLD = 10.0 ** (-1.0 / 20.0)
@@ -31,9 +32,13 @@ HIGH_PASS_ORDER = 5
 
 @dataclass
 class GateState:
-    """energies: see HopEnergies. open: whether the last hop ended with gain 1. hold: hops the gate stays open for."""
+    """energies: see HopEnergies. level: 40 ms RMS at the end of the last hop. open: whether it ended with gain 1.
+
+    hold: hops the gate stays open for.
+    """
 
     energies: HopEnergies = field(default_factory=HopEnergies)
+    level: float = 0.0
     open: bool = False
     hold: int = 0
 
@@ -43,16 +48,17 @@ class Gate:
 
     Latency zero, which means: an onset opens the gate from the start of the very 10 ms hop it falls in, over a 4 ms ramp, so of
     a sound that starts within those 4 ms only its first 4 ms are softened; nothing before that hop can be let through any more.
-    Closing waits until the last 40 ms are below the threshold, then a hold of 60 ms, then fades over 4 ms.
+    Closing waits until the last 40 ms are below the threshold, then a hold of 60 ms, then fades over a hop. Opening takes a whole
+    hop too where not the sound has risen but the threshold has sunk: no onset is lost then, and a fader should not tick.
     """
 
     def __init__(self, rate_hz: int) -> None:
         """rate_hz: of the audio. Raises ValueError if 10 ms are not a whole number of samples."""
         self.hop_samples = hop_samples_of(rate_hz)
-        ramp = max(1, round(rate_hz * GATE_RAMP_MS / 1000.0))
-        rise = np.sin(0.5 * np.pi * (np.arange(ramp) + 1.0) / (ramp + 1.0)) ** 2
-        self._opening = np.concatenate([rise, np.ones(self.hop_samples - ramp)]).astype(np.float32)
-        self._closing = np.concatenate([rise[::-1], np.zeros(self.hop_samples - ramp)]).astype(np.float32)
+        attack_samples = max(1, round(rate_hz * GATE_ATTACK_MS / 1000.0))
+        self._attack = np.concatenate([_rise(attack_samples), np.ones(self.hop_samples - attack_samples, np.float32)])
+        self._fade_in = _rise(self.hop_samples)
+        self._fade_out = self._fade_in[::-1]
         self.reset()
 
     def reset(self) -> None:
@@ -74,7 +80,8 @@ class Gate:
         samples = finite(block)
         levels = trailing_rms(samples, self.hop_samples, self.state.energies)
         off = threshold_dbfs <= GATE_OFF_DBFS
-        loud = np.full(len(levels), True) if off else levels >= 10.0 ** (threshold_dbfs / 20.0)
+        threshold = 0.0 if off else 10.0 ** (threshold_dbfs / 20.0)
+        loud = levels >= threshold
         was_open = np.empty(len(loud), np.bool_)
         is_open = np.empty(len(loud), np.bool_)
         for hop, heard in enumerate(loud.tolist()):
@@ -83,18 +90,27 @@ class Gate:
             self.state.hold = GATE_HOLD_HOPS if heard else max(self.state.hold - 1, 0)
             is_open[hop] = self.state.open
         self.open = was_open | is_open
+        levels_before = np.concatenate([[self.state.level], levels])
+        self.state.level = float(levels_before[-1])
         if (was_open & is_open).all():
             return samples.copy()
         hops = samples.reshape(len(loud), self.hop_samples).copy()
-        hops[is_open & ~was_open] *= self._opening
-        hops[was_open & ~is_open] *= self._closing
+        opening, was_as_loud = is_open & ~was_open, levels_before[:-1] >= threshold
+        hops[opening & ~was_as_loud] *= self._attack
+        hops[opening & was_as_loud] *= self._fade_in
+        hops[was_open & ~is_open] *= self._fade_out
         hops[~self.open] = 0.0
         return hops.reshape(-1)
 
 
+def _rise(samples: int) -> FloatArray:
+    """Return half a raised cosine, (samples,), from above 0 to below 1."""
+    return np.asarray(np.sin(0.5 * np.pi * (np.arange(samples) + 1.0) / (samples + 1.0)) ** 2, np.float32)
+
+
 @dataclass
 class RmsMixState:
-    """Energies of both signals, their RMS at the end of the last hop, the rate used there (None: no block yet).
+    """Energies of both signals, their RMS at the end of the last hop.
 
     held: wet samples that wait for the middle of their window.
     """
@@ -103,7 +119,6 @@ class RmsMixState:
     wet_energies: HopEnergies = field(default_factory=HopEnergies)
     dry_rms: float = 0.0
     wet_rms: float = 0.0
-    rate: float | None = None
     held: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))
 
 
@@ -119,16 +134,18 @@ class RmsMix:
         self.hop_samples = hop_samples_of(rate_hz)
         self.delay_samples = 2 * self.hop_samples
         self._fraction = (np.arange(self.hop_samples) + 1.0) / self.hop_samples
+        self._glide = Glide(rate_hz)
         self.reset()
 
     def reset(self) -> None:
-        """Nothing heard yet."""
+        """Nothing heard yet; the next block's rate applies at once."""
+        self._glide.reset()
         self.state = RmsMixState(held=np.zeros(self.delay_samples, np.float32))
 
     def process(self, dry: npt.ArrayLike, wet: npt.ArrayLike, rate: float) -> FloatArray:
         """Return the wet of delay_samples ago (n,), its loudness matched to dry's; dry, wet (n,) are aligned, whole hops.
 
-        rate: 1 keeps wet as it is (bit-exact), 0 takes dry's loudness; it moves linearly from the last block's value.
+        rate: 1 keeps wet as it is (bit-exact), 0 takes dry's loudness; it glides from the last block's value.
         Raises ValueError for unequal lengths or a part hop.
         """
         reference, output = finite(dry), finite(wet)
@@ -142,15 +159,11 @@ class RmsMix:
         state.dry_rms, state.wet_rms = float(dry_rms[-1]), float(wet_rms[-1])
         joined = np.concatenate((state.held, output))
         output, state.held = joined[: len(output)], joined[len(output) :]
-        before = rate if state.rate is None else state.rate
-        state.rate = rate
-        if before == rate == 1.0:
+        taken = self._glide.over(len(output), rate)
+        if isinstance(taken, float) and taken == 1.0:
             return output.copy()
-        exponent: float | DoubleArray = 1.0 - rate
-        if before != rate:
-            exponent = 1.0 - before - (rate - before) * (np.arange(len(output)) + 1.0) / len(output)
         ratio = np.maximum(dry_rms, 1e-9) / np.maximum(wet_rms, RMS_MIX_FLOOR)
-        return np.asarray(output * np.power(ratio, exponent), np.float32)
+        return np.asarray(output * np.power(ratio, 1.0 - taken), np.float32)
 
     def _interpolate(self, before: float, levels: DoubleArray) -> DoubleArray:
         """Return (hops * hop_samples,): lines from each hop's level to the next; its own level at its last sample."""
@@ -210,34 +223,30 @@ def _knee_gain(envelope: DoubleArray) -> DoubleArray:
     return np.where(over > 0, bent / np.maximum(envelope, LIMITER_THRESHOLD), 1.0)
 
 
-@dataclass
-class GainRampState:
-    """gain_db: where the last block ended (None: no block yet)."""
-
-    gain_db: float | None = None
+def _amplitude(gain_db: DoubleArray) -> DoubleArray:
+    return np.asarray(np.power(10.0, gain_db / 20.0))
 
 
 class GainRamp:
-    """A gain in dB that moves to a new value in a straight line (in dB) across one block."""
+    """A gain in dB that glides to a new value across one block: straight in dB, without corners (see Glide)."""
 
-    def __init__(self) -> None:
-        self.reset()
+    def __init__(self, rate_hz: int) -> None:
+        """rate_hz: of the audio, > 0."""
+        self._glide = Glide(rate_hz, _amplitude)
 
     def reset(self) -> None:
         """The next block's gain applies at once."""
-        self.state = GainRampState()
+        self._glide.reset()
 
     def process(self, block: npt.ArrayLike, gain_db: float) -> FloatArray:
-        """Return block (n,) times the gain, which reaches gain_db at the last sample. A steady 0 dB is bit-exact."""
+        """Return block (n,) times the gain, which rests at gain_db 20 ms after the block. Resting at 0 dB is bit-exact."""
         samples = finite(block)
         if not len(samples):
             return samples.copy()
-        before = gain_db if self.state.gain_db is None else self.state.gain_db
-        self.state.gain_db = gain_db
-        if before == gain_db:
-            return samples.copy() if gain_db == 0.0 else samples * np.float32(10.0 ** (gain_db / 20.0))
-        line = before + (gain_db - before) * (np.arange(len(samples)) + 1.0) / len(samples)
-        return (samples * np.power(10.0, line / 20.0)).astype(np.float32)
+        gain = self._glide.over(len(samples), gain_db)
+        if isinstance(gain, float):
+            return samples.copy() if gain == 1.0 else samples * np.float32(gain)
+        return (samples * gain).astype(np.float32)
 
 
 @dataclass

@@ -86,7 +86,7 @@ class Converter:
         samples = frames * geometry.hop_samples
         self.to_encoder = StreamResampler(rate, ENCODER_RATE_HZ, geometry.block_samples)
         self.gate = Gate(rate)
-        self.gain_in, self.gain_out = GainRamp(), GainRamp()
+        self.gain_in, self.gain_out = GainRamp(rate), GainRamp(rate)
         self.rms_mix, self.limiter = RmsMix(rate), Limiter(rate)
         self.gated = Track(samples)
         self.open = Track(frames, dtype=np.bool_)

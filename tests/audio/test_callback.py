@@ -68,8 +68,9 @@ def test_bypass_and_voice_cross_over_without_a_step(segment: AudioSegment) -> No
     after = device.process(ones[:1920])
     assert before[-1] == np.float32(0.25)
     assert after[-1] == np.float32(0.5)
-    assert np.abs(np.diff(np.concatenate([before[240:], after]))).max() < 0.25 / 480 * 1.01
-    np.testing.assert_allclose(after[:480], np.linspace(0.25, 0.5, 481)[1:], atol=1e-5)
+    assert np.abs(np.diff(np.concatenate([before[240:], after]))).max() < 1.5 * 0.25 / 480 * 1.01
+    way = np.linspace(0, 1, 481)[1:]
+    np.testing.assert_allclose(after[:480], 0.25 + 0.25 * way * way * (3 - 2 * way), atol=1e-5)
     device.close()
 
 

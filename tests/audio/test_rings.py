@@ -64,7 +64,8 @@ class OutputModel:
             step = -np.float32(1 / FALL) if i >= fall_from else np.float32(1 / RISE)
             self.envelope = np.float32(min(1, max(0, self.envelope + step)))
             self.master = np.float32(min(1, self.master + np.float32(1 / MUTE)))
-            played.append(float(self.held * self.envelope * self.master))
+            eased = self.master * self.master * (3 - 2 * self.master)
+            played.append(float(self.held * self.envelope * eased))
         self.position += count
         return played
 
