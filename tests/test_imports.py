@@ -39,7 +39,13 @@ def test_the_control_process_holds_no_torch() -> None:
     assert not modules & {*HEAVY, "sounddevice"}
 
 
-@pytest.mark.parametrize("module", ["rvcd.models.voice_header", "rvcd.models.registry", "rvcd.models.test_weight_paths"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        f"rvcd.models.{name}"
+        for name in ("voice_header", "registry", "voice_toml", "voice_import", "contentvec_header", "test_weight_paths")
+    ],
+)
 def test_what_the_control_process_reads_of_voices_needs_no_numpy(module: str) -> None:
     assert not imported_by(f"import {module}") & {*HEAVY, "numpy"}
 
@@ -58,11 +64,17 @@ def test_the_command_line_alone_is_light() -> None:
 
 def test_the_terminal_client_holds_no_part_of_the_daemon() -> None:
     modules = imported_by("import rvcctl.cli, rvcctl.app")
-    assert {name for name in modules if name.startswith("rvcd.")} <= {"rvcd.protocol", "rvcd.errors"}
+    assert {name for name in modules if name.startswith("rvcd.")} <= {"rvcd.protocol", "rvcd.params", "rvcd.errors"}
     assert not modules & {"torch", "numpy", "sounddevice", "pydantic"}
 
 
-@pytest.mark.parametrize("name", ["protocol", "errors", "state", "params", "assets", "geometry", "worker_protocol"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "protocol", "errors", "state", "presets", "saved_file", "params", "assets", "geometry", "pace", "worker_protocol",
+        "record_protocol", "control/gpu", "control/log_tail",
+    ],
+)  # fmt: skip
 def test_these_need_the_standard_library_only(name: str) -> None:
     tree = ast.parse((ROOT / "rvcd" / f"{name}.py").read_text())
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
