@@ -1,4 +1,4 @@
-"""The screen. It shows a DaemonView and sends what keys ask for; quitting it never touches the daemon."""
+"""The screen. It shows a DaemonView and sends what keys and mouse ask for; quitting it never touches the daemon."""
 
 from __future__ import annotations
 
@@ -8,30 +8,39 @@ from typing import ClassVar
 
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
-from textual.widget import Widget
-from textual.widgets import Footer, Static
+from textual.widgets import Footer
 
+from rvcctl import messages
 from rvcctl.client import ClientLike
-from rvcctl.messages import ClipClearRequested, CommandRefused
+from rvcctl.dashboard import PAGES, Dashboard
+from rvcctl.peaks import PeakReader
 from rvcctl.steering import Steering
-from rvcctl.view import Failure
-from rvcctl.widgets.counters import Counters
+from rvcctl.theme import RVCD_THEME
+from rvcctl.view import Done, Failure
+from rvcctl.widgets.choice_screen import ChoiceScreen
 from rvcctl.widgets.help_screen import HelpScreen
-from rvcctl.widgets.history import History
-from rvcctl.widgets.latency_bar import LatencyBar, latency_of
-from rvcctl.widgets.level_meter import LevelMeter
-from rvcctl.widgets.level_scale import LevelScale
-from rvcctl.widgets.note_display import NoteDisplay
-from rvcctl.widgets.params_line import ParamsLine
-from rvcctl.widgets.state_banner import StateBanner, banner_of
+from rvcctl.widgets.name_screen import NameScreen
 from rvcd import protocol
+from rvcd.params import BY_NAME, PARAMS
 
-SCREEN_HZ = 12.0
+SCREEN_HZ = 15.0
 TABLE_HZ = 2.0
-PEAK_FRESH_S = 0.25
-"""A peak counts as the present level this long when no newer one came."""
+SLOTS_ON_KEYS = 9
+LATENCY_WORDS = {
+    "low": "the shortest delay, for a GPU",
+    "balanced": "the default",
+    "safe": "the longest delay, for a slow machine",
+}
+F0_WORDS = {
+    "swift": "fast and steady, the default",
+    "rmvpe": "a network, good with noise; needs models.rmvpe",
+    "fcpe": "a network; an extra to install",
+    "harvest": "slow, smooth; not for short blocks",
+    "dio": "fast, rough",
+    "pm": "Praat's; an extra to install",
+    "yin": "fast, plain",
+}
 
 
 class RvcctlApp(App[None]):
@@ -43,8 +52,9 @@ class RvcctlApp(App[None]):
 
     TITLE = "rvcctl"
     CSS_PATH = "rvcctl.tcss"
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]  # noqa: RUF012  # Textual declares it as an instance variable
-    VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]  # noqa: RUF012
+    AUTO_FOCUS = "#params"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (118, "-wide")]  # noqa: RUF012  # Textual declares it as an instance variable
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-roomy"), (36, "-high"), (44, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("b", "flip('/bypass')", "bypass"),
         Binding("m", "flip('/mute')", "mute"),
@@ -52,6 +62,14 @@ class RvcctlApp(App[None]):
         Binding("c", "clear_panic", "clear"),
         Binding("left_square_bracket", "pitch(-1)", "pitch−", key_display="["),
         Binding("right_square_bracket", "pitch(1)", "pitch+", key_display="]"),
+        Binding("r", "flip('/record')", "record"),
+        Binding("t", "talk", "talk", show=False),
+        *(Binding(str(slot), f"slot({slot})", f"voice {slot}", show=False) for slot in range(1, SLOTS_ON_KEYS + 1)),
+        *(Binding(page.key, f"page('{page.name}')", page.name, show=False) for page in PAGES),
+        Binding("d", "choose_latency", "latency", show=False),
+        Binding("f", "choose_f0_method", "pitch method", show=False),
+        Binding("k", "choose_speaker", "speaker", show=False),
+        Binding("ctrl+s", "save_preset", "save", show=False),
         Binding("x", "clear_clips", "clips"),
         Binding("question_mark", "help", "help", key_display="?"),
     ]
@@ -62,46 +80,17 @@ class RvcctlApp(App[None]):
         self._clock = clock
         self._refresh_hz = refresh_hz
         self._steering = Steering(client, clock)
-        self._stats_seen: protocol.Stats | None = None
-        self._peaks_dbfs: tuple[float, float] | None = None
-        self._peaks_shown = (protocol.SILENCE_DBFS, protocol.SILENCE_DBFS)
-        self._peaks_at_s = float("-inf")
-        self._load_max = 0.0
-        self._fill_min = 1.0
+        self._peaks = PeakReader()
 
     def compose(self) -> ComposeResult:
-        """Banner, levels, note and latency, engine and losses, parameters, keys."""
-        yield StateBanner(id="banner")
-        with Vertical(id="body"):
-            with Vertical(id="levels", classes="panel") as levels:
-                levels.border_title = "levels"
-                yield LevelMeter("IN", id="in")
-                yield LevelMeter("OUT", id="out")
-                yield LevelScale()
-            with Horizontal(id="middle"):
-                note = NoteDisplay(id="note")
-                note.border_title = "note"
-                note.add_class("panel")
-                yield note
-                latency = LatencyBar(id="latency")
-                latency.border_title = "latency"
-                latency.add_class("panel")
-                yield latency
-            with Horizontal(id="bottom"):
-                with Vertical(id="engine", classes="panel") as engine:
-                    engine.border_title = "engine"
-                    yield History("load", over=True, id="load")
-                    yield History("ring fill", over=False, id="fill")
-                    yield Static("", id="compute")
-                counters = Counters(id="counters")
-                counters.border_title = "losses"
-                counters.add_class("panel")
-                yield counters
-            yield ParamsLine(id="params")
+        """The dashboard, and the keys below it."""
+        yield Dashboard(id="dashboard")
         yield Footer(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
         """Start listening to the daemon and the two clocks of the screen."""
+        self.register_theme(RVCD_THEME)
+        self.theme = RVCD_THEME.name
         self.run_worker(self._client.run(self), name="daemon", exit_on_error=True)
         if self._refresh_hz > 0:
             self.set_interval(1.0 / self._refresh_hz, self.show_levels)
@@ -109,70 +98,101 @@ class RvcctlApp(App[None]):
         self.show_levels()
         self.show_tables()
 
+    # ---- what the client says
+
     def on_view_changed(self) -> None:
-        """Note what would be lost between two updates of the screen: the highest peak, the worst load, the lowest fill."""
-        stats = self._client.view.stats
-        if stats is None or stats is self._stats_seen:
-            return
-        self._stats_seen = stats
-        before = self._peaks_dbfs or (protocol.SILENCE_DBFS, protocol.SILENCE_DBFS)
-        self._peaks_dbfs = (max(before[0], stats.in_peak_dbfs), max(before[1], stats.out_peak_dbfs))
-        self._load_max = max(self._load_max, stats.load)
-        self._fill_min = min(self._fill_min, stats.ring_fill)
+        """Note what would be lost between two updates of the screen."""
+        if self._client.view.stats is not None:
+            self._peaks.feed(self._client.view.stats)
 
     def on_failed(self, failure: Failure) -> None:
         """Pass a refusal on to the screen."""
-        self.post_message(CommandRefused(failure))
+        self.post_message(messages.CommandRefused(failure))
 
-    def on_command_refused(self, message: CommandRefused) -> None:
-        """Show the daemon's reason."""
-        self.notify(message.failure.reason, title=f"{message.failure.command} failed", severity="error", markup=False)
-
-    def on_clip_clear_requested(self, _message: ClipClearRequested) -> None:
-        """Clear both meters."""
-        self.action_clear_clips()
+    def on_done(self, done: Done) -> None:
+        """Pass on what was done."""
+        self.post_message(messages.CommandDone(done))
 
     def show_levels(self) -> None:
         """Bring everything that moves fast up to date; widgets redraw only what changed."""
         view, now_s = self._client.view, self._clock()
-        connected = view.connected(now_s)
-        stats = view.stats
-        banner = self._base.query_one(StateBanner)
-        banner.model = banner_of(stats, connected=connected, age_s=view.age_s(now_s), target=view.target, trouble=view.trouble)
-        self._base.query_one("#body").set_class(not connected, "-stale")
-        self._base.query_one(ParamsLine).values = tuple(view.numbers.items())
-        if stats is None:
-            return
-        peaks = self._take_peaks(now_s) if connected else (protocol.SILENCE_DBFS, protocol.SILENCE_DBFS)
-        self._base.query_one("#in", LevelMeter).show(peaks[0], stats.in_clips, now_s)
-        self._base.query_one("#out", LevelMeter).show(peaks[1], stats.out_clips, now_s)
-        note = self._base.query_one(NoteDisplay)
-        note.show(stats.f0_hz if connected else 0.0, now_s)
-        _subtitle(note, f"f0 {stats.f0_method}" if stats.f0_method else "")
-        self._base.query_one(LatencyBar).model = latency_of(stats)
+        values = tuple(self._steering.value(param) for param in PARAMS)
+        self._dashboard.show_fast(view, values, self._peaks.take_levels(now_s, fresh=view.connected(now_s)), now_s)
 
     def show_tables(self) -> None:
         """Bring counters and histories up to date."""
         view, now_s = self._client.view, self._clock()
-        stats = view.stats
-        if stats is None or not view.connected(now_s):
-            return
-        counters = self._base.query_one(Counters)
-        counters.show(stats, now_s)
-        _subtitle(counters, f"{stats.blocks} blocks")
-        load, fill = max(self._load_max, stats.load), min(self._fill_min, stats.ring_fill)
-        self._load_max, self._fill_min = 0.0, 1.0
-        over = "  OVERLOAD" if load > 1.0 else ""
-        self._base.query_one("#load", History).show(load, f"{stats.load:.0%}  p95 {stats.load_p95:.0%}{over}")
-        self._base.query_one("#fill", History).show(fill, f"{stats.ring_fill:.0%}")
-        self._base.query_one("#compute", Static).update(
-            f" units {stats.encode_ms:.1f}  f0 {stats.pitch_ms:.1f}  voice {stats.synthesis_ms:.1f} ms"
-        )
+        if view.stats is not None and view.connected(now_s):
+            worst_load, lowest_fill = self._peaks.take_strain(view.stats)
+            self._dashboard.show_slow(view.stats, worst_load, lowest_fill, now_s)
+
+    # ---- what widgets say
+
+    def on_command_refused(self, message: messages.CommandRefused) -> None:
+        """Show the daemon's reason."""
+        self.notify(message.failure.reason, title=f"{message.failure.command} failed", severity="error", markup=False)
+
+    def on_command_done(self, message: messages.CommandDone) -> None:
+        """Say what cannot be seen elsewhere."""
+        done = message.done
+        text = {"/preset/save": "saved preset", "/preset/delete": "deleted preset"}.get(done.command)
+        if text:
+            self.notify(f"{text} '{done.subject}'", markup=False, timeout=3)
+
+    def on_clip_clear_requested(self, _message: messages.ClipClearRequested) -> None:
+        """Clear both meters."""
+        self.action_clear_clips()
+
+    def on_page_chosen(self, message: messages.PageChosen) -> None:
+        """Show the page."""
+        self.action_page(message.page)
+
+    def on_param_moved(self, message: messages.ParamMoved) -> None:
+        """Change a parameter by so much."""
+        if self._reachable() and self._steering.nudge(message.param, message.change) is None:
+            self.notify(f"{message.param.name} is not known yet", severity="warning")
+        self.show_levels()
+
+    def on_param_placed(self, message: messages.ParamPlaced) -> None:
+        """Give a parameter a value."""
+        if self._reachable():
+            self._steering.place(message.param, message.value)
+        self.show_levels()
+
+    def on_voice_picked(self, message: messages.VoicePicked) -> None:
+        """Switch to the voice."""
+        if self._reachable():
+            self._steering.load_voice(message.name)
+
+    def on_preset_picked(self, message: messages.PresetPicked) -> None:
+        """Recall the preset."""
+        if self._reachable():
+            self._steering.recall_preset(message.name)
+
+    def on_preset_unwanted(self, message: messages.PresetUnwanted) -> None:
+        """Delete the preset when the user says so once more."""
+
+        def answered(index: int | None) -> None:
+            if index == 1 and self._reachable():
+                self._steering.delete_preset(message.name)
+
+        self.push_screen(ChoiceScreen(f"delete preset '{message.name}'?", (("keep it", ""), ("delete it", ""))), answered)
+
+    # ---- what keys do
 
     def action_flip(self, switch: str) -> None:
-        """Turn bypass or mute over."""
+        """Turn bypass, mute or record over."""
         if self._reachable():
             self._steering.toggle(switch)
+
+    def action_talk(self) -> None:
+        """Turn talk over: a terminal does not tell when a key is released."""
+        stats = self._client.view.stats
+        if self._reachable() and stats is not None:
+            if stats.talk_mode == "off":
+                self.notify("talk.mode is 'off' in the daemon's configuration: t does nothing", severity="warning")
+            else:
+                self._steering.toggle("/talk")
 
     def action_panic(self) -> None:
         """Silence at once; sent even when nobody seems to be there."""
@@ -186,17 +206,98 @@ class RvcctlApp(App[None]):
 
     def action_pitch(self, semitones: int) -> None:
         """Move the pitch."""
-        if self._reachable() and self._steering.nudge("/pitch", float(semitones)) is None:
-            self.notify("the daemon has not told its pitch yet", severity="warning")
+        self.on_param_moved(messages.ParamMoved(BY_NAME["pitch"], float(semitones)))
+
+    def action_slot(self, slot: int) -> None:
+        """Switch to the voice in a slot."""
+        if self._reachable():
+            self._steering.load_slot(slot)
+
+    def action_page(self, name: str) -> None:
+        """Bring a page to the screen and give it the keys."""
+        self._dashboard.choose(name)
+
+    def action_focus_next(self) -> None:
+        """Tab: the next page; in a box that lies over the screen, its next part."""
+        self._step_page(1)
+
+    def action_focus_previous(self) -> None:
+        """Shift+tab."""
+        self._step_page(-1)
+
+    def action_choose_latency(self) -> None:
+        """Choose another latency from a box."""
+        names, stats = protocol.LATENCY_PRESET_NAMES, self._client.view.stats
+        self._choose(
+            "latency · a short silence while it changes",
+            tuple((name, LATENCY_WORDS.get(name, "")) for name in names),
+            _index(names, stats.latency_preset if stats else ""),
+            lambda index: self._steering.choose_latency(names[index]),
+        )
+
+    def action_choose_f0_method(self) -> None:
+        """Choose another way to track the pitch from a box."""
+        names, stats = protocol.F0_METHODS, self._client.view.stats
+        self._choose(
+            "how the pitch is tracked",
+            tuple((name, F0_WORDS.get(name, "")) for name in names),
+            _index(names, stats.f0_method if stats else ""),
+            lambda index: self._steering.choose_f0_method(names[index]),
+        )
+
+    def action_choose_speaker(self) -> None:
+        """Choose another speaker of the live voice from a box."""
+        stats = self._client.view.stats
+        if stats is not None and stats.speakers <= 1:
+            self.notify("the live voice has one speaker", severity="warning")
+            return
+        speakers = min(stats.speakers, MAX_SPEAKERS) if stats is not None else 1
+        self._choose(
+            f"speaker of {stats.voice if stats else '?'}",
+            tuple((f"speaker {number}", "") for number in range(speakers)),
+            stats.speaker if stats and 0 <= stats.speaker < speakers else None,
+            self._steering.choose_speaker,
+        )
+
+    def action_save_preset(self) -> None:
+        """Ask for a name and keep the parameters under it."""
+        if not self._reachable():
+            return
+        view = self._client.view
+
+        def entered(name: str | None) -> None:
+            if name and self._reachable():
+                self._steering.save_preset(name)
+
+        taken = tuple(entry.name for entry in view.presets or ())
+        self.push_screen(NameScreen("save the parameters as a preset", view.stats.preset if view.stats else "", taken), entered)
 
     def action_clear_clips(self) -> None:
         """Forget the clips that were seen."""
-        for meter in self._base.query(LevelMeter):
-            meter.clear_clips()
+        self._dashboard.clear_clips()
 
     def action_help(self) -> None:
         """Open the help page."""
         self.push_screen(HelpScreen())
+
+    def _choose(self, title: str, options: tuple[tuple[str, str], ...], present: int | None, send: Callable[[int], None]) -> None:
+        """Open a box of options and send what is chosen."""
+        if not self._reachable():
+            return
+
+        def chosen(index: int | None) -> None:
+            if index is not None and self._reachable():
+                send(index)
+
+        self.push_screen(ChoiceScreen(title, options, present), chosen)
+
+    def _step_page(self, pages: int) -> None:
+        if self.screen is self._base:
+            self._dashboard.step(pages)
+        elif pages > 0:
+            super().action_focus_next()
+        else:
+            super().action_focus_previous()
 
     def _reachable(self) -> bool:
         """Tell whether a daemon is there, and say so when it is not."""
@@ -206,21 +307,19 @@ class RvcctlApp(App[None]):
         self.notify(f"no daemon at {view.target}: the key did nothing", severity="warning", markup=False)
         return False
 
-    def _take_peaks(self, now_s: float) -> tuple[float, float]:
-        """Return (in, out) dBFS to show now: the highest since the last update, else the newest while it is fresh."""
-        if self._peaks_dbfs is not None:
-            self._peaks_shown, self._peaks_dbfs, self._peaks_at_s = self._peaks_dbfs, None, now_s
-        elif now_s - self._peaks_at_s > PEAK_FRESH_S:
-            self._peaks_shown = (protocol.SILENCE_DBFS, protocol.SILENCE_DBFS)
-        return self._peaks_shown
-
     @property
     def _base(self) -> Screen[object]:
         """The screen below any page that lies over it: it goes on living under the help."""
         return self.screen_stack[0]
 
+    @property
+    def _dashboard(self) -> Dashboard:
+        return self._base.query_one(Dashboard)
 
-def _subtitle(widget: Widget, text: str) -> None:
-    """Set a panel's lower title only when it changes: setting it redraws the whole border."""
-    if widget.border_subtitle != text:
-        widget.border_subtitle = text
+
+MAX_SPEAKERS = 999
+"""More are not offered: the number comes from the network."""
+
+
+def _index(names: tuple[str, ...], name: str) -> int | None:
+    return names.index(name) if name in names else None

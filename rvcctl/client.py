@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from rvcctl.view import DaemonView, Failure
+from rvcctl.view import DaemonView, Done, Failure, Outcome
 from rvcctl.wire import Arg, Message, clean_text, decode, encode
 from rvcd import protocol
 from rvcd.errors import DaemonUnreachableError, ProtocolError, RvcdError
+from rvcd.params import BY_ADDRESS
 
 T = TypeVar("T")
 
@@ -23,12 +24,17 @@ class CommandFailedError(RvcdError):
 
 @dataclass(frozen=True)
 class Timing:
-    """How often things are said again, in seconds. The lease of a subscription is protocol.SUBSCRIPTION_LEASE_S."""
+    """How often things are said again, in seconds. The lease of a subscription is protocol.SUBSCRIPTION_LEASE_S.
+
+    relist_s: voices and presets are asked for so often. unknown_name_s: how soon again when a name is not among them.
+    """
 
     renew_s: float = 3.0
     retry_s: float = 1.0
     reopen_s: float = 10.0
     tick_s: float = 0.25
+    relist_s: float = 15.0
+    unknown_name_s: float = 2.0
 
 
 class Listener(Protocol):
@@ -39,6 +45,9 @@ class Listener(Protocol):
 
     def on_failed(self, failure: Failure) -> None:
         """The daemon refused a command."""
+
+    def on_done(self, done: Done) -> None:
+        """The daemon has carried out a slow command."""
 
 
 class ClientLike(Protocol):
@@ -65,7 +74,7 @@ class DaemonClient:
         host: str = protocol.DEFAULT_HOST,
         port: int = protocol.DEFAULT_PORT,
         *,
-        rate_hz: int = 12,
+        rate_hz: int = 15,
         timing: Timing | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -77,6 +86,7 @@ class DaemonClient:
         self._clock = clock
         self._transport: asyncio.DatagramTransport | None = None
         self._listener: Listener | None = None
+        self._lists_asked_at_s = float("-inf")
         self._waiters: list[_Waiter] = []
 
     async def open(self) -> None:
@@ -122,7 +132,7 @@ class DaemonClient:
     async def _stay_subscribed(self) -> None:
         """Subscribe again and again; return when nothing was heard for reopen_s (the host's address may have changed)."""
         opened_at_s = self._clock()
-        asked_at_s = float("-inf")
+        asked_at_s = self._lists_asked_at_s = float("-inf")
         try:
             while True:
                 now_s = self._clock()
@@ -132,18 +142,34 @@ class DaemonClient:
                 fresh = self.view.heard_at_s is not None and now_s - self.view.heard_at_s < self._timing.retry_s
                 if now_s - asked_at_s >= (self._timing.renew_s if fresh else self._timing.retry_s):
                     asked_at_s = now_s
-                    self.send("/subscribe", 0, self._rate_hz, "params,stats")
+                    self.send("/subscribe", 0, self._rate_hz, "params,stats,log")
                     if fresh:
                         self._ask_for_missing_numbers()
+                if fresh and self._lists_are_due(now_s):
+                    self._lists_asked_at_s = now_s
+                    self.send("/voice/list")
+                    self.send("/preset/list")
                 await asyncio.sleep(self._timing.tick_s)
         finally:
             self.send("/unsubscribe")
 
     def _ask_for_missing_numbers(self) -> None:
         """Query what was lost of the state that the daemon sends only once, at the first subscription."""
-        for address in protocol.NUMBER_ADDRESSES:
+        for address in BY_ADDRESS:
             if address not in self.view.numbers:
                 self.send(address)
+
+    def _lists_are_due(self, now_s: float) -> bool:
+        """Tell whether to ask for voices and presets: now and then, and soon when one is named that is not listed."""
+        view, stats = self.view, self.view.stats
+        if stats is None:
+            return False
+        waited_s = now_s - self._lists_asked_at_s
+        unlisted = any(
+            entries is None or (name and name not in [entry.name for entry in entries])
+            for name, entries in ((stats.voice, view.voices), (stats.preset, view.presets))
+        )
+        return waited_s >= (self._timing.unknown_name_s if unlisted else self._timing.relist_s)
 
     async def ask(
         self,
@@ -178,22 +204,23 @@ class DaemonClient:
 
     def received(self, datagram: bytes) -> None:
         """Take in one datagram; anything unreadable is counted and forgotten."""
-        failure = None
+        outcome: Outcome = None
         try:
             message = decode(datagram)
         except ProtocolError:
             self.view.bad_datagrams += 1
             return
         try:
-            failure = self.view.apply(message, self._clock())
+            outcome = self.view.apply(message, self._clock())
         except ProtocolError:
             self.view.bad_datagrams += 1
         for waiter in self._waiters:
-            waiter.offer(message, failure)
+            waiter.offer(message, outcome)
+        if isinstance(outcome, Done) and outcome.command in _CHANGES_LISTS:
+            self._lists_asked_at_s = float("-inf")
         if self._listener is not None:
             self._listener.on_view_changed()
-            if failure is not None and failure.command != "/subscribe":
-                self._listener.on_failed(failure)
+            tell(self._listener, outcome)
 
     def refused(self, reason: str) -> None:
         """Note that there is no daemon at the other end, and tell whoever waits for one."""
@@ -205,6 +232,19 @@ class DaemonClient:
             self._listener.on_view_changed()
 
 
+_CHANGES_LISTS = frozenset({"/preset/save", "/preset/delete", "/voice/rescan"})
+
+
+def tell(listener: Listener, outcome: Outcome) -> None:
+    """Pass on what was done or failed, except about the subscription, which the client gives by itself."""
+    if outcome is None or outcome.command == "/subscribe":
+        return
+    if isinstance(outcome, Failure):
+        listener.on_failed(outcome)
+    else:
+        listener.on_done(outcome)
+
+
 class _Waiter:
     """One question that is still open."""
 
@@ -213,12 +253,12 @@ class _Waiter:
         self._is_answer = is_answer
         self.result: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
 
-    def offer(self, message: Message, failure: Failure | None) -> None:
+    def offer(self, message: Message, outcome: Outcome) -> None:
         if self.result.done():
             return
-        if failure is not None:
-            if failure.command == self._command:
-                self.result.set_exception(CommandFailedError(failure.reason))
+        if isinstance(outcome, Failure):
+            if outcome.command == self._command:
+                self.result.set_exception(CommandFailedError(outcome.reason))
             return
         if self._is_answer(message):
             self.result.set_result(message)

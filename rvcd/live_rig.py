@@ -230,11 +230,12 @@ class LiveRig:
         return self.switches.panic
 
     def panic(self) -> None:
+        if not self.switches.panic:
+            log.warning("panic: muted until /panic/clear")
         self.switches.panic = True
         self._flush()
         self._apply_switches()
         self.supervisor.flush()
-        log.warning("panic: muted until /panic/clear")
 
     def clear_panic(self) -> None:
         if self.switches.panic:

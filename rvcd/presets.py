@@ -17,6 +17,8 @@ FILE_NAME = "presets.json"
 FORMAT = 1
 WHAT = "presets"
 MAX_PRESETS = 128
+HINTS_FROM = 16
+"""A name that is not there is compared with so many, for a did-you-mean."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class PresetBook:
         for preset in self.presets:
             if preset.name == name_or_number:
                 return preset
-        close = difflib.get_close_matches(name_or_number, self.names, n=1, cutoff=0.5)
+        # Comparing with many names takes milliseconds, and anybody may ask.
+        close = difflib.get_close_matches(name_or_number, self.names[:HINTS_FROM], n=1, cutoff=0.5)
         hint = f"did you mean '{close[0]}'?" if close else self._which()
         raise PresetError(f"no preset is called '{name_or_number}'; {hint}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from textual.content import Content
@@ -24,13 +25,14 @@ COUNTED: tuple[tuple[str, str], ...] = (
 
 @dataclass(frozen=True)
 class CounterRow:
-    """One line: name, value, remark. recent: it grew in the last RECENT_S."""
+    """One line: name, value, remark. recent: it grew in the last RECENT_S. since_s: whole seconds since it was seen to grow."""
 
     name: str
     value: str
     remark: str = ""
     nonzero: bool = False
     recent: bool = False
+    since_s: float = math.inf
 
 
 class CounterMemory:
@@ -58,21 +60,14 @@ class CounterMemory:
         remark = (
             "" if not count else "earlier" if since_s is None else "just now" if since_s < 1.0 else f"{age_text(since_s)} ago"
         )
-        return CounterRow(title, str(count), remark, count > 0, since_s is not None and since_s < RECENT_S)
+        since = math.inf if since_s is None else math.floor(since_s)
+        return CounterRow(title, str(count), remark, count > 0, since < RECENT_S, since)
 
 
 class Counters(Widget):
-    """One row a counter: a check mark at zero, a dot when it once grew, a warning sign when it grew just now."""
+    """One row a counter: a check mark at zero, a dot when it once grew, a warning sign when it grew just now. Set `rows`."""
 
     rows: reactive[tuple[CounterRow, ...]] = reactive(())
-
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
-        self._memory = CounterMemory()
-
-    def show(self, stats: protocol.Stats, now_s: float) -> None:
-        """Show the counters of a stats message."""
-        self.rows = self._memory.feed(stats, now_s)
 
     def render(self) -> Content:
         """Return one line a counter."""

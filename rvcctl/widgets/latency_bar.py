@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from textual import events
 from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
 
+from rvcctl.widgets.compute_bar import MARK, PARTS, ComputeModel, compute_bar, compute_of, compute_text
+from rvcctl.widgets.shares import share_cells
 from rvcd import protocol
 
 PART_STYLES = tuple(
-    f"bold $background on {colour}" for colour in ("$primary-lighten-2", "$success", "$warning", "$foreground-muted", "$error")
+    f"bold $foreground on {colour} 45%"
+    for colour in ("$foreground-muted", "$primary", "$success", "$warning", "$foreground-muted")
 )
 """One for each part; the parts are numbered too, so nothing depends on telling the colours apart."""
+TALL_ROWS = 7
+NO_COMPUTE = ComputeModel()
 
 
 @dataclass(frozen=True)
 class LatencyModel:
-    """Total and parts in tenths of a millisecond, in the order the sound takes."""
+    """Total and parts in tenths of a millisecond, in the order the sound takes; computing happens inside the deadline."""
 
     total_tenths: int = 0
     parts: tuple[tuple[str, int], ...] = ()
+    compute: ComputeModel = NO_COMPUTE
 
 
 def latency_of(stats: protocol.Stats) -> LatencyModel:
@@ -33,35 +40,22 @@ def latency_of(stats: protocol.Stats) -> LatencyModel:
         ("deadline", stats.latency_deadline_ms),
         ("out", stats.latency_device_out_ms),
     )
-    return LatencyModel(round(10 * stats.latency_total_ms), tuple((name, round(10 * max(0.0, ms))) for name, ms in parts))
-
-
-def share_cells(amounts: tuple[int, ...], cells: int) -> list[int]:
-    """Return whole cells for each amount, in proportion, at least one for each that is not zero; the sum is cells.
-
-    Largest remainders get what rounding down leaves over. All zero when nothing is to be shared or there is no room.
-    """
-    wanted = [index for index, amount in enumerate(amounts) if amount > 0]
-    widths = [0] * len(amounts)
-    if not wanted or cells < len(wanted):
-        return widths
-    free, total = cells - len(wanted), sum(amounts)
-    exact = {index: free * amounts[index] / total for index in wanted}
-    for index in wanted:
-        widths[index] = 1 + int(exact[index])
-    by_remainder = sorted(wanted, key=lambda index: int(exact[index]) - exact[index])
-    for index in by_remainder[: cells - sum(widths)]:
-        widths[index] += 1
-    return widths
+    tenths = tuple((name, round(10 * max(0.0, ms))) for name, ms in parts)
+    return LatencyModel(round(10 * stats.latency_total_ms), tenths, compute_of(stats))
 
 
 class LatencyBar(Widget):
-    """Total, stacked bar with numbered parts, and what the numbers stand for. Set `model`."""
+    """Total, stacked bar with numbered parts and their names, and the computing inside the deadline. Set `model`."""
 
     model: reactive[LatencyModel] = reactive(LatencyModel())
 
+    async def on_click(self, event: events.Click) -> None:
+        """A click opens the choice of latencies."""
+        event.stop()
+        await self.run_action("app.choose_latency")
+
     def render(self) -> Content:
-        """Return all rows; the bar is two rows high when there is room."""
+        """Return all rows; the bars are two rows high and the computing is spelled out when there is room."""
         model = self.model
         if not model.parts or not model.total_tenths:
             return Content(" no data yet")
@@ -74,11 +68,15 @@ class LatencyBar(Widget):
         )
         cells = max(1, self.size.width - 2)
         widths = share_cells(tuple(tenths for _, tenths in model.parts), cells)
-        tall = self.size.height >= 7
-        rows = [head, *([Content("")] if tall else []), self._bar(widths, labelled=True)]
+        tall = self.size.height >= TALL_ROWS
+        rows = [head, self._bar(widths, labelled=True)]
+        rows += [self._bar(widths, labelled=False)] if tall else []
+        rows += self._legend(cells)
+        rows += [Content("")] * (self.size.height > TALL_ROWS)
+        rows.append(self._computing(cells))
         if tall:
-            rows += [self._bar(widths, labelled=False), Content("")]
-        return Content("\n").join([*rows, *self._legend(cells)])
+            rows.append(self._spelled_out())
+        return Content("\n").join(rows)
 
     def _bar(self, widths: list[int], *, labelled: bool) -> Content:
         pieces: list[str | tuple[str, str]] = [" "]
@@ -103,3 +101,18 @@ class LatencyBar(Widget):
             lines[-1] += [" " if not used else "  ", (str(number), PART_STYLES[number - 1]), value]
             used += length
         return [Content.assemble(*line) for line in lines]
+
+    def _computing(self, cells: int) -> Content:
+        """Return '4', the bar that spans the deadline, and the p95 in words."""
+        compute = self.model.compute
+        text = compute_text(compute)
+        style = "bold $text-error" if compute.is_late else ""
+        bar = compute_bar(compute, max(4, cells - len(text) - 3))
+        return Content.assemble(" ", ("4", PART_STYLES[3]), " ", bar, " ", (text, style))
+
+    def _spelled_out(self) -> Content:
+        pieces: list[str | tuple[str, str]] = [("   computing: ", "$foreground-muted")]
+        for (letter, name, style), tenths in zip(PARTS, self.model.compute.parts, strict=True):
+            pieces += [(letter, style), f" {name} {tenths / 10:.1f}  "]
+        pieces.append((f"{MARK} p95 of the blocks", "$foreground-muted"))
+        return Content.assemble(*pieces)

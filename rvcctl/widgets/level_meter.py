@@ -20,7 +20,7 @@ HIGHEST_DBFS = 99.0
 """Floats can exceed full scale; the number shown has room for no more than this."""
 HOLD_S = 1.5
 FALL_DB_PER_S = 30.0
-LABEL_CELLS, TEXT_CELLS = 5, 25
+LABEL_CELLS, TEXT_CELLS = 7, 25
 NUMBERS_CELLS = 17
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from textual import events
 from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
@@ -68,6 +69,11 @@ class NoteDisplay(Widget):
     def show(self, f0_hz: float, now_s: float) -> None:
         """Show the newest pitch in hertz (0 when unvoiced)."""
         self.model = self._memory.feed(f0_hz, now_s)
+
+    async def on_click(self, event: events.Click) -> None:
+        """A click opens the choice of pitch methods."""
+        event.stop()
+        await self.run_action("app.choose_f0_method")
 
     def render(self) -> Content:
         """Return the note as large as the room allows."""

@@ -24,10 +24,11 @@ class Face:
 
 FACES: dict[str, Face] = {
     State.LIVE.value: Face("●", "LIVE", "your converted voice goes out", "-good"),
+    State.STANDBY.value: Face("◇", "STANDBY", "nothing goes out · t talks", "-warn"),
     State.BYPASS.value: Face("⇄", "BYPASS", "your own voice goes out · b converts again", "-warn"),
     State.MUTED.value: Face("■", "MUTED", "nothing goes out · m unmutes", "-warn"),
     State.PANIC.value: Face("▲", "PANIC", "silenced and flushed · c clears", "-alarm"),
-    State.NO_VOICE.value: Face("○", "NO VOICE", "silence until a voice is chosen", "-warn"),
+    State.NO_VOICE.value: Face("○", "NO VOICE", "silence until a voice is chosen · v", "-warn"),
     State.STARTING.value: Face("◌", "STARTING", "loading, silence until it is done", "-idle"),
     State.RECOVERING.value: Face("↻", "RECOVERING", "the worker restarts, silence meanwhile", "-alarm"),
     State.NO_DEVICE.value: Face("✕", "NO DEVICE", "the audio device is gone", "-alarm"),
@@ -38,11 +39,12 @@ MOODS = ("-good", "-warn", "-alarm", "-idle")
 
 @dataclass(frozen=True)
 class BannerModel:
-    """What the banner shows. voice and details are plain text; age_s is set when the data is old, else None."""
+    """What the banner shows, as plain text: state, what it means, the voice; recording, talk and preset; details."""
 
     face: Face = NO_DAEMON
     meaning: str = ""
     voice: str = ""
+    switches: str = ""
     details: str = ""
 
 
@@ -53,12 +55,32 @@ def banner_of(
     if not connected or stats is None:
         meaning = "asking for the state" if connected else trouble or "nobody answers, asking again"
         age = "never heard from it" if age_s is None else f"data {age_text(age_s)} old"
-        return BannerModel(NO_DAEMON, meaning, _voice_text(stats), f"{target} · {age}")
+        return BannerModel(NO_DAEMON, meaning, _voice_text(stats), details=f"{target} · {age}")
     face = FACES.get(stats.state, Face("?", stats.state.upper() or "?", "a state that this rvcctl does not know", "-idle"))
+    meaning = face.meaning
+    if stats.state == State.BYPASS.value and not stats.bypass and stats.talk_mode == "push-to-convert":
+        meaning = "your own voice goes out · t converts"
     details = [stats.device or "no device", f"{stats.rate_hz / 1000:g} kHz", f"up {age_text(stats.uptime_s)}"]
     if age_s is not None and age_s >= 1.0:
         details.append(f"data {age_text(age_s)} old")
-    return BannerModel(face, face.meaning, _voice_text(stats), " · ".join(details))
+    return BannerModel(face, meaning, _voice_text(stats), _switches_text(stats), " · ".join(details))
+
+
+def _switches_text(stats: protocol.Stats) -> str:
+    """Return recording, talk and preset: a filled sign and capitals say that it is on."""
+    pieces = [f"● REC {clock_text(stats.record_s)}" if stats.record else "○ rec off"]
+    if stats.talk_mode != "off":
+        pieces.append("◆ TALK on" if stats.talk else "◇ talk off")
+    if stats.preset:
+        pieces.append(f"preset {stats.preset}")
+    return "   ".join(pieces)
+
+
+def clock_text(seconds: float) -> str:
+    """Return a duration as a counter shows it: '0:07', '12:34', '1:02:03'."""
+    whole = max(0, int(seconds))
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def age_text(seconds: float) -> str:
@@ -72,9 +94,16 @@ def age_text(seconds: float) -> str:
 
 
 def _voice_text(stats: protocol.Stats | None) -> str:
-    if stats is None or not stats.voice:
+    if stats is None:
         return "no voice"
-    return f"{stats.voice} [{stats.voice_slot}]" if stats.voice_slot > 0 else stats.voice
+    voice = stats.voice or "no voice"
+    if stats.voice and stats.voice_slot > 0:
+        voice += f" [{stats.voice_slot}]"
+    if stats.voice and stats.speakers > 1:
+        voice += f" · speaker {stats.speaker} of 0..{stats.speakers - 1}"
+    if stats.loading:
+        voice += f" → ◌ loading {stats.loading}"
+    return voice
 
 
 class StateBanner(Widget):
@@ -90,13 +119,14 @@ class StateBanner(Widget):
     def render(self) -> Content:
         """Return both lines, each with a left and a right part."""
         model, width = self.model, self.size.width
-        first = _spread(Content.styled(f" {model.face.symbol} {model.face.word}", "bold"), f"{model.voice} ", width, "bold")
-        second = _spread(Content(f" {model.meaning}"), f"{model.details} ", width)
+        state = Content.assemble((f" {model.face.symbol} {model.face.word}", "bold"), f"  {model.meaning}")
+        first = _spread(state, f"{model.voice} ", width, "bold")
+        second = _spread(Content(f" {model.switches}"), f"{model.details} ", width)
         return Content("\n").join([first, second])
 
 
 def _spread(left: Content, right: str, width: int, style: str = "") -> Content:
-    """Return left and right at both ends of width cells; the right part is shortened first."""
+    """Return left and right at both ends of width cells; the right part is shortened first, down to nothing."""
     room = max(0, width - left.cell_length - 1)
     fitted = Content.styled(right, style)
     if fitted.cell_length > room:

@@ -11,6 +11,7 @@ from rvcd.protocol import NAME_PATTERN, NAME_RULE
 
 Args = tuple[OscValue, ...]
 ON_FROM = 0.5
+MAX_WHOLE = 2**31
 _NAME = re.compile(NAME_PATTERN + r"\Z")
 
 
@@ -25,8 +26,11 @@ def number(args: Args, at: int = 0) -> float:
 
 
 def whole(args: Args, at: int = 0) -> int:
-    """Return a number rounded to the nearest whole one. Raises ProtocolError as number does."""
-    return round(number(args, at))
+    """Return a number rounded to the nearest whole one. Raises ProtocolError as number does, and beyond 32 bits."""
+    value = number(args, at)
+    if abs(value) >= MAX_WHOLE:
+        raise ProtocolError(f"{value:g} is no number that anything here has")
+    return round(value)
 
 
 def is_on(args: Args) -> bool:

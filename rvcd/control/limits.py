@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from rvcd.control.verbs import Limit
 
 MAX_SOURCES = 256
-RATES: dict[Limit, tuple[float, float]] = {Limit.NORMAL: (500.0, 1000.0), Limit.HEAVY: (4.0, 12.0)}
+RATES: dict[Limit, tuple[float, float]] = {
+    Limit.NORMAL: (500.0, 1000.0), Limit.HEAVY: (4.0, 12.0), Limit.RARE: (0.5, 4.0),
+}  # fmt: skip
 """Tokens a second and the most that can be saved up, for each source."""
 WILDCARD_COST = 4.0
 """A pattern is compared with every address of the table, so it costs more than a plain message."""

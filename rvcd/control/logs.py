@@ -93,6 +93,12 @@ def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
+def one_printable_line(text: str, limit: int) -> str:
+    """Return text with everything escaped that is not printable, at most `limit` characters of it."""
+    line = _printable(text[: limit + 1])
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
 def _quoted(value: object) -> str:
     text = _printable(f"{value:g}" if isinstance(value, float) else str(value))
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' if not text or any(c in text for c in ' "=') else text

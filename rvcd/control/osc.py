@@ -296,7 +296,8 @@ def _compile_part(text: str) -> tuple[_Token, ...] | None:
         elif char in "]}":
             return None
         elif char == "*":
-            tokens.append(_Star())
+            if not tokens or not isinstance(tokens[-1], _Star):  # a hundred of them in a row mean what one does
+                tokens.append(_Star())
         elif char == "?":
             tokens.append(_ANY)
         else:

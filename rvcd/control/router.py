@@ -10,7 +10,7 @@ from rvcd.control import arguments
 from rvcd.control.arguments import Args
 from rvcd.control.lane import Job, SlowLane
 from rvcd.control.limits import RATES, WILDCARD_COST, Sources
-from rvcd.control.logs import LogThrottle, fields, get_logger
+from rvcd.control.logs import LogThrottle, fields, get_logger, one_printable_line
 from rvcd.control.osc import OscMessage, is_pattern, match
 from rvcd.control.publisher import Publisher, status_message
 from rvcd.control.rig import Rig, VoiceStatus
@@ -23,6 +23,8 @@ from rvcd.protocol import F0_METHODS, LATENCY_PRESET_NAMES, PREFIX, PROTOCOL_VER
 TICK_S = 0.01
 """A number is applied at most this often; of the values that come in between, the last one is kept."""
 MAX_WAITING_REPLIES = 32
+MAX_REASON = 300
+"""Characters of a /fail's reason."""
 
 _log = get_logger("control")
 T = TypeVar("T")
@@ -150,6 +152,8 @@ class Router:
             return
         allowed = (Wildcard.SET,) if message.args else (Wildcard.SET, Wildcard.QUERY)
         found = [verb for verb in VERBS if verb.wildcard in allowed and match(message.address, verb.full_address)]
+        if found and not self._permitted(sender, Limit.NORMAL, len(found)):
+            return  # each match is worked for and answered as a message of its own
         for verb in found:
             self._run(Call(verb, message.args, sender, message.address))
         if not found:
@@ -163,15 +167,19 @@ class Router:
         return permitted
 
     def _permitted_call(self, call: Call) -> bool:
-        """Count a call against its verb's limit. Over the heavy one the sender is told, over the normal one it is not."""
+        """Count a call against its verb's limit. Over a low one the sender is told, over the normal one it is not."""
         asks_only = not call.args and call.verb.wildcard is not Wildcard.NEVER
-        limit = Limit.NORMAL if asks_only and call.verb.limit is Limit.HEAVY else call.verb.limit
-        if limit is not Limit.HEAVY:
+        limit = call.verb.limit
+        is_low = limit in (Limit.HEAVY, Limit.RARE)
+        if asks_only and is_low:
+            limit, is_low = Limit.NORMAL, False
+        if not is_low:
             return self._permitted(call.sender, limit)
         if not self._permitted(call.sender, Limit.NORMAL):
             return False
-        if not self._permitted(call.sender, Limit.HEAVY):
-            self._fail(call.sender, call.sent_as, f"too many requests; at most {RATES[Limit.HEAVY][0]:g} a second")
+        if not self._permitted(call.sender, limit):
+            rate_hz, burst = RATES[limit]
+            self._fail(call.sender, call.sent_as, f"too many requests; at most {rate_hz:g} a second, {burst:g} at once")
             return False
         return True
 
@@ -194,7 +202,8 @@ class Router:
 
     def _fail(self, sender: SocketAddress, sent_as: str, reason: str) -> None:
         self.counters.failed += 1
-        self._publisher.reply(sender, "/fail", sent_as, reason)
+        # What a client sent may be repeated in the reason: it must neither steer a terminal nor grow.
+        self._publisher.reply(sender, "/fail", sent_as, one_printable_line(reason, MAX_REASON))
 
     # Numbers
 

@@ -56,12 +56,14 @@ class Wildcard(enum.Enum):
 class Limit(enum.Enum):
     """Which rate limit a verb counts against.
 
-    FREE: none. Safety verbs must always pass, and values of numbers are coalesced per tick instead of dropped.
+    HEAVY: what loads or writes a file. RARE: what starts a process. FREE: none: safety verbs must always pass, and values of
+    numbers are coalesced per tick instead of dropped.
     """
 
     FREE = enum.auto()
     NORMAL = enum.auto()
     HEAVY = enum.auto()
+    RARE = enum.auto()
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ class Switch:
 SWITCHES: Mapping[str, Switch] = {
     "/bypass": Switch("pass the raw voice through instead of converting it"),
     "/mute": Switch("silence the output", Limit.FREE),
-    "/record": Switch("write input and output to a two-channel FLAC file; /rvc/fail says why it cannot", Limit.HEAVY),
+    "/record": Switch("write input and output to a two-channel FLAC file; /rvc/fail says why it cannot", Limit.RARE),
     "/talk": Switch("on while a key is held: with `talk.mode` lets the voice out, or converts it", Limit.FREE),
 }
 

@@ -3,17 +3,63 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import itertools
 import logging
+import math
 import random
+import re
+import struct
 import time
+import tracemalloc
+from collections.abc import Iterator
 
 import pytest
 
 from rvcd.control.osc import encode
+from rvcd.control.rig import VoiceStatus
 from rvcd.control.server import OscServer
+from rvcd.params import PARAMS
+from rvcd.presets import PresetBook
+from rvcd.protocol import NAME_PATTERN
 from tests.control.fake_rig import FakeRig
-from tests.control.packets import KILLERS, bundle, mutated
+from tests.control.packets import DEAREST, INTEGERS, KILLERS, NUMBERS, TEXTS, addresses, bundle, hostile, message, mutated, padded
 from tests.control.udp import Client, client_of, converse
+
+HANG_S = 0.05
+
+
+def hours_go_by() -> Iterator[float]:
+    """A clock that moves on by an hour whenever it is read: no rate limit is ever reached, no lease lasts."""
+    return (3600.0 * n for n in itertools.count())
+
+
+def every_hostile_argument() -> Iterator[bytes]:
+    """Yield the type tag and the bytes of every hostile argument, one at a time."""
+    yield from (b"s" + padded(text) for text in TEXTS)
+    yield from (b"i" + struct.pack(">i", number) for number in INTEGERS)
+    yield from (b"h" + struct.pack(">q", number) for number in (2**63 - 1, -(2**63)))
+    yield from (b"f" + struct.pack(">f", number) for number in NUMBERS)
+    yield from (b"d" + struct.pack(">d", number) for number in (1e308, math.nan, math.inf))
+    yield from (b"b" + struct.pack(">i", 4) + b"\0\xff/.", b"T", b"F", b"N", b"I")
+
+
+async def send_every_hostile_argument(client: Client, address: str) -> None:
+    for at, argument in enumerate(every_hostile_argument()):
+        client.send_raw(message(address, argument[:1].decode(), argument[1:]))
+        if at % 8 == 0:
+            await all_answered(client, at)  # so that neither socket overflows
+    await all_answered(client, "the end")
+
+
+async def all_answered(client: Client, token: object) -> None:
+    """Wait for the pong of a ping of our own: the hostile arguments are sent to /ping too."""
+    client.send("/rvc/ping", "answered up to", token)
+    await client.wait(lambda: ("answered up to", token) in [pong.args for pong in client.find("/rvc/pong")])
+
+
+def defects(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR]
 
 
 def test_thousands_of_hostile_datagrams_leave_the_server_answering_and_no_table_grown(caplog: pytest.LogCaptureFixture) -> None:
@@ -39,6 +85,131 @@ def test_thousands_of_hostile_datagrams_leave_the_server_answering_and_no_table_
         converse(talk)
     lines = [record for record in caplog.records if "malformed" in record.getMessage()]
     assert len(lines) == 1, "one line, not four thousand"
+
+
+def test_every_hostile_argument_at_every_address_is_applied_within_bounds_or_refused(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
+        for verb, address in addresses():
+            await send_every_hostile_argument(client, address)
+            failures = client.find("/rvc/fail")
+            for failure in failures:
+                sent_as, reason = failure.args
+                assert sent_as == address
+                assert "internal error" not in str(reason), (address, reason)
+            assert failures or verb.action.name in ("PING", "VERSION", "STATUS", "STATS", "UNSUBSCRIBE") or "list" in address
+            client.inbox.clear()
+        assert all(param.low <= rig.get_param(param.name) <= param.high for param in PARAMS)
+        assert set(rig.loads) <= {voice.name for voice in rig.voices()}
+        assert all(re.fullmatch(NAME_PATTERN, name) for name in rig.presets())
+        assert (await client.ask("/rvc/pitch", -3)).args == (-3.0,)
+
+    with caplog.at_level(logging.WARNING, "rvcd"):
+        converse(talk, clock=hours_go_by().__next__)
+    assert defects(caplog) == []
+
+
+def test_a_reason_is_one_line_of_bounded_length_whatever_was_sent() -> None:
+    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
+        for path in ("voice", "speaker", "preset/recall", "latency/preset", "f0/method", "subscribe"):
+            await send_every_hostile_argument(client, f"/rvc/{path}")
+        reasons = [str(failure.args[1]) for failure in client.find("/rvc/fail")]
+        assert len(reasons) > 80
+        assert [reason for reason in reasons if not reason.isprintable() or len(reason) > 300] == []
+
+    converse(talk, clock=hours_go_by().__next__)
+
+
+def test_no_datagram_takes_longer_than_the_limit_and_the_next_honest_message_is_answered(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
+        worst = (0.0, "", b"")
+        gc.disable()  # a collection of everything that pytest holds is not the server's time
+        try:
+            for at, (kind, datagram) in zip(range(6000), hostile(seed=4), strict=False):
+                started = time.thread_time()
+                server.datagram_received(datagram, ("127.0.0.1", client.port))
+                worst = max(worst, (time.thread_time() - started, kind, datagram))
+                if at % 50 == 0:
+                    await asyncio.sleep(0)
+        finally:
+            gc.enable()
+        assert worst[0] < HANG_S, worst
+        async with client_of(server) as honest:
+            assert (await honest.ask("/rvc/gate", -33)).args == (-33.0,)
+
+    with caplog.at_level(logging.WARNING, "rvcd"):
+        converse(talk, clock=hours_go_by().__next__)
+    assert defects(caplog) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    DEAREST,
+)
+def test_the_dearest_datagram_takes_a_few_times_as_long_as_a_bundle_of_pings(name: str) -> None:
+    datagram = DEAREST[name]
+    book = PresetBook()
+    for number in range(1, 129):
+        book, _ = book.put(f"n{number}" * 8, {"pitch": 1.0})
+    rig = FakeRig(book=book, registry=tuple(VoiceStatus(f"voice {slot}", slot) for slot in range(1, 65)))
+
+    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
+        yardstick = bundle(*[encode("/rvc/ping", *["abc"] * 20)] * 64)
+        took = {datagram: 1.0, yardstick: 1.0}
+        gc.disable()
+        try:
+            for port in (20001, 20002, 20003):  # each with all its tokens; the quickest is the least disturbed
+                for sent in took:
+                    started = time.thread_time()
+                    server.datagram_received(sent, ("127.0.0.1", port))
+                    took[sent] = min(took[sent], time.thread_time() - started)
+                    await asyncio.sleep(0.01)
+        finally:
+            gc.enable()
+        times = took[datagram] / took[yardstick]
+        # The killers of old took forty times as long, and some of them for ever.
+        assert times < 20, f"{times:.1f} times what 64 pings of 20 words take: {1000 * took[datagram]:.1f} ms"
+
+    converse(talk, rig)
+
+
+def test_a_long_attack_leaves_no_memory_behind() -> None:
+    async def attack(server: OscServer, rig: FakeRig, seed: int) -> int:
+        for at, (_, datagram) in zip(range(2000), hostile(seed), strict=False):
+            server.datagram_received(datagram, ("127.0.0.1", 1024 + 7 * (at % 600)))
+            if at % 50 == 0:
+                await asyncio.sleep(0)
+        await asyncio.sleep(0.1)
+        rig.loads.clear()
+        rig.applied.clear()
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
+        before = [await attack(server, rig, seed) for seed in (1, 2, 3)]  # the caches fill
+        after = await attack(server, rig, 4)
+        assert after - before[-1] < 100_000, (before, after)  # 50 bytes a datagram
+
+    tracemalloc.start()
+    try:
+        converse(talk)
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_name_that_only_looks_like_a_voices_is_another_name() -> None:
+    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
+        await client.ask("/rvc/voice", "Bo Li", reply="/rvc/done")
+        for name in ("\u0410nna", "Ａｎｎａ", "anna", "Anna ", "Anna\u200b", "Anna\0", "../voices/Anna", "Anna.pth"):
+            reason = (await client.ask("/rvc/voice", name, reply="/rvc/fail")).args[1]
+            assert str(reason).startswith(("no voice is called", "a name has 1 to 64")), reason
+        assert rig.live.name == "Bo Li"
+        assert rig.loads == ["Bo Li"]
+
+    converse(talk, clock=hours_go_by().__next__)
 
 
 def test_a_malformed_datagram_is_never_answered() -> None:

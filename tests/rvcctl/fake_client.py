@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 
-from rvcctl.client import Listener
+from rvcctl.client import Listener, tell
 from rvcctl.view import DaemonView
 from rvcctl.wire import Message
 from rvcd import protocol
@@ -41,11 +41,16 @@ class FakeClient:
 
     def deliver(self, address: str, *args: str | int | float) -> None:
         """Let one message arrive."""
-        failure = self.view.apply(Message(protocol.PREFIX + address, args), self._clock())
+        outcome = self.view.apply(Message(protocol.PREFIX + address, args), self._clock())
         assert self._listener is not None
         self._listener.on_view_changed()
-        if failure is not None:
-            self._listener.on_failed(failure)
+        tell(self._listener, outcome)
+
+    def deliver_list(self, address: str, *names: str) -> None:
+        """Let a list of voices or presets arrive, numbered from 1."""
+        for number, name in enumerate(names, start=1):
+            self.deliver(address, number, name)
+        self.deliver(f"{address}/end", len(names))
 
     def deliver_stats(self, **fields: str | int | float) -> None:
         """Let a stats message arrive that differs from a healthy one in these fields."""
@@ -55,6 +60,7 @@ class FakeClient:
 HEALTHY = protocol.Stats(
     state="live", voice="demo", voice_slot=1, f0_method="swift", in_peak_dbfs=-18.0, out_peak_dbfs=-20.0, f0_hz=220.0,
     latency_total_ms=190.7, latency_device_in_ms=5.3, latency_block_ms=100.0, latency_lookahead_ms=40.0,
-    latency_deadline_ms=40.0, latency_device_out_ms=5.4, ring_fill=0.5, load=0.42, load_p95=0.61, blocks=1000,
-    rate_hz=48000, device="virtual loop", uptime_s=61.0,
+    latency_deadline_ms=40.0, latency_device_out_ms=5.4, ring_fill=0.5, load=0.33, load_p95=0.36, blocks=1000,
+    rate_hz=48000, device="virtual loop", uptime_s=61.0, encode_ms=18.0, pitch_ms=6.0, synthesis_ms=9.0,
+    talk=1, talk_mode="push-to-talk", speakers=3, latency_preset="balanced", preset="Deep",
 )  # fmt: skip

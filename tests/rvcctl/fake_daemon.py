@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from rvcctl.wire import Arg, Message, decode, encode
 from rvcd import protocol
 from rvcd.errors import ProtocolError
+from rvcd.params import BY_ADDRESS
 
 RANGES = {"/pitch": (-24.0, 24.0), "/gain/in": (-60.0, 24.0), "/gain/out": (-60.0, 24.0), "/gate": (-90.0, 0.0)}
 
@@ -34,8 +35,9 @@ class FakeDaemon:
             latency_deadline_ms=40.0, latency_device_out_ms=5.4, ring_fill=0.5, load=0.42, load_p95=0.61, blocks=1000,
             encode_ms=20.0, pitch_ms=8.0, synthesis_ms=14.0, rate_hz=48000, device="virtual loop", uptime_s=61.0,
         )  # fmt: skip
-        self.numbers = dict.fromkeys(protocol.NUMBER_ADDRESSES, 0.0)
+        self.numbers = dict.fromkeys(BY_ADDRESS, 0.0)
         self.voices = ["demo", "alto"]
+        self.presets = ["Deep", "Bright"]
         self.received: list[Message] = []
         self.subscribers: set[tuple[str, int]] = set()
         self.silent = False
@@ -103,7 +105,7 @@ class FakeDaemon:
             self._send(peer, "/pong")
         elif address in self.numbers:
             self._number(peer, address, args)
-        elif address in ("/bypass", "/mute", "/panic", "/panic/clear"):
+        elif address in (*protocol.SWITCH_ADDRESSES, "/panic", "/panic/clear"):
             self._switch(peer, address, args)
         else:
             self._names(peer, address, args)
@@ -132,10 +134,14 @@ class FakeDaemon:
         self.stats = dataclasses.replace(stats, state=state)
 
     def _names(self, peer: tuple[str, int], address: str, args: tuple[Arg, ...]) -> None:
-        if address == "/voice/list":
-            for slot, name in enumerate(self.voices, start=1):
-                self._send(peer, "/voice/list", slot, name)
-            self._send(peer, "/voice/list/end", len(self.voices))
+        if address in ("/voice/list", "/preset/list"):
+            names = self.voices if address == "/voice/list" else self.presets
+            for number, name in enumerate(names, start=1):
+                self._send(peer, address, number, name)
+            self._send(peer, f"{address}/end", len(names))
+        elif address == "/preset/save" and args:
+            self.presets.append(str(args[0]))
+            self._send(peer, "/done", "/rvc/preset/save", str(args[0]))
         elif address == "/voice" and args and args[0] in self.voices:
             self.stats = dataclasses.replace(self.stats, voice=str(args[0]))
             self._send(peer, "/done", "/rvc/voice", str(args[0]))
@@ -145,6 +151,7 @@ class FakeDaemon:
         elif address == "/f0/method" and (not args or args[0] in protocol.F0_METHODS):
             if args:
                 self.stats = dataclasses.replace(self.stats, f0_method=str(args[0]))
+                self._send(peer, "/done", "/rvc/f0/method", self.stats.f0_method)
             self._send(peer, "/f0/method", self.stats.f0_method)
         else:
             known = "no voice of that name; known: demo, alto" if address == "/voice" else "cannot do that"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import socket
 from collections.abc import Callable, Coroutine
@@ -8,9 +9,12 @@ from collections.abc import Callable, Coroutine
 import pytest
 
 from rvcctl.client import CommandFailedError, DaemonClient, Timing, converse, is_done
-from rvcctl.view import Failure
+from rvcctl.view import Done, Entry, Failure
+from rvcd.control.rig import LogLine
 from rvcd.errors import DaemonUnreachableError
+from tests.control.fake_rig import FakeRig
 from tests.rvcctl.fake_daemon import FakeDaemon, running_daemon
+from tests.rvcctl.real_server import serving
 
 QUICK = Timing(renew_s=0.05, retry_s=0.04, reopen_s=0.2, tick_s=0.01)
 
@@ -21,12 +25,16 @@ class Ears:
     def __init__(self) -> None:
         self.changes = 0
         self.failures: list[Failure] = []
+        self.done: list[Done] = []
 
     def on_view_changed(self) -> None:
         self.changes += 1
 
     def on_failed(self, failure: Failure) -> None:
         self.failures.append(failure)
+
+    def on_done(self, done: Done) -> None:
+        self.done.append(done)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -67,7 +75,7 @@ def test_subscribing_brings_the_whole_state_the_lease_is_renewed_and_leaving_uns
             assert client.view.stats is not None
             assert client.view.stats.voice == "demo"
             assert len(client.view.numbers) == 8
-            assert daemon.received[0].args == (0, 12, "params,stats")
+            assert daemon.received[0].args == (0, 15, "params,stats,log")
             await until(lambda: daemon.addresses().count("/subscribe") >= 3)
 
         live(client, scene)
@@ -176,5 +184,63 @@ def test_a_number_that_was_lost_on_the_way_is_asked_for() -> None:
             await until(lambda: len(client.view.numbers) == 8)
             del client.view.numbers["/gate"]
             await until(lambda: "/gate" in client.view.numbers)
+
+        live(client, scene)
+
+
+def test_voices_and_presets_are_listed_and_asked_for_again_when_a_preset_was_saved() -> None:
+    with running_daemon() as daemon:
+        client = DaemonClient(port=daemon.port, timing=Timing(tick_s=0.01))
+
+        async def scene(ears: Ears) -> None:
+            await until(lambda: client.view.presets is not None)
+            assert client.view.voices == (Entry(1, "demo"), Entry(2, "alto"))
+            assert client.view.presets == (Entry(1, "Deep"), Entry(2, "Bright"))
+            client.send("/preset/save", "Stage")
+            await until(lambda: len(client.view.presets or ()) == 3)
+            assert ears.done == [Done("/preset/save", "Stage")]
+
+        live(client, scene)
+
+
+def test_the_lists_are_asked_for_again_soon_when_a_name_is_not_in_them_and_else_only_now_and_then() -> None:
+    with running_daemon() as daemon:
+        client = DaemonClient(port=daemon.port, timing=Timing(tick_s=0.01, unknown_name_s=0.05))
+
+        async def scene(_ears: Ears) -> None:
+            await until(lambda: client.view.presets is not None)
+            pushes = 0
+            while pushes < 20:  # nothing is unknown: no second question
+                daemon.push_stats()
+                pushes += 1
+                await asyncio.sleep(0.01)
+            assert daemon.addresses().count("/voice/list") == 1
+            daemon.voices.append("bass")
+            daemon.stats = dataclasses.replace(daemon.stats, voice="bass")
+            daemon.push_stats()
+            await until(lambda: Entry(3, "bass") in (client.view.voices or ()))
+
+        live(client, scene)
+
+
+def test_the_daemons_own_server_is_understood() -> None:
+    rig = FakeRig(lines=[LogLine(1, "info", "rvcd starts"), LogLine(2, "warning", "a block was late")])
+    with serving(rig) as served:
+        client = DaemonClient(port=served.port, timing=Timing(tick_s=0.01))
+
+        async def scene(ears: Ears) -> None:
+            await until(lambda: client.view.voices is not None and client.view.presets is not None and len(client.view.log) == 2)
+            assert [entry.name for entry in client.view.voices or ()] == [voice.name for voice in rig.voices()]
+            assert [entry.name for entry in client.view.presets or ()] == list(rig.presets())
+            assert [line.text for line in client.view.log] == ["rvcd starts", "a block was late"]
+            client.send("/preset/save", "Stage")
+            await until(lambda: Done("/preset/save", "Stage") in ears.done)
+            await until(lambda: "Stage" in [entry.name for entry in client.view.presets or ()])
+            client.send("/pitch", 3.0)
+            await until(lambda: client.view.numbers.get("/pitch") == 3.0)
+            client.send("/latency/preset", "safe")
+            await until(lambda: client.view.stats is not None and client.view.stats.latency_preset == "safe")
+            assert client.view.bad_datagrams == 0
+            assert ears.failures == []
 
         live(client, scene)

@@ -4,14 +4,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rvcctl.peaks import PEAK_FRESH_S, PeakReader
+from rvcctl.steps import coarse_step, fine_step, number_text, snapped, value_text
 from rvcctl.widgets.big_text import big_text
+from rvcctl.widgets.compute_bar import MARK, ComputeModel, compute_bar, compute_of, compute_text
 from rvcctl.widgets.counters import CounterMemory
-from rvcctl.widgets.latency_bar import share_cells
 from rvcctl.widgets.level_meter import Ballistics, bar_eighths
 from rvcctl.widgets.level_scale import scale_text
 from rvcctl.widgets.note_display import NoteMemory, tuner_text
-from rvcctl.widgets.state_banner import age_text
-from rvcd.protocol import Stats
+from rvcctl.widgets.shares import share_cells
+from rvcctl.widgets.slider import KNOB, slider_text, value_of
+from rvcctl.widgets.state_banner import age_text, banner_of, clock_text
+from rvcctl.widgets.strain import gpu_text
+from rvcd.params import BY_NAME, PARAMS, Param
+from rvcd.protocol import SILENCE_DBFS, Stats
+
+ANY_PARAM = st.sampled_from(PARAMS)
 
 
 def test_a_peak_is_held_for_one_and_a_half_seconds_and_then_falls() -> None:
@@ -93,3 +101,103 @@ def test_a_counter_tells_when_it_last_grew_and_forgets_it_when_the_daemon_restar
 
 def test_durations_read_like_speech() -> None:
     assert [age_text(s) for s in (0.4, 59.9, 61, 3600, 7260)] == ["0 s", "59 s", "1 min 01 s", "1 h 00 min", "2 h 01 min"]
+
+
+@given(ANY_PARAM, st.floats(0.0, 1.0), st.integers(5, 60))
+def test_a_slider_has_its_knob_where_a_click_gives_the_same_cell_again(param: Param, norm: float, cells: int) -> None:
+    row, first, end = slider_text(param, param.from_normalised(norm), cells)
+    assert len(row) == cells
+    assert row.count(KNOB) == 1
+    knob = row.index(KNOB)
+    assert first <= knob < end
+    again, _, _ = slider_text(param, value_of(param, knob, cells), cells)
+    assert again.index(KNOB) == knob
+
+
+@given(ANY_PARAM, st.floats(0.0, 1.0))
+def test_values_from_the_mouse_lie_on_the_grid_of_steps_and_in_the_range(param: Param, norm: float) -> None:
+    value = snapped(param, param.from_normalised(norm), param.step)
+    assert param.low <= value <= param.high
+    assert value in (param.low, param.high) or abs(value / param.step - round(value / param.step)) < 1e-6
+    assert abs(value - param.from_normalised(norm)) <= param.step
+
+
+@pytest.mark.parametrize(
+    ("name", "fine", "coarse"),
+    [("pitch", 0.1, 12.0), ("formant", 0.1, 2.5), ("index_rate", 0.01, 0.25), ("protect", 0.001, 0.05), ("gate", 0.1, 5.0)],
+)
+def test_steps_are_round_numbers(name: str, fine: float, coarse: float) -> None:
+    assert fine_step(BY_NAME[name]) == pytest.approx(fine)
+    assert coarse_step(BY_NAME[name]) == pytest.approx(coarse)
+
+
+def test_values_show_every_digit_of_a_fine_step_and_words_where_numbers_mislead() -> None:
+    assert [number_text(BY_NAME["pitch"], value) for value in (3.0, -0.04, -2.1)] == ["+3.0", "0.0", "-2.1"]
+    assert number_text(BY_NAME["protect"], 0.33) == "0.330"
+    assert (value_text(BY_NAME["gate"], -90.0), value_text(BY_NAME["gate"], None)) == ("off", "–")
+
+
+def test_the_slow_blocks_are_compared_with_the_deadline_not_with_the_block() -> None:
+    stats = Stats(latency_block_ms=140.0, latency_deadline_ms=70.0, load_p95=0.4, encode_ms=20.0, pitch_ms=5.0, synthesis_ms=15.0)
+    model = compute_of(stats)
+    assert (model.parts, model.p95, model.deadline, model.is_late) == ((200, 50, 150), 560, 700, False)
+    assert compute_text(model) == "p95 56 of 70 ms"
+    bar = compute_bar(model, 35).plain
+    assert len(bar) == 35
+    assert bar.index(MARK) == round(0.8 * 35) - 1
+    late = compute_of(Stats(latency_block_ms=140.0, latency_deadline_ms=70.0, load_p95=0.6))
+    assert compute_text(late) == "▲ LATE p95 84 of 70 ms"
+
+
+@given(st.tuples(*[st.integers(0, 10**9)] * 3), st.integers(0, 10**9), st.integers(0, 10**9), st.integers(4, 100))
+def test_a_computing_bar_is_as_wide_as_asked(parts: tuple[int, int, int], p95: int, deadline: int, cells: int) -> None:
+    model = ComputeModel(parts, p95, deadline)
+    assert len(compute_bar(model, cells).plain) == (cells if any(parts) or deadline else 0)
+
+
+def test_between_two_looks_the_highest_peak_the_worst_load_and_the_lowest_fill_are_kept() -> None:
+    reader = PeakReader()
+    for peak, load, fill in ((-30.0, 0.2, 0.9), (-3.0, 1.4, 0.1), (-20.0, 0.3, 0.5)):
+        newest = Stats(in_peak_dbfs=peak, out_peak_dbfs=peak - 1, load=load, ring_fill=fill)
+        reader.feed(newest)
+        reader.feed(newest)
+    assert reader.take_levels(1.0, fresh=True) == (-3.0, -4.0)
+    assert reader.take_levels(1.0 + PEAK_FRESH_S, fresh=True) == (-3.0, -4.0)
+    assert reader.take_levels(1.1 + PEAK_FRESH_S, fresh=True) == (SILENCE_DBFS, SILENCE_DBFS)
+    assert reader.take_strain(newest) == (1.4, 0.1)
+    assert reader.take_strain(newest) == (0.3, 0.5)
+
+
+def test_old_data_shows_no_level() -> None:
+    reader = PeakReader()
+    reader.feed(Stats(in_peak_dbfs=-3.0, out_peak_dbfs=-3.0))
+    assert reader.take_levels(1.0, fresh=False) == (SILENCE_DBFS, SILENCE_DBFS)
+
+
+def test_a_machine_without_a_gpu_shows_none_and_one_without_a_size_only_its_use() -> None:
+    assert gpu_text(Stats()) == ""
+    assert gpu_text(Stats(gpu_util=0.5)) == "50 %"
+    assert gpu_text(Stats(gpu_util=0.5, gpu_memory_mb=2048.0, gpu_memory_total_mb=8192.0)) == "50 % · 2.0 of 8.0 GB"
+
+
+@pytest.mark.parametrize(
+    ("stats", "words"),
+    [
+        (Stats(state="live", record=1, record_s=754.9), "● REC 12:34"),
+        (Stats(state="live"), "○ rec off"),
+        (Stats(state="live", talk_mode="push-to-talk", talk=1), "◆ TALK on"),
+        (Stats(state="standby", talk_mode="push-to-talk"), "◇ talk off"),
+        (Stats(state="live", preset="Deep"), "preset Deep"),
+        (Stats(state="live", voice="Choir", voice_slot=3, speakers=4, speaker=2), "Choir [3] · speaker 2 of 0..3"),
+        (Stats(state="live", voice="Anna", loading="Bruno"), "Anna → ◌ loading Bruno"),
+        (Stats(state="bypass", talk_mode="push-to-convert"), "your own voice goes out · t converts"),
+        (Stats(state="bypass", bypass=1, talk_mode="push-to-convert"), "b converts again"),
+    ],
+)
+def test_the_banner_says_in_words_what_is_on(stats: Stats, words: str) -> None:
+    banner = banner_of(stats, connected=True, age_s=0.1, target="here")
+    assert words in f"{banner.meaning} | {banner.switches} | {banner.voice}"
+
+
+def test_recorded_time_is_a_clock() -> None:
+    assert [clock_text(seconds) for seconds in (-1.0, 7.9, 754.0, 3723.0)] == ["0:00", "0:07", "12:34", "1:02:03"]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rvcctl.view import FRESH_S, DaemonView
+from rvcctl.view import FRESH_S, KEPT_LOG_LINES, DaemonView, Done, Entry
 from rvcctl.wire import Message, clean_text, decode, encode
 from rvcd.errors import ProtocolError
 from rvcd.protocol import Stats
@@ -71,9 +71,16 @@ def test_numbers_that_are_not_finite_change_nothing(number: float) -> None:
 
 def test_echoes_change_the_stats_at_once() -> None:
     view = DaemonView("test", stats=Stats(state="live"))
-    for address, arg in (("mute", 1), ("panic", True), ("voice", "alto"), ("voice/slot", 2.0), ("f0/method", "yin")):
+    told = (
+        ("mute", 1), ("panic", True), ("voice", "alto"), ("voice/slot", 2.0), ("f0/method", "yin"), ("record", 1), ("talk", 1.0),
+        ("speaker", 3), ("preset", "Deep"), ("latency/preset", "safe"),
+    )  # fmt: skip
+    for address, arg in told:
         view.apply(Message(f"/rvc/{address}", (arg,)), 1.0)
-    assert view.stats == Stats(state="panic", mute=1, panic=1, voice="alto", voice_slot=2, f0_method="yin")
+    assert view.stats == Stats(
+        state="panic", mute=1, panic=1, voice="alto", voice_slot=2, f0_method="yin", record=1, talk=1, speaker=3, preset="Deep",
+        latency_preset="safe",
+    )  # fmt: skip
 
 
 def test_the_state_follows_the_echo_of_a_switch_until_the_next_stats_message() -> None:
@@ -88,6 +95,66 @@ def test_the_state_follows_the_echo_of_a_switch_until_the_next_stats_message() -
     view.apply(Message("/rvc/mute", (1,)), 1.0)
     assert view.stats is not None
     assert view.stats.state == "recovering"
+
+
+@pytest.mark.parametrize(
+    ("mode", "talk", "state"),
+    [
+        ("push-to-talk", 0, "standby"),
+        ("push-to-talk", 1, "live"),
+        ("push-to-convert", 0, "bypass"),
+        ("push-to-convert", 1, "live"),
+    ],
+)
+def test_what_is_heard_after_unmuting_follows_the_talk_key(mode: str, talk: int, state: str) -> None:
+    view = DaemonView("test", stats=Stats(state="muted", mute=1, talk_mode=mode, talk=talk))
+    view.apply(Message("/rvc/mute", (0,)), 1.0)
+    assert view.stats is not None
+    assert view.stats.state == state
+
+
+def listed(view: DaemonView, *entries: tuple[int, str], count: int) -> None:
+    for entry in entries:
+        view.apply(Message("/rvc/voice/list", entry), 1.0)
+    view.apply(Message("/rvc/voice/list/end", (count,)), 1.0)
+
+
+def test_a_list_counts_only_when_it_came_whole() -> None:
+    view = DaemonView("test")
+    listed(view, (1, "a"), count=2)
+    assert view.voices is None
+    listed(view, (2, "b"), (1, "a"), count=2)
+    assert view.voices == (Entry(1, "a"), Entry(2, "b"))
+    listed(view, (1, "c"), count=3)
+    assert view.voices == (Entry(1, "a"), Entry(2, "b"))
+    listed(view, count=0)
+    assert view.voices == ()
+
+
+def test_a_list_without_an_end_does_not_grow_for_ever() -> None:
+    view = DaemonView("test")
+    for number in range(5000):
+        view.apply(Message("/rvc/preset/list", (number, "x" * 100)), 1.0)
+    assert len(view._coming["/preset/list"]) < 1000
+
+
+def test_log_lines_that_come_twice_are_kept_once_and_only_the_newest_are_kept() -> None:
+    view = DaemonView("test")
+    for _ in range(2):
+        for number in range(1, 4):
+            view.apply(Message("/rvc/log", (number, "info", f"line {number}")), 1.0)
+    assert [line.number for line in view.log] == [1, 2, 3]
+    for number in range(4, 1000):
+        view.apply(Message("/rvc/log", (number, "info", "x")), 1.0)
+    assert len(view.log) == KEPT_LOG_LINES
+    assert view.log[-1].number == 999
+
+
+def test_what_was_done_is_reported_with_its_subject() -> None:
+    view = DaemonView("test")
+    assert view.apply(Message("/rvc/done", ("/rvc/preset/save", "Deep")), 1.0) == Done("/preset/save", "Deep")
+    assert view.apply(Message("/rvc/done", ("/rvc/unsubscribe",)), 1.0) == Done("/unsubscribe", "")
+    assert view.apply(Message("/rvc/done"), 1.0) == Done("?", "")
 
 
 def test_a_refused_subscription_is_the_trouble_until_the_daemon_says_something_else() -> None:

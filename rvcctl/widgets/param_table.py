@@ -1,0 +1,156 @@
+"""The live parameters: one row each with a slider, to be moved with keys, wheel or mouse."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+
+from rvcctl.messages import ParamMoved, ParamPlaced
+from rvcctl.steps import coarse_step, fine_step, snapped, value_text
+from rvcctl.widgets.row_list import MARK_CELLS, RowList
+from rvcctl.widgets.slider import slider_text, value_of
+from rvcd.params import PARAMS, Param
+
+NAME_CELLS, VALUE_CELLS, UNIT_CELLS, RANGE_CELLS = 11, 8, 10, 9
+MIN_SLIDER_CELLS, MAX_SLIDER_CELLS = 5, 49
+"""49 cells give a pitch of -24..24 one cell a semitone."""
+
+
+class ParamTable(RowList):
+    """Name, slider, value with unit, range. Fed by show()."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left", "step(-1)", "less", show=False),
+        Binding("right", "step(1)", "more", show=False),
+        Binding("shift+left", "coarse(-1)", "much less", show=False),
+        Binding("shift+right", "coarse(1)", "much more", show=False),
+        Binding("ctrl+left", "fine(-1)", "a little less", show=False),
+        Binding("ctrl+right", "fine(1)", "a little more", show=False),
+        Binding("0,backspace", "reset", "default", show=False),
+    ]
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._values: tuple[float | None, ...] = (None,) * len(PARAMS)
+        self._dragged: int | None = None
+
+    def show(self, values: tuple[float | None, ...]) -> None:
+        """Show the values of PARAMS, in their order; None for one that is not known yet."""
+        before, self._values = self._values, values
+        for row, (old, new) in enumerate(zip(before, values, strict=True)):
+            if old != new:
+                self.refresh_row(row)
+
+    def row_count(self) -> int:
+        """Return how many parameters there are."""
+        return len(PARAMS)
+
+    def draw_row(self, index: int, cells: int, plain: Style) -> list[Segment]:
+        """Return name, slider, value and, where there is room, the range."""
+        param, value = PARAMS[index], self._values[index]
+        slider_cells, with_range = self._slider_cells()
+        slider, first, end = slider_text(param, value, slider_cells)
+        segments = [
+            Segment(f"{param.name:<{NAME_CELLS}}", plain),
+            Segment(slider[:first], self.part("dim")),
+            Segment(slider[first:end], self.part("value")),
+            Segment(slider[end:], self.part("dim")),
+            Segment(value_text(param, value).rjust(VALUE_CELLS), plain + Style(bold=True)),
+            Segment(f" {param.unit:<{UNIT_CELLS - 1}}", plain),
+        ]
+        if with_range:
+            segments.append(Segment(f"{param.low:g}..{param.high:g}".rjust(RANGE_CELLS), self.part("dim")))
+        return segments
+
+    def watch_cursor(self, before: int, after: int) -> None:
+        """Redraw everything: the footnote changes with the cursor."""
+        super().watch_cursor(before, after)
+        self.refresh()
+
+    def footnote(self) -> str:
+        """Return what the parameter under the cursor does, with its range and default."""
+        param = PARAMS[self.cursor]
+        return f"{param.doc} · {param.range_text()} · default {param.default:g}"
+
+    def action_step(self, steps: int) -> None:
+        """Move by steps."""
+        self._move(steps * self._param.step)
+
+    def action_coarse(self, steps: int) -> None:
+        """Move by large steps."""
+        self._move(steps * coarse_step(self._param))
+
+    def action_fine(self, steps: int) -> None:
+        """Move by the smallest steps."""
+        self._move(steps * fine_step(self._param))
+
+    def action_reset(self) -> None:
+        """Go back to the default."""
+        self.post_message(ParamPlaced(self._param, self._param.default))
+
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        """Choose a row; on its slider, move the knob there and let it follow the mouse."""
+        row = self.row_at(event.y)
+        if row is None or event.button != 1:
+            return
+        self.cursor = row
+        slider_cells, _ = self._slider_cells()
+        if 0 <= event.x - self._slider_x < slider_cells:
+            self._dragged = row
+            self.capture_mouse()
+            self._place(event)
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Let the knob follow."""
+        if self._dragged is not None:
+            self._place(event)
+
+    def on_mouse_up(self, event: events.MouseUp) -> None:
+        """Let go of the knob."""
+        if self._dragged is not None:
+            self._dragged = None
+            self.release_mouse()
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """More of the parameter under the mouse; with shift a little more."""
+        self._wheel(event, 1)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """Less of the parameter under the mouse; with shift a little less."""
+        self._wheel(event, -1)
+
+    @property
+    def _param(self) -> Param:
+        return PARAMS[self.cursor]
+
+    @property
+    def _slider_x(self) -> int:
+        return MARK_CELLS + NAME_CELLS
+
+    def _move(self, change: float) -> None:
+        self.post_message(ParamMoved(self._param, change))
+
+    def _wheel(self, event: events.MouseScrollUp | events.MouseScrollDown, direction: int) -> None:
+        event.stop()
+        row = self.row_at(event.y)
+        if row is not None:
+            self.cursor = row
+            self._move(direction * (fine_step(self._param) if event.shift else self._param.step))
+
+    def _place(self, event: events.MouseDown | events.MouseMove) -> None:
+        """Put the dragged knob under the mouse, on the grid of steps; with shift on the fine one."""
+        param = PARAMS[self._dragged if self._dragged is not None else self.cursor]
+        cells, _ = self._slider_cells()
+        value = value_of(param, min(max(event.x - self._slider_x, 0), cells - 1), cells)
+        self.post_message(ParamPlaced(param, snapped(param, value, fine_step(param) if event.shift else param.step)))
+
+    def _slider_cells(self) -> tuple[int, bool]:
+        """Return how wide the sliders are, and whether there is room for the ranges."""
+        room = self.size.width - MARK_CELLS - NAME_CELLS - VALUE_CELLS - UNIT_CELLS - 1
+        with_range = room - RANGE_CELLS >= 2 * MIN_SLIDER_CELLS
+        cells = room - RANGE_CELLS * with_range
+        return min(max(cells, MIN_SLIDER_CELLS), MAX_SLIDER_CELLS), with_range

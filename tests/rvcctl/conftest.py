@@ -1,0 +1,57 @@
+"""Fixtures of the command line's tests."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from rvcctl import cli
+from rvcd.control.rig import LogLine
+from rvcd.protocol import Stats
+from tests.control.fake_rig import FakeRig
+from tests.rvcctl.fake_daemon import FakeDaemon, running_daemon
+from tests.rvcctl.real_server import Served, serving
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def daemon(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDaemon]:
+    """A fake daemon, which can be made to misbehave."""
+    with running_daemon() as running:
+        monkeypatch.setenv("RVCD_PORT", str(running.port))
+        yield running
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """The daemon's own OSC server before a fake rig."""
+    telemetry = Stats(
+        f0_hz=220.0, in_peak_dbfs=-18.0, out_peak_dbfs=-20.0, latency_total_ms=190.7, load=0.42, late_blocks=7, device="virtual",
+        uptime_s=61.0,
+    )  # fmt: skip
+    rig = FakeRig(telemetry=telemetry, lines=[LogLine(1, "info", "rvcd starts"), LogLine(2, "warning", "a block was late")])
+    with serving(rig) as running:
+        monkeypatch.setenv("RVCD_PORT", str(running.port))
+        yield running
+
+
+@pytest.fixture
+def rvcctl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command line in this process; return exit code, stdout and stderr."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["rvcctl", *words])
+        monkeypatch.setattr(sys, "stdin", io.StringIO())  # no terminal, even under pytest -s
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        captured = capsys.readouterr()
+        assert isinstance(left.value.code, int)
+        assert "Traceback" not in captured.err
+        assert captured.err.count("\n") <= 1
+        return left.value.code, captured.out.strip(), captured.err.strip()
+
+    return run

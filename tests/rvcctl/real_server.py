@@ -1,0 +1,50 @@
+"""The daemon's own OSC server on a loopback port, before a rig of plain values: what rvcctl says is judged by the real router."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rvcd.control.server import OscServer, OscSettings
+from tests.control.fake_rig import FakeRig
+
+PATIENCE_S = 10.0
+
+
+@dataclass
+class Served:
+    """A rig that is being served. Its plain values may be changed from the test's thread."""
+
+    rig: FakeRig
+    port: int
+
+
+@contextmanager
+def serving(rig: FakeRig, port: int = 0) -> Iterator[Served]:
+    """Serve a rig from a thread of its own. port: 0 lets the system choose."""
+    started = threading.Event()
+    ports: list[int] = []
+    stops: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    async def serve() -> None:
+        server = OscServer(OscSettings(port=port), rig)
+        await server.start()
+        stop = asyncio.Event()
+        stops.append((asyncio.get_running_loop(), stop))
+        ports.append(server.address[1])
+        started.set()
+        await stop.wait()
+        await server.close()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
+    thread.start()
+    assert started.wait(PATIENCE_S), "the server did not start"
+    try:
+        yield Served(rig, ports[0])
+    finally:
+        loop, stop = stops[0]
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(PATIENCE_S)
