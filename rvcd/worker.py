@@ -45,8 +45,10 @@ PR_SET_PDEATHSIG = 1
 NICENESS = -11
 THREAD_TRIALS = 7
 ONE_CORE_SHARE = 0.6
-PATIENCE_BLOCKS = 5
-"""A voice on its way in waits at most so many blocks for a moment with enough time to prepare its next step."""
+USUAL_PERCENTILE = 80
+PATIENCE_BLOCKS = 12
+"""A voice on its way in waits at most so many blocks, in all, for moments with enough time to prepare its steps: it must not
+fall behind the stream for ever on a machine that never has the time."""
 MAX_SPEAKERS_TOLD = 200
 HOPELESS = 1.5
 """One core that takes so many times what would be enough is not timed again."""
@@ -242,11 +244,9 @@ class Worker:
             return
         try:
             while (step := converter.next_step()) is not None:
-                cost_ms = converter.step_costs.expect_ms(step, self.counters.total_ms)
-                if cost_ms > self._spare_ms(position) and change.waited_blocks < PATIENCE_BLOCKS:
+                if converter.step_cost_ms(step) > self._spare_ms(position) and change.waited_blocks < PATIENCE_BLOCKS:
                     change.waited_blocks += 1
                     return
-                change.waited_blocks = 0
                 converter.prepare()
         except Exception as error:
             converter.incoming = None
@@ -259,7 +259,8 @@ class Worker:
         """Return how long the loop may be busy until the block at `position` would be in danger."""
         geometry, device = self.geometry, self.segment.device_position()
         until_input_ms = geometry.ms(max(0, position + geometry.block_samples - device))
-        usual_ms = self.counters.load_p95 * geometry.ms(geometry.block_samples)
+        loads = self.counters.loads
+        usual_ms = float(np.percentile(loads, USUAL_PERCENTILE)) * geometry.ms(geometry.block_samples) if loads else 0.0
         return until_input_ms + max(0.0, geometry.ms(geometry.deadline_samples) - usual_ms)
 
     def _begin_change(self, change: VoiceChange) -> None:

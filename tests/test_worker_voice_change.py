@@ -11,7 +11,7 @@ import pytest
 
 from rvcd.audio.ring import AudioSegment
 from rvcd.engine.converter import EngineError
-from rvcd.engine.incoming import Step, StepCosts
+from rvcd.engine.incoming import Step
 from rvcd.worker import PATIENCE_BLOCKS, VoiceChange, Worker
 from rvcd.worker_protocol import VoiceRequest, receive
 from tests.test_worker import GEOMETRY, RATE_HZ, SETUP
@@ -22,13 +22,11 @@ class Preparing:
 
     def __init__(self, *costs_ms: float, broken: bool = False) -> None:
         self.left, self.done, self.broken = list(costs_ms), 0, broken
-        self.geometry, self.step_costs = GEOMETRY, StepCosts()
+        self.geometry = GEOMETRY
         self.incoming: object | None = object()
-        self._expect()
 
-    def _expect(self) -> None:
-        if self.left:
-            self.step_costs.measured_ms[Step.JOIN] = self.left[0]
+    def step_cost_ms(self, step: Step) -> float:
+        return self.left[0]
 
     def next_step(self) -> Step | None:
         return Step.JOIN if self.left and self.incoming is not None else None
@@ -38,7 +36,6 @@ class Preparing:
             raise EngineError("the new voice's networks gave NaN or infinite samples")
         self.left.pop(0)
         self.done += 1
-        self._expect()
 
 
 @contextmanager
@@ -74,13 +71,21 @@ def test_a_step_that_would_endanger_a_block_waits_for_another_moment_but_not_for
         assert converter.done == 2 and worker.change is None
 
 
+def test_once_it_has_waited_long_enough_it_waits_for_nothing_more() -> None:
+    converter = Preparing(45.0, 45.0, 45.0)
+    with changing(converter) as (worker, _):
+        for _ in range(PATIENCE_BLOCKS + 1):
+            bring_in(worker, converter)
+        assert converter.done == 3 and worker.change is None
+
+
 def test_there_is_less_time_where_blocks_usually_take_long() -> None:
     converter = Preparing(30.0)
     with changing(converter) as (worker, _):
-        worker.counters.load_p95 = 0.8  # 16 of 20 ms: 4 are to spare, and 20 until the next block is here
+        worker.counters.loads.extend([0.8] * 50)  # 16 of 20 ms: 4 are to spare, and 20 until the next block is here
         bring_in(worker, converter)
         assert converter.done == 0
-        converter.step_costs.measured_ms[Step.JOIN] = 23.0
+        converter.left[0] = 23.0
         bring_in(worker, converter)
         assert converter.done == 1
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from rvcd.dsp.loudness import GainRamp, Gate, Limiter, RmsMix
 from rvcd.dsp.resample import StreamResampler
 from rvcd.dsp.track import Track
-from rvcd.engine.incoming import FADE_MS, FEED_FRAMES, Incoming, Step, StepCosts, fade_over
+from rvcd.engine.incoming import FADE_MS, FEED_FRAMES, JOIN_FRAMES, Incoming, Step, StepCosts, fade_over
 from rvcd.engine.pitch import PitchMethod, PitchTrack, PitchTracker, fill_unvoiced, transpose
 from rvcd.engine.stopwatch import Stopwatch, Timings
 from rvcd.engine.units import ContentEncoder, UnitStream
@@ -81,6 +81,8 @@ class Converter:
         self.stream = self.new_stream(voice, speaker_id, gain_db)
         self.incoming: Incoming | None = None
         self.step_costs = StepCosts()
+        self.block_ms = 0.0
+        """What the last block that was heard took to compute."""
 
         rate, frames = geometry.rate_hz, geometry.window_frames + 2 * geometry.block_frames
         samples = frames * geometry.hop_samples
@@ -159,7 +161,12 @@ class Converter:
             self._feed_past(incoming, min(settled, incoming.fed + FEED_FRAMES), end)
         else:
             self._join(incoming, settled, end)
-        self.step_costs.add(step, 1000 * (time.perf_counter() - started))
+        if self.block_ms > 0:
+            self.step_costs.add(step, 1000 * (time.perf_counter() - started), self.block_ms)
+
+    def step_cost_ms(self, step: Step) -> float:
+        """Return how long a step of prepare() will probably take."""
+        return self.step_costs.expect_ms(step, self.block_ms)
 
     def _feed_past(self, incoming: Incoming, until: int, end: int) -> None:
         first = incoming.fed
@@ -177,7 +184,7 @@ class Converter:
         stream.feed(self._batch(stream, first, settled, units, f0_hz, voiced, self.applied))
         incoming.fed = settled
         heard = self._heard_end() + self.rms_mix.delay_samples
-        stream.start_decoding(heard // self.geometry.hop_samples)
+        stream.start_decoding(heard // self.geometry.hop_samples, JOIN_FRAMES)
         if not np.isfinite(stream.samples(heard - 1, heard)).all():
             raise EngineError("the new voice's networks gave NaN or infinite samples")
         fade = min(self.geometry.block_samples, round(FADE_MS * self.geometry.rate_hz / 1000))
@@ -409,7 +416,10 @@ class Converter:
         newest = self.f0_hz.end
         voiced = newest > 0 and bool(self.voiced.rows(newest - 1, newest)[0])
         f0_hz = float(self.f0_hz.rows(newest - 1, newest)[0]) if voiced else 0.0
-        return Block(audio.astype(np.float32, copy=False), f0_hz, voiced, silent, watch.timings(self._pitch_own_ms))
+        timings = watch.timings(self._pitch_own_ms)
+        if not silent:
+            self.block_ms = timings.total_ms
+        return Block(audio.astype(np.float32, copy=False), f0_hz, voiced, silent, timings)
 
 
 def blend_units(

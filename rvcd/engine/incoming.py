@@ -12,11 +12,13 @@ from rvcd.engine.voice_stream import VoiceStream
 
 FEED_FRAMES = 24
 """Past frames that one step feeds: few enough to fit between two blocks."""
-FADE_MS = 30.0
+JOIN_FRAMES = 2
+"""Frames that the new voice's decoder is warmed up with. It remembers 11: the others it would have are missing as they are at the
+start of every utterance, while the voice fades in. Each costs time in the one step that cannot be divided."""
+FADE_MS = 20.0
 """Crossfade from the old voice to the new one."""
-FIRST_GUESS = {"units": 0.5, "feed": 0.3, "join": 0.9}
-"""What a step may cost before one was measured, in blocks' computing time."""
 FORGET = 0.3
+"""Share of the newest measurement in what a step is expected to cost."""
 
 
 class Step(enum.Enum):
@@ -45,18 +47,18 @@ class Incoming:
 
 @dataclass
 class StepCosts:
-    """How long each kind of step took lately, in milliseconds."""
+    """What each kind of step costs, in blocks: when the machine has a slow second, blocks and steps both take longer."""
 
-    measured_ms: dict[Step, float] = field(default_factory=dict)
+    in_blocks: dict[Step, float] = field(default_factory=lambda: {Step.UNITS: 0.5, Step.FEED: 0.2, Step.JOIN: 0.6})
 
-    def add(self, step: Step, spent_ms: float) -> None:
-        """Take in one measurement; a dearer one counts at once, a cheaper one slowly."""
-        known = self.measured_ms.get(step, spent_ms)
-        self.measured_ms[step] = max(spent_ms, known + FORGET * (spent_ms - known))
+    def add(self, step: Step, spent_ms: float, block_ms: float) -> None:
+        """Take in one measurement. block_ms: what the last block took, > 0."""
+        known = self.in_blocks[step]
+        self.in_blocks[step] = known + FORGET * (spent_ms / block_ms - known)
 
     def expect_ms(self, step: Step, block_ms: float) -> float:
-        """Return what a step will take. block_ms: computing time of a block, for the first guess."""
-        return self.measured_ms.get(step, FIRST_GUESS[step.value] * block_ms)
+        """Return what a step will take. block_ms: what the last block took."""
+        return self.in_blocks[step] * block_ms
 
 
 def fade_over(audio: NDArray[np.float32], tail: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -147,15 +147,14 @@ def test_a_voice_may_be_louder_by_its_own_gain_whatever_the_loudness_match_does(
     assert 20 * np.log10(levels[1] / levels[0]) == pytest.approx(6.0, abs=0.1)
 
 
-def test_a_dear_step_is_believed_at_once_and_a_cheap_one_slowly() -> None:
+def test_a_step_is_expected_to_cost_as_much_of_a_block_as_lately() -> None:
     costs = StepCosts()
-    assert costs.expect_ms(Step.FEED, 100.0) == pytest.approx(30.0)
-    costs.add(Step.FEED, 10.0)
-    assert costs.expect_ms(Step.FEED, 100.0) == 10.0
-    costs.add(Step.FEED, 50.0)
-    assert costs.expect_ms(Step.FEED, 100.0) == 50.0
-    costs.add(Step.FEED, 10.0)
-    assert 10.0 < costs.expect_ms(Step.FEED, 100.0) < 50.0
+    for _ in range(30):
+        costs.add(Step.JOIN, 60.0, 100.0)
+    assert costs.expect_ms(Step.JOIN, 100.0) == pytest.approx(60.0, rel=0.01)
+    assert costs.expect_ms(Step.JOIN, 170.0) == pytest.approx(102.0, rel=0.01), "in a slow second all takes longer"
+    costs.add(Step.JOIN, 300.0, 100.0)
+    assert costs.expect_ms(Step.JOIN, 100.0) < 140.0, "one stall is not believed for long"
 
 
 def test_a_fade_begins_with_the_old_and_ends_with_the_new() -> None:
