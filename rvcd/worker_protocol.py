@@ -62,9 +62,7 @@ class WorkerSetup:
     @property
     def geometry(self) -> StreamGeometry:
         """The stream's sizes."""
-        return StreamGeometry(
-            self.rate_hz, self.block_frames, self.lookahead_frames, self.context_frames, self.deadline_samples
-        )
+        return StreamGeometry(self.rate_hz, self.block_frames, self.lookahead_frames, self.context_frames, self.deadline_samples)
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> WorkerSetup:

@@ -76,7 +76,7 @@ def test_the_documented_file_names_every_key_and_its_optional_lines_are_valid(tm
     path.write_text(text)
     settings = load_config(path)
     assert settings.latency.budget() == LATENCY_PRESETS["balanced"]
-    assert settings.osc.feedback[0].port == 9000
+    assert settings.osc.feedback[0].port == 9731
 
 
 def test_the_documented_file_says_the_ranges_of_the_parameters() -> None:

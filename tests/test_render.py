@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from rvcd.config import parse_config
 from rvcd.engine.pitch_methods.yin import YinPitch
@@ -17,6 +18,8 @@ from tests.support import speech_like
 @pytest.fixture(autouse=True)
 def own_cache(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "render-cache"))
+    yield
+    torch.set_flush_denormal(False)  # of this thread: render_file turns it on for good, which is right in a process of its own
 
 
 def render(source: Path, target: Path, **options: object) -> tuple[RenderResult, list[float]]:

@@ -13,7 +13,7 @@ from rvcd.engine.voice_stream import Voice
 from tests.engine.test_converter import PLAIN, RATE_HZ, make, rms
 from tests.support import small_voice, speech_like
 
-AUDIO = speech_like(RATE_HZ, 3.0) + 0.1 * speech_like(RATE_HZ, 3.0, seed=4)[::-1]
+AUDIO = speech_like(RATE_HZ, 2.2) + 0.1 * speech_like(RATE_HZ, 2.2, seed=4)[::-1]
 CHANGE_S = 1.2
 CHANGE_AT = 20
 """The same in blocks of 60 ms."""
@@ -37,7 +37,7 @@ def play(converter: Converter, voice: Voice | None, steps_a_block: int = 99) -> 
     return blocks, voices
 
 
-@pytest.mark.parametrize("block_ms", [20, 60, 140])
+@pytest.mark.parametrize("block_ms", [40, 140])
 @pytest.mark.parametrize("width", [24, 32])
 def test_after_the_crossfade_the_new_voice_says_what_it_would_have_said_all_along(block_ms: int, width: int) -> None:
     voice = other_voice(unit_width=width)
