@@ -61,7 +61,7 @@ def test_streamed_samples_equal_offline_samples(stem, cut):
     assert (stream(decoder, z, source, CUTS[cut], 8) - offline).abs().max() < 1e-4
 
 
-@pytest.mark.parametrize("stem", VOICES)
+@pytest.mark.parametrize("stem", VOICES[:2])
 def test_less_lookahead_costs_closeness_and_nothing_else(stem):
     model, _ = parity_voice(stem)
     z, source = latents(model)
