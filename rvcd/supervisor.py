@@ -252,7 +252,8 @@ class WorkerSupervisor:
         if process is not None and process.returncode is None:
             self._send({"command": "stop"})
             try:
-                await asyncio.wait_for(process.wait(), 2.0)
+                # One that is still loading does not listen yet, and has nothing to put away.
+                await asyncio.wait_for(process.wait(), 2.0 if self._ready_at_s else 0.05)
             except (asyncio.TimeoutError, asyncio.CancelledError):
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()

@@ -139,7 +139,7 @@ class Honest:
         """Return the telemetry; asks again when a datagram was lost."""
         for _ in range(3):
             try:
-                return self.client.stats(timeout_s=2.0)
+                return self.client.stats(timeout_s=1.0)
             except AssertionError:
                 continue
         raise RvcdError("there is no answer to /rvc/stats; is a daemon running, and may this machine talk to it?")

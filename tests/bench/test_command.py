@@ -76,11 +76,11 @@ def test_upstreams_way_is_measured_side_by_side(start: Start, config: Path) -> N
 
 
 def test_minutes_of_streaming_are_watched_through_the_real_worker(start: Start, config: Path) -> None:
-    code, out, err = finish(start("-c", config, "--preset", "safe", "--soak", 0.1, "--json"))
+    code, out, err = finish(start("-c", config, "--preset", "safe", "--soak", 0.06, "--json"))
     assert code == 0, err
     soak = json.loads(out)["soak"]
     assert soak["name"] == "safe" and len(soak["rss_mb"]) == 5
-    assert soak["seconds"] > 5 and soak["blocks"] > 0 and soak["failed_blocks"] == 0
+    assert soak["seconds"] > 2 and soak["blocks"] > 0 and soak["failed_blocks"] == 0
     assert soak["audio_s"] == pytest.approx(0.2 * soak["blocks"])
     assert soak["first_ms"] > 0 and min(soak["rss_mb"]) > 50
 

@@ -48,8 +48,10 @@ def stream(decoder: StreamingDecoder, z, source, steps, lookahead: int) -> torch
 CUTS = {"20 ms": [2], "40 ms": [4], "100 ms": [10], "240 ms": [24], "random": random.Random(1).choices(range(1, 30), k=40)}
 
 
-@pytest.mark.parametrize("cut", CUTS)
-@pytest.mark.parametrize("stem", VOICES)
+CASES = [(stem, cut) for stem in VOICES[:2] for cut in CUTS] + [(stem, cut) for stem in VOICES[2:] for cut in ("240 ms", "random")]
+
+
+@pytest.mark.parametrize("stem, cut", CASES)
 def test_streamed_samples_equal_offline_samples(stem, cut):
     model, _ = parity_voice(stem)
     z, source = latents(model)
