@@ -392,6 +392,9 @@ class Worker:
     def _take_sizes(self, number: int | None) -> None:
         """Let the loop go on with what was prepared, now that nothing is heard."""
         self.resized, self._prepared = self._prepared, None
+        if self.resized is not None and self.resized.converter is not None:
+            # Once more, on this thread: with its number of cores other code is generated, and nothing is heard meanwhile.
+            warm_up(self.resized.converter)
         self._result(number, "latency", "" if self.resized is not None else "no sizes were prepared", None)
 
     def _run_actions(self) -> None:

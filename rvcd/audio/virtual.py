@@ -89,7 +89,7 @@ class VirtualDevice:
     def description(self) -> str:
         """One line for people."""
         pace = "in real time" if self._request.realtime else "as fast as possible"
-        source = f"{self._request.input}{' (looped)' if self._request.loop else ''}"
+        source = f"{Path(self._request.input).name}{' (looped)' if self._request.loop else ''}"
         return f"virtual device: {source} -> {self._request.output or 'nowhere'}, {self.rate_hz} Hz, {pace}"
 
     @property
