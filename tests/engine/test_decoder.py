@@ -48,7 +48,9 @@ def stream(decoder: StreamingDecoder, z, source, steps, lookahead: int) -> torch
 CUTS = {"20 ms": [2], "40 ms": [4], "100 ms": [10], "240 ms": [24], "random": random.Random(1).choices(range(1, 30), k=40)}
 
 
-CASES = [(stem, cut) for stem in VOICES[:2] for cut in CUTS] + [(stem, cut) for stem in VOICES[2:] for cut in ("240 ms", "random")]
+CASES = [(stem, cut) for stem in VOICES[:2] for cut in CUTS] + [
+    (stem, cut) for stem in VOICES[2:] for cut in ("240 ms", "random")
+]
 
 
 @pytest.mark.parametrize("stem, cut", CASES)
