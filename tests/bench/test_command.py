@@ -76,7 +76,7 @@ def test_upstreams_way_is_measured_side_by_side(start: Start, config: Path) -> N
 
 
 def test_minutes_of_streaming_are_watched_through_the_real_worker(start: Start, config: Path) -> None:
-    code, out, err = finish(start("-c", config, "--preset", "safe", "--soak", 0.06, "--json"))
+    code, out, err = finish(start("-c", config, "--preset", "safe", "--soak", 0.1, "--json"))
     assert code == 0, err
     soak = json.loads(out)["soak"]
     assert soak["name"] == "safe" and len(soak["rss_mb"]) == 5
