@@ -14,10 +14,10 @@ from rvcd.engine.converter import Converter
 from rvcd.engine.pitch import PitchMethod, PitchTracker, create_pitch_method
 from rvcd.engine.precision import choose_precision
 from rvcd.engine.retrieval import read_index
+from rvcd.engine.units import ContentEncoder
 from rvcd.engine.voice_stream import Voice
 from rvcd.errors import ModelFileError, ParamError
 from rvcd.geometry import StreamGeometry
-from rvcd.models.contentvec import ContentEncoder
 from rvcd.models.contentvec_file import load_content_encoder
 from rvcd.models.synthesizer import build_synthesizer
 from rvcd.models.voice import read_voice
@@ -62,7 +62,7 @@ class Loader:
         """Return the content encoder; the test weights' where none is configured."""
         if self._encoder is None:
             path = Path(self.setup.encoder) if self.setup.encoder else self._test_weights()
-            encoder = load_content_encoder(path, device=self.device)
+            encoder: ContentEncoder = load_content_encoder(path, device=self.device)
             if self.precision is not torch.float32:
                 encoder.pack(self.precision)
             self._encoder = encoder

@@ -21,10 +21,10 @@ from rvcd.dsp.resample import StreamResampler
 from rvcd.engine.pitch import PitchMethod, PitchTrack, coarse_pitch, create_pitch_method, transpose
 from rvcd.engine.retrieval import UnitIndex, read_index
 from rvcd.engine.stopwatch import Stopwatch, Timings
+from rvcd.engine.units import ContentEncoder
 from rvcd.errors import ModelFileError, ParamError
 from rvcd.geometry import ENCODER_HOP_SAMPLES, ENCODER_RATE_HZ, FRAME_MS, FRAMES_PER_SECOND, FRAMES_PER_UNIT
 from rvcd.loading import choose_device
-from rvcd.models.contentvec import ContentEncoder
 from rvcd.models.contentvec_file import load_content_encoder
 from rvcd.models.synthesizer import Synthesizer, build_synthesizer
 from rvcd.models.voice import read_voice

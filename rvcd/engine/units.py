@@ -19,7 +19,15 @@ STATISTICS_MEMORY_S = 10.0
 
 
 class ContentEncoder(Protocol):
-    """What the engine needs of rvcd.models.contentvec.ContentEncoder."""
+    """What the engine needs of rvcd.models.contentvec.ContentEncoder, and rvcd.models.lite_encoder.LiteEncoder has too."""
+
+    def check_unit_width(self, unit_width: int) -> None:
+        """Raise ModelFileError when it cannot make units of this width."""
+        ...
+
+    def pack(self, dtype: torch.dtype) -> None:
+        """Compute in dtype from now on."""
+        ...
 
     def start_front_end(self, memory_s: float) -> Any:
         """Return what a stream of front_end() calls carries."""

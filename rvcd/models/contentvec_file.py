@@ -20,6 +20,8 @@ from rvcd.errors import ModelFileError
 from rvcd.models.checkpoint import check_finite, load_tensors, outlined_tensors
 from rvcd.models.contentvec import ContentEncoder, EncoderSizes
 from rvcd.models.contentvec_state import RECEPTIVE_FIELD_SAMPLES, UNIT_HOP_SAMPLES
+from rvcd.models.lite_encoder import LiteEncoder
+from rvcd.models.lite_encoder_file import build_lite_encoder, is_lite
 from rvcd.models.pickle_scan import InertObject
 from rvcd.models.torch_file import Outline, open_model_file, read_outline
 
@@ -31,8 +33,12 @@ MAX_SETTINGS_BYTES = 1 << 20
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
-def load_content_encoder(path: Path | str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> ContentEncoder:
+def load_content_encoder(
+    path: Path | str, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> ContentEncoder | LiteEncoder:
     """Load a fairseq `.pt` file, a Transformers folder, or a weight file inside one; in eval mode, without gradients.
+
+    A weight file may also be a lite encoder's, which is always float32.
 
     Raises ModelFileError when the file is damaged, is another network, or has sizes that cannot work.
     """
@@ -45,7 +51,10 @@ def load_content_encoder(path: Path | str, device: str = "cpu", dtype: torch.dty
         weights_path = found[0]
     settings: dict[str, Any]
     if weights_path.suffix == ".safetensors":
-        tensors, settings = load_tensors(weights_path), _transformers_settings(weights_path.parent)
+        tensors = load_tensors(weights_path)
+        if is_lite(tensors):
+            return build_lite_encoder(weights_path, tensors, device=device)
+        settings = _transformers_settings(weights_path.parent)
     else:
         outline = read_outline(weights_path)
         if isinstance(outline.root, dict) and isinstance(outline.root.get("model"), dict):

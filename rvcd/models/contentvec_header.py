@@ -16,6 +16,8 @@ WIDTH_KEY, FINAL_KEY = "encoder.layer_norm.weight", "final_proj.weight"
 LAYER_KEY = "encoder.layers.{}.final_layer_norm.weight"
 FINAL_LAYER = 9
 """RVC v1's units are layer 9's, through final_proj."""
+LITE_LAYOUT_KEY, LITE_UNIT_KEY = "lite.layout", "leave.weight"
+"""By the first a lite encoder is known (rvcd.models.lite_encoder_file); the second makes its units."""
 
 
 def read_unit_widths(path: Path | str) -> tuple[int, ...]:
@@ -28,6 +30,8 @@ def read_unit_widths(path: Path | str) -> tuple[int, ...]:
         path = next((path / name for name in WEIGHT_FILES if (path / name).is_file()), path / WEIGHT_FILES[-1])
     shapes = _safetensors_shapes(path) if path.suffix == ".safetensors" else _torch_shapes(path)
     shapes = {key.removeprefix("hubert."): shape for key, shape in shapes.items()}
+    if LITE_LAYOUT_KEY in shapes and len(shapes.get(LITE_UNIT_KEY, ())) == 2:
+        return (shapes[LITE_UNIT_KEY][0],)
     width, final = shapes.get(WIDTH_KEY, ()), shapes.get(FINAL_KEY, ())
     if len(width) != 1:
         raise ModelFileError(f"{path}: is not a HuBERT content encoder: it has no usable {WIDTH_KEY}")

@@ -1,0 +1,71 @@
+"""Loads and writes the lite content encoder: one safetensors file, its shape told by its tensors. Nothing in a file runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rvcd.errors import ModelFileError
+from rvcd.models.checkpoint import check_finite
+from rvcd.models.contentvec_header import LITE_LAYOUT_KEY
+from rvcd.models.lite_encoder import FEATURES, LiteBlockShape, LiteEncoder, LiteSizes
+
+MAX_BLOCKS, MAX_KERNEL, MAX_DILATION, MAX_WIDTH = 64, 64, 256, 4096
+
+
+def is_lite(tensors: Mapping[str, Tensor]) -> bool:
+    """Say whether these are a lite encoder's."""
+    return LITE_LAYOUT_KEY in tensors
+
+
+def build_lite_encoder(path: Path, tensors: Mapping[str, Tensor], *, device: str = "cpu") -> LiteEncoder:
+    """Build the network from its file's tensors, float32, in eval mode, without gradients. Raises ModelFileError."""
+    weights = {key: value.float() for key, value in tensors.items() if key != LITE_LAYOUT_KEY}
+    model = LiteEncoder(_sizes(path, tensors), str(path))
+    try:
+        model.load_state_dict(check_finite(path, weights), strict=True)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()[:160]
+        raise ModelFileError(f"{path}: its tensors do not fit together ({reason})") from None
+    return model.to(device).eval().requires_grad_(False)
+
+
+def save_lite_encoder(model: LiteEncoder, path: Path) -> None:
+    """Write the network to a `.safetensors` file, in float16."""
+    from safetensors.torch import save_file
+
+    tensors = {key: value.detach().half().contiguous().cpu() for key, value in model.state_dict().items()}
+    shapes = [[block.kernel, block.dilation, block.lookahead] for block in model.sizes.blocks]
+    save_file({**tensors, LITE_LAYOUT_KEY: torch.tensor(shapes, dtype=torch.int32)}, str(path))
+
+
+def _sizes(path: Path, tensors: Mapping[str, Tensor]) -> LiteSizes:
+    layout = tensors[LITE_LAYOUT_KEY]
+    if layout.dim() != 2 or layout.shape[1] != 3 or layout.is_floating_point() or not 0 < len(layout) <= MAX_BLOCKS:
+        raise ModelFileError(f"{path}: is not a usable lite content encoder: its {LITE_LAYOUT_KEY} is no list of blocks")
+    blocks = tuple(LiteBlockShape(*(int(n) for n in row)) for row in layout)
+    for block in blocks:
+        if not (
+            1 <= block.kernel <= MAX_KERNEL and 1 <= block.dilation <= MAX_DILATION and 0 <= block.lookahead < block.kernel
+        ):
+            raise ModelFileError(
+                f"{path}: is not a usable lite content encoder: a block has the kernel {block.kernel}, "
+                f"dilation {block.dilation} and lookahead {block.lookahead}"
+            )
+    return LiteSizes(
+        width=_rows(path, tensors, "enter.weight", FEATURES),
+        inner_width=_rows(path, tensors, "blocks.0.inner.weight"),
+        unit_width=_rows(path, tensors, "leave.weight"),
+        blocks=blocks,
+    )
+
+
+def _rows(path: Path, tensors: Mapping[str, Tensor], key: str, columns: int | None = None) -> int:
+    """Return the first size of a matrix. columns: what its second must be."""
+    value = tensors.get(key)
+    if value is None or value.dim() != 2 or not 0 < value.shape[0] <= MAX_WIDTH or columns not in (None, value.shape[1]):
+        raise ModelFileError(f"{path}: is not a usable lite content encoder: it has no fitting {key}")
+    return value.shape[0]
