@@ -48,9 +48,7 @@ def _sizes(path: Path, tensors: Mapping[str, Tensor]) -> LiteSizes:
         raise ModelFileError(f"{path}: is not a usable lite content encoder: its {LITE_LAYOUT_KEY} is no list of blocks")
     blocks = tuple(LiteBlockShape(*(int(n) for n in row)) for row in layout)
     for block in blocks:
-        if not (
-            1 <= block.kernel <= MAX_KERNEL and 1 <= block.dilation <= MAX_DILATION and 0 <= block.lookahead < block.kernel
-        ):
+        if not (1 <= block.kernel <= MAX_KERNEL and 1 <= block.dilation <= MAX_DILATION and 0 <= block.lookahead < block.kernel):
             raise ModelFileError(
                 f"{path}: is not a usable lite content encoder: a block has the kernel {block.kernel}, "
                 f"dilation {block.dilation} and lookahead {block.lookahead}"

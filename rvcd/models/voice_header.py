@@ -14,8 +14,8 @@ from rvcd.models.voice_config import ConfigProblem, SynthesizerConfig, expected_
 
 VOCODER = "HiFi-GAN"
 """The only decoder rvcd has (RVC's own); Applio also trains others."""
-EMBEDDERS = ("contentvec", "hubert_base")
-"""Names of the content encoder a voice may be trained with; both are the same network."""
+EMBEDDERS = ("contentvec", "hubert_base", "rvcd-lite")
+"""Names of the content encoder a voice may be trained with: twice the same network, and rvcd's own small one."""
 VERSION_OF_WIDTH = {256: "v1", 768: "v2"}
 MAX_TEXT = 80
 NAMED_IN_ERRORS = 3

@@ -9,12 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
 from rvcd.errors import ModelFileError
 from rvcd.models.contentvec_file import load_content_encoder
 from rvcd.models.contentvec_header import LITE_LAYOUT_KEY, read_unit_widths
 from rvcd.models.lite_encoder import FEATURES, LiteBlockShape, LiteEncoder, LiteSizes, mel_bands
 from rvcd.models.lite_encoder_file import save_lite_encoder
-from safetensors.torch import load_file, save_file
 
 SIZES = LiteSizes(
     width=16, inner_width=24, unit_width=12, blocks=(LiteBlockShape(5, 1, 1), LiteBlockShape(3, 2, 0), LiteBlockShape(5, 1, 1))
@@ -79,9 +80,7 @@ def test_every_mel_band_hears_something(bands: int) -> None:
 def test_the_file_gives_the_same_units_and_says_its_width(encoder: LiteEncoder, path: Path) -> None:
     loaded = load_content_encoder(path)
     audio = torch.from_numpy(np.random.default_rng(1).standard_normal((1, 8000)).astype(np.float32) * 0.1)
-    torch.testing.assert_close(
-        loaded.units(audio, unit_width=12), encoder.units(audio, unit_width=12), rtol=0, atol=2e-2
-    )
+    torch.testing.assert_close(loaded.units(audio, unit_width=12), encoder.units(audio, unit_width=12), rtol=0, atol=2e-2)
     assert read_unit_widths(path) == loaded.unit_widths == (12,)
 
 

@@ -1,0 +1,54 @@
+"""The findings as a picture: a bar for each clip and measure, and the spectrogram of the clip in the middle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rvcd.errors import MissingExtraError
+from rvcd.evaluation.judging import Row
+
+FloatArray = NDArray[np.float32]
+
+
+def draw(path: Path, title: str, rows: Sequence[Row], source: FloatArray, streamed: FloatArray) -> None:
+    """Write a PNG. source, streamed: one clip at 16 kHz. Raises MissingExtraError without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError(f"the picture needs matplotlib ({error}); run: pip install 'rvcd[eval]'") from None
+    figure = Figure(figsize=(11, 9), layout="constrained")
+    figure.suptitle(title)
+    axes = figure.subplots(3, 2)
+    at = np.arange(len(rows))
+    names = [Path(row.clip).stem[:14] for row in rows]
+    _bars(axes[0, 0], at, names, "speaker similarity (cosine)", {
+        "to the target": [row.to_target for row in rows], "to the source": [row.to_source for row in rows],
+    })  # fmt: skip
+    _bars(axes[0, 1], at, names, "word errors (%)", {
+        "source": [100 * row.source_errors / max(1, row.words) for row in rows],
+        "converted": [100 * row.errors / max(1, row.words) for row in rows],
+    })  # fmt: skip
+    _bars(axes[1, 0], at, names, "naturalness (MOS 1..5)", {
+        "source": [row.source_mos for row in rows], "offline": [row.offline_mos for row in rows],
+        "streamed": [row.mos for row in rows],
+    })  # fmt: skip
+    _bars(axes[1, 1], at, names, "pitch error (cents, median)", {"streamed": [row.cents for row in rows]})
+    for axis, audio, name in ((axes[2, 0], source, "source"), (axes[2, 1], streamed, "converted, streamed")):
+        axis.specgram(audio + 1e-7, NFFT=512, Fs=16_000, noverlap=384, vmin=-120, vmax=-20)
+        axis.set(title=f"{name}: {names[len(rows) // 2]}", xlabel="s", ylabel="Hz")
+    figure.savefig(path, dpi=110)
+
+
+def _bars(axis: Any, at: NDArray[np.int_], names: Sequence[str], title: str, series: dict[str, list[float]]) -> None:
+    width = 0.8 / len(series)
+    for i, (name, values) in enumerate(series.items()):
+        axis.bar(at + (i - (len(series) - 1) / 2) * width, values, width, label=name)
+    axis.set_title(title)
+    axis.set_xticks(at, names, rotation=60, ha="right", fontsize=7)
+    if len(series) > 1:
+        axis.legend(fontsize=7)

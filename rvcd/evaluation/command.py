@@ -1,0 +1,199 @@
+"""`rvcd eval DIR`: convert a folder of speech as a live stream would, and say how good it is."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rvcd.assembly import named_voice
+from rvcd.config import Settings
+from rvcd.errors import AudioFileError, ParamError
+from rvcd.evaluation import judging
+from rvcd.evaluation.conversion import Conversion, FloatArray, clips_in, read_clip
+
+TARGET_STEM = "target"
+"""A voice's folder may hold samples of the voice itself under this name: target.flac."""
+
+
+@dataclass(frozen=True)
+class EvalRequest:
+    """folder: of speech. target: samples of the voice itself, files or a folder; (): those beside the voice, if any.
+
+    pitch: semitones, or None for the whole semitones that bring each clip to the target's register. chart: a PNG, or None.
+    audio: a folder for the conversions, or None.
+    """
+
+    folder: Path
+    voice: str = ""
+    index: str = ""
+    preset: str = ""
+    f0_method: str = ""
+    target: tuple[Path, ...] = ()
+    pitch: float | None = 0.0
+    chart: Path | None = None
+    audio: Path | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All clips together. Rates and shares are 0..1, errors are counted over all words; medians over the clips."""
+
+    voice: str
+    preset: str
+    block_ms: float
+    algorithmic_ms: float
+    clips: int
+    to_target: float
+    least_to_target: float
+    closer_to_target: int
+    offline_to_target: float
+    source_wer: float
+    wer: float
+    source_mos: float
+    offline_mos: float
+    mos: float
+    cents: float
+    voicing: float
+    load: float
+
+
+def evaluate(settings: Settings, request: EvalRequest, told: Callable[[str], None]) -> tuple[Verdict, list[judging.Row]]:
+    """Convert and judge every clip of the folder; told is called with a line of progress.
+
+    Raises AudioFileError for a folder without audio, ParamError without a voice, MissingExtraError without the judges.
+    """
+    if not request.folder.is_dir():
+        raise AudioFileError(f"{request.folder}: there is no such folder; name one with audio files of speech")
+    clips = clips_in(request.folder)
+    if not clips:
+        raise AudioFileError(f"{request.folder}: holds no audio file (WAV, FLAC, OGG, MP3)")
+    voice = named_voice(settings, request.voice, request.index)
+    if voice is None:
+        raise ParamError(f"there is no voice: put a .pth file into {', '.join(settings.voices.folders)}, or use --voice FILE.pth")
+    told("loading the judges")
+    judges = judging.Judges.load(settings.engine.threads or 2)
+    told(f"loading {voice.name}")
+    preset = request.preset or settings.latency.preset
+    conversion = Conversion(settings, voice, request.preset, request.f0_method or settings.engine.f0_method)
+    samples = _samples(request.target, Path(voice.path))
+    target = judging.Target.of(samples, judges.speaker, conversion) if samples else None
+    rows, middle = [], (np.zeros(1, np.float32), np.zeros(1, np.float32))
+    for number, path in enumerate(clips):
+        told(f"{number + 1} of {len(clips)}: {path.name}")
+        row, streamed = judging.judge_clip(path, conversion, judges, target, request.pitch)
+        rows.append(row)
+        if request.audio is not None:
+            _write(request.audio / f"{path.stem}.wav", streamed)
+        if number == len(clips) // 2:
+            middle = (read_clip(path), streamed)
+    verdict = summarise(rows, voice.name, preset, conversion)
+    if request.chart is not None:
+        from rvcd.evaluation.chart import draw
+
+        draw(request.chart, f"{voice.name}, {preset}: {len(rows)} clips", rows, *middle)
+    return verdict, rows
+
+
+def summarise(rows: Sequence[judging.Row], voice: str, preset: str, conversion: Conversion) -> Verdict:
+    """Return the clips' verdict."""
+    geometry = conversion.geometry
+    words = max(1, sum(row.words for row in rows))
+    algorithmic = geometry.block_samples + geometry.lookahead_frames * geometry.hop_samples + geometry.deadline_samples
+    known = [row for row in rows if not math.isnan(row.to_target)]
+    return Verdict(
+        voice=voice,
+        preset=preset,
+        block_ms=geometry.ms(geometry.block_samples),
+        algorithmic_ms=geometry.ms(algorithmic),
+        clips=len(rows),
+        to_target=_mean([row.to_target for row in known]),
+        least_to_target=min((row.to_target for row in known), default=float("nan")),
+        closer_to_target=sum(row.to_target > row.to_source for row in known),
+        offline_to_target=_mean([row.offline_to_target for row in known]),
+        source_wer=sum(row.source_errors for row in rows) / words,
+        wer=sum(row.errors for row in rows) / words,
+        source_mos=_mean([row.source_mos for row in rows]),
+        offline_mos=_mean([row.offline_mos for row in rows]),
+        mos=_mean([row.mos for row in rows]),
+        cents=float(np.nanmedian([row.cents for row in rows])) if rows else float("nan"),
+        voicing=_mean([row.voicing for row in rows]),
+        load=float(np.median([row.load for row in rows])),
+    )
+
+
+HEADINGS = ("clip", "s", "pitch", "to target", "to source", "word errors", "MOS", "cents", "voicing")
+
+
+def table_rows(rows: Sequence[judging.Row]) -> list[tuple[str, ...]]:
+    """Return the clips' rows under HEADINGS: sources and offline in brackets."""
+    return [
+        (
+            row.clip, f"{row.seconds:.1f}", f"{row.pitch_semitones:+g}", _shown(row.to_target), _shown(row.to_source),
+            f"{row.errors} of {row.words} ({row.source_errors})", f"{row.mos:.2f} ({row.source_mos:.2f}, {row.offline_mos:.2f})",
+            _shown(row.cents, 0), f"{100 * row.voicing:.0f} %",
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def summary_lines(v: Verdict) -> list[str]:
+    """Return the verdict in sentences."""
+    similar = (
+        f"speaker similarity to the target {v.to_target:.2f} (least {v.least_to_target:.2f}, in one pass "
+        f"{v.offline_to_target:.2f}); closer to the target than to the source: {v.closer_to_target} of {v.clips}"
+        if not math.isnan(v.to_target)
+        else "speaker similarity to the target: unknown; name samples of the voice with --target"
+    )
+    return [
+        similar,
+        f"word errors {100 * v.wer:.1f} %, of the source {100 * v.source_wer:.1f} %",
+        f"naturalness (MOS) {v.mos:.2f} streamed, {v.offline_mos:.2f} in one pass, {v.source_mos:.2f} source",
+        f"pitch error {_shown(v.cents, 0)} cents (median), voicing alike in {100 * v.voicing:.1f} % of frames",
+        f"load {v.load:.2f} at {v.block_ms:g} ms blocks ({v.preset}: {v.algorithmic_ms:g} ms of block, lookahead and deadline)",
+    ]
+
+
+def as_document(verdict: Verdict, rows: Sequence[judging.Row]) -> str:
+    """Return both as JSON; what is not known is null."""
+    document = {**asdict(verdict), "rows": [asdict(row) for row in rows]}
+    return json.dumps(_plain(document), indent=2)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return None if math.isnan(value) else round(value, 4)
+    return value
+
+
+def _samples(named: Sequence[Path], voice: Path) -> list[Path]:
+    if not named:
+        return [path for path in clips_in(voice.parent) if path.stem == TARGET_STEM]
+    found = [clip for path in named for clip in (clips_in(path) if path.is_dir() else [path])]
+    if not found:
+        raise AudioFileError(f"{named[0]}: holds no audio file of the target")
+    return found
+
+
+def _write(path: Path, audio: FloatArray) -> None:
+    from rvcd.audio.files import AtomicAudioWriter
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with AtomicAudioWriter(path, 16_000, force=True) as writer:
+        writer.write(audio)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else float("nan")
+
+
+def _shown(value: float, digits: int = 2) -> str:
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"

@@ -1,0 +1,90 @@
+"""Clips through the engine: as a stream in the live preset's blocks, and in one pass with full context."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import soxr
+import torch
+from numpy.typing import NDArray
+
+from rvcd.assembly import geometry_of, voice_params, worker_setup
+from rvcd.audio.files import read_audio
+from rvcd.config import Settings
+from rvcd.engine.offline import convert_offline
+from rvcd.engine.pitch import PitchTrack
+from rvcd.loading import Loader
+from rvcd.params import ParamStore
+from rvcd.worker_protocol import VoiceRequest
+
+FloatArray = NDArray[np.float32]
+RATE_HZ = 16_000
+"""What everything is judged at."""
+SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif")
+
+
+def clips_in(folder: Path) -> list[Path]:
+    """Return the audio files of a folder, by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
+def read_clip(path: Path) -> FloatArray:
+    """Return a file as mono at 16 kHz. Raises AudioFileError."""
+    audio, rate_hz = read_audio(path)
+    return np.asarray(soxr.resample(audio, rate_hz, RATE_HZ), np.float32)
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A clip's conversions at 16 kHz, aligned with it, and the load: time to compute a block / the block's own."""
+
+    streamed: FloatArray
+    offline: FloatArray
+    load: float
+
+
+class Conversion:
+    """One voice, loaded once, for many clips. Raises RvcdError for anything wrong with its files."""
+
+    def __init__(self, settings: Settings, request: VoiceRequest, preset: str, f0_method: str) -> None:
+        setup = worker_setup(settings, request, f0_method, preset)
+        self.geometry = geometry_of(settings, preset)
+        self.request, self._loader = request, Loader(setup, self.geometry)
+        if setup.threads:
+            torch.set_num_threads(setup.threads)
+        torch.set_flush_denormal(True)
+        self._method = self._loader.pitch_method(f0_method)
+        self._store = ParamStore({**settings.initial_params(), **voice_params(request)})
+        self.voice = self._loader.voice(request)
+        # In one pass the plain modules run, in float32.
+        self._plain = Loader(replace(setup, precision="fp32"), self.geometry)
+        self._plain_voice = self._plain.voice(request, keep_decoder=True)
+
+    def pitch(self, audio_16k: FloatArray) -> PitchTrack:
+        """Return the track of a whole clip."""
+        return self._method.estimate(audio_16k)
+
+    def convert(self, audio_16k: FloatArray, pitch_semitones: float) -> Converted:
+        """Convert one clip both ways, with the voice's own parameters and this transposition."""
+        self._store.set("pitch", pitch_semitones)
+        snapshot = self._store.snapshot()
+        geometry, rate_hz = self.geometry, self.geometry.rate_hz
+        converter = self._loader.converter(self.voice, self._method, snapshot, self.request)
+        size, delay = geometry.block_samples, geometry.lookahead_samples
+        audio = np.asarray(soxr.resample(audio_16k, RATE_HZ, rate_hz), np.float32)
+        blocks = -(-(len(audio) + delay) // size)
+        padded = np.pad(audio, (0, blocks * size - len(audio)))
+        made, compute_ms = [], []
+        for n in range(blocks):
+            block = converter.process(padded[n * size : (n + 1) * size], snapshot)
+            made.append(block.audio)
+            compute_ms.append(block.timings.total_ms)
+        streamed = np.concatenate(made)[delay : delay + len(audio)]
+        offline = convert_offline(audio_16k, self._plain.encoder(), self._method, self._plain_voice, snapshot)
+        return Converted(
+            np.asarray(soxr.resample(streamed, rate_hz, RATE_HZ), np.float32),
+            np.asarray(soxr.resample(offline, self.voice.spec.rate_hz, RATE_HZ), np.float32),
+            float(np.median(compute_ms)) * rate_hz / 1000 / size,
+        )

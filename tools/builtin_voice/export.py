@@ -1,0 +1,81 @@
+"""Put what was trained into rvcd's formats.
+
+    export.py OUT/encoder.pt OUT/voice.pt PAIRS rvcd/data/builtin
+
+Writes encoder.safetensors, built-in.pth (an RVC voice, float16), built-in.index (units of the target's own speech) and
+target.flac (samples of the target, for `rvcd eval`).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from kokoro import RATE_HZ
+from train_encoder import SIZES, Trained
+from train_voice import CONFIG
+
+from rvcd.models.lite_encoder_file import save_lite_encoder
+from rvcd.models.random_weights import write_index
+
+NAME = "built-in"
+INDEX_ROWS, INDEX_LISTS = 4000, 48
+TARGET_CLIPS, TARGET_F0_HZ = 3, (150, 200)
+
+
+def main() -> None:
+    encoder_path, voice_path, pairs, out = map(Path, sys.argv[1:])
+    out.mkdir(parents=True, exist_ok=True)
+    taught, saved = (torch.load(path, weights_only=True, map_location="cpu") for path in (encoder_path, voice_path))
+    trained = Trained()
+    trained.load_state_dict(taught["model"])
+    encoder = trained.encoder.eval().requires_grad_(False)
+    save_lite_encoder(encoder, out / "encoder.safetensors")
+    _write_voice(out / f"{NAME}.pth", saved)
+    rows, clips = _target_speech(encoder, sorted(pairs.glob("*.npz")))
+    kept = np.random.default_rng(0).permutation(len(rows))[:INDEX_ROWS]
+    write_index(out / f"{NAME}.index", rows[np.sort(kept)], INDEX_LISTS)
+    soundfile.write(out / "target.flac", np.concatenate(clips), RATE_HZ, subtype="PCM_16")
+    for path in sorted(out.iterdir()):
+        print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+
+
+def _write_voice(path: Path, saved: dict) -> None:
+    c = CONFIG
+    weights = {key.replace(".inner.", "."): value.half().contiguous() for key, value in saved["average"].items()}
+    # The flow adds nothing, but the format wants it: all its tensors share one stretch of zeros in the file.
+    idle = {key: value.shape for key, value in weights.items() if key.startswith("flow.")}
+    zeros = torch.zeros(max(shape.numel() for shape in idle.values()), dtype=torch.float16)
+    weights |= {key: zeros[: shape.numel()].view(shape) for key, shape in idle.items()}
+    config = [
+        c.spec_channels, c.segment_size, c.inter_channels, c.hidden_channels, c.filter_channels, c.n_heads, c.n_layers,
+        c.kernel_size, 0, c.resblock, list(c.resblock_kernel_sizes), [list(d) for d in c.resblock_dilation_sizes],
+        list(c.upsample_rates), c.upsample_initial_channel, list(c.upsample_kernel_sizes), c.n_speakers, c.gin_channels,
+        c.rate_hz,
+    ]  # fmt: skip
+    info = f"{saved['step']}steps, {saved['spent_s'] / 3600:.1f} h"
+    torch.save(
+        {"weight": weights, "config": config, "info": info, "sr": f"{c.rate_hz // 1000}k", "f0": 1, "version": "v2",
+         "embedder_model": "rvcd-lite"}, path,
+    )  # fmt: skip
+
+
+def _target_speech(encoder: torch.nn.Module, paths: list[Path]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return units of the target's speech, and a few clips of it in its own register."""
+    rows, clips = [], []
+    for path in paths[::4]:
+        data = np.load(path)
+        audio = torch.from_numpy(soxr.resample(data["target"].astype(np.float32) / 32768, RATE_HZ, 16000))
+        rows.append(encoder.units(audio[None], unit_width=SIZES.unit_width)[0].numpy())
+        track = data["target_f0_hz"]
+        if len(clips) < TARGET_CLIPS and TARGET_F0_HZ[0] < np.median(track[track > 30]) < TARGET_F0_HZ[1]:
+            clips.append(data["target"])
+    return np.concatenate(rows), clips
+
+
+if __name__ == "__main__":
+    main()

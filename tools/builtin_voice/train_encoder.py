@@ -1,0 +1,294 @@
+"""Train the lite content encoder: audio of many voices -> what is said, the same for all of them.
+
+    train_encoder.py PAIRS SPEECH OUT --minutes 30
+
+PAIRS: what render_pairs.py made (both sides are used: content, energy and tokens are known). SPEECH: what align_speech.py made.
+Units are the content's principal components and two energies. Saves OUT/encoder.pt every few minutes and goes on from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soxr
+import torch
+import torch.nn.functional as F
+from kokoro import CONTENT_RATE_HZ, F0_RATE_HZ, RATE_HZ
+from labels import frame_tokens
+from torch import Tensor, nn
+
+from rvcd.models.lite_encoder import LiteBlockShape, LiteEncoder, LiteSizes
+
+COMPONENTS, ENERGIES = 126, 2
+ENERGY_SCALE = 4.0
+CLASSES = 180
+SIZES = LiteSizes(
+    width=256,
+    inner_width=768,
+    unit_width=COMPONENTS + ENERGIES,
+    blocks=tuple(LiteBlockShape(*shape) for shape in (
+        (5, 1, 0), (5, 1, 1), (7, 1, 0), (7, 2, 0), (5, 1, 1), (7, 4, 0), (7, 2, 0), (7, 8, 0),
+    )),
+)  # fmt: skip
+CROP_UNITS, BATCH = 150, 20
+CROP_SAMPLES = CROP_UNITS * 320 + 80
+LEARNING_RATE = 1.5e-3
+SAVE_EVERY_S = 120.0
+HUMAN_SHARE = 0.35
+
+
+@dataclass
+class Utterance:
+    """audio (samples,) int16 at 16 kHz; content (N, COMPONENTS), energy (N, 2) or None, tokens (N,): one row a unit."""
+
+    audio: Tensor
+    content: Tensor
+    energy: Tensor | None
+    tokens: Tensor
+
+
+@dataclass(frozen=True)
+class Basis:
+    """content (512,) -> its principal components, scaled so that the first has a variance of one."""
+
+    mean: Tensor
+    axes: Tensor
+
+    def __call__(self, content: np.ndarray) -> Tensor:
+        """(512, T) -> (T, COMPONENTS)."""
+        return (torch.from_numpy(content.astype(np.float32)).T - self.mean) @ self.axes
+
+
+def find_basis(paths: list[Path]) -> Basis:
+    rows = torch.cat([torch.from_numpy(np.load(p)["content"].astype(np.float32)).T[::3] for p in paths])
+    mean = rows.mean(0)
+    _, scales, axes = torch.linalg.svd(rows - mean, full_matrices=False)
+    kept = float(scales[:COMPONENTS].square().sum() / scales.square().sum())
+    first = float(scales[0]) / len(rows) ** 0.5
+    print(f"{COMPONENTS} components keep {100 * kept:.1f} % of the content's variance", flush=True)
+    return Basis(mean, axes[:COMPONENTS].T / first)
+
+
+def unit_times_s(units: int) -> np.ndarray:
+    """The middle of each unit's 25 ms."""
+    return np.arange(units) * 0.02 + 0.0125
+
+
+def rows_at(track: Tensor, rate_hz: float, times_s: np.ndarray) -> Tensor:
+    """Interpolate (T, C) at times; row j stands for the middle of its interval."""
+    at = np.clip(times_s * rate_hz - 0.5, 0, len(track) - 1)
+    low = np.floor(at).astype(np.int64)
+    high = np.minimum(low + 1, len(track) - 1)
+    share = torch.from_numpy((at - low).astype(np.float32))[:, None]
+    return track[low] * (1 - share) + track[high] * share
+
+
+def load_pairs(paths: list[Path], basis: Basis) -> list[Utterance]:
+    loaded = []
+    for path in paths:
+        data = np.load(path)
+        content, energy = basis(data["content"]), torch.from_numpy(data["energy"])[:, None] / ENERGY_SCALE
+        ids = frame_tokens(data["content"], data["tokens"])
+        for side in ("source", "target"):
+            audio = soxr.resample(data[side].astype(np.float32), RATE_HZ, 16000).clip(-32768, 32767).astype(np.int16)
+            units = (len(audio) - 400) // 320 + 1
+            times = unit_times_s(units)
+            energies = torch.cat([rows_at(energy, F0_RATE_HZ, times + shift) for shift in (-0.005, 0.005)], dim=1)
+            tokens = ids[np.minimum((times * CONTENT_RATE_HZ).astype(np.int64), len(ids) - 1)]
+            loaded.append(
+                Utterance(torch.from_numpy(audio), rows_at(content, CONTENT_RATE_HZ, times), energies, torch.from_numpy(tokens))
+            )
+    return loaded
+
+
+def load_speech(paths: list[Path], basis: Basis) -> list[Utterance]:
+    loaded = []
+    for path in paths:
+        data = np.load(path)
+        units = (len(data["audio"]) - 400) // 320 + 1
+        times = unit_times_s(units)
+        content = rows_at(basis(data["content"]), 50, times)
+        ids = data["tokens"]
+        tokens = ids[np.minimum((times * 50).astype(np.int64), len(ids) - 1)]
+        loaded.append(Utterance(torch.from_numpy(data["audio"]), content, None, torch.from_numpy(tokens)))
+    return loaded
+
+
+class Trained(nn.Module):
+    """The encoder and, for training only, a classifier of its hidden rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = LiteEncoder(SIZES)
+        self.classify = nn.Linear(SIZES.width, CLASSES)
+
+
+def crop(utterance: Utterance, dice: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Cut a piece, played slower or faster (another throat, another pitch) -> audio, content, energy (NaN: unknown), tokens."""
+    factor = float(np.exp(dice.uniform(-0.18, 0.18))) if dice.random() < 0.6 else 1.0
+    wanted = round(CROP_SAMPLES * factor)
+    start_unit = int(dice.integers(0, max(1, len(utterance.content) - round(CROP_UNITS * factor))))
+    audio = utterance.audio[start_unit * 320 : start_unit * 320 + wanted].float() / 32768
+    audio = F.pad(audio, (0, wanted - len(audio)))
+    if factor != 1.0:
+        audio = F.interpolate(audio[None, None], size=CROP_SAMPLES, mode="linear", align_corners=False)[0, 0]
+    # What a unit of the stretched audio says, by the row of the plain one it comes from.
+    at = (unit_times_s(CROP_UNITS) * factor - 0.0125) / 0.02
+    rows = torch.from_numpy(np.clip(np.round(at).astype(np.int64) + start_unit, 0, len(utterance.content) - 1))
+    energy = utterance.energy[rows] if utterance.energy is not None else torch.full((CROP_UNITS, ENERGIES), torch.nan)
+    return audio, utterance.content[rows], energy, utterance.tokens[rows]
+
+
+def spoil(audio: Tensor, dice: np.random.Generator) -> Tensor:
+    """(B, T): rooms, noises, levels."""
+    B, T = audio.shape
+    if dice.random() < 0.4:
+        length = int(dice.uniform(800, 6000))
+        decay = torch.exp(-torch.arange(length) / (length / 5))
+        response = torch.randn(B, length) * decay * torch.from_numpy(dice.uniform(0.01, 0.12, (B, 1))).float()
+        response[:, 0] = 1
+        n = T + length
+        audio = torch.fft.irfft(torch.fft.rfft(audio, n) * torch.fft.rfft(response, n), n)[:, :T]
+    level = audio.square().mean(1, keepdim=True).sqrt() + 1e-5
+    noise = torch.randn(B, T)
+    if dice.random() < 0.6:  # coloured
+        frequencies = torch.linspace(0, 1, T // 2 + 1) + 0.01
+        slope = torch.from_numpy(dice.uniform(0.2, 1.2, (B, 1))).float()
+        noise = torch.fft.irfft(torch.fft.rfft(noise) * frequencies**-slope, T)
+        noise = noise / noise.square().mean(1, keepdim=True).sqrt()
+    if dice.random() < 0.25:  # others talk
+        noise = audio.roll(1, 0) + audio.roll(2, 0).flip(1)
+        noise = noise / (noise.square().mean(1, keepdim=True).sqrt() + 1e-5)
+    snr_db = torch.from_numpy(dice.uniform(8, 50, (B, 1))).float()
+    audio = audio + noise * level * 10 ** (-snr_db / 20)
+    gain_db = torch.from_numpy(dice.uniform(-38, -12, (B, 1))).float()
+    return (audio / level * 10 ** (gain_db / 20)).clamp(-1, 1)
+
+
+def colour(features: Tensor, dice: np.random.Generator) -> Tensor:
+    """(B, N, FEATURES): a microphone's frequency response, the same for long and short bands; sometimes no treble."""
+    B = len(features)
+    points = torch.from_numpy(dice.normal(0, 0.06, (B, 1, 6))).float()  # 0.06 are 3 dB
+    curves = [F.interpolate(points, size=n, mode="linear", align_corners=True) for n in (80, 32, 32)]
+    features = features + torch.cat(curves, dim=2)
+    for i in range(B):
+        if dice.random() < 0.08:
+            for first, bands in ((0, 80), (80, 32), (112, 32)):
+                cut = first + int(bands * dice.uniform(0.72, 0.9))
+                features[i, :, cut : first + bands] = torch.minimum(features[i, :, cut : first + bands], torch.tensor(-0.7))
+    return features.clamp(-1, 1.2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("pairs", type=Path)
+    parser.add_argument("speech", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--minutes", type=float, required=True)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(1)
+    args.out.mkdir(parents=True, exist_ok=True)
+    checkpoint = args.out / "encoder.pt"
+    paths, human_paths = sorted(args.pairs.glob("*.npz")), sorted(args.speech.glob("*.npz"))
+    saved = torch.load(checkpoint, weights_only=True) if checkpoint.exists() else None
+    basis = Basis(**saved["basis"]) if saved else find_basis(paths)
+    held_back = paths[::25]
+    spoken = load_pairs([p for p in paths if p not in held_back], basis)
+    human = load_speech(human_paths[8:], basis)
+    tests = {"rendered": load_pairs(held_back, basis), "human": load_speech(human_paths[:8], basis)}
+    minutes = [sum(len(u.audio) for u in part) / 960000 for part in (spoken, human)]
+    print(f"{minutes[0]:.1f} minutes rendered, {minutes[1]:.1f} minutes of people", flush=True)
+    model = Trained().to(args.device)
+    print(f"{sum(p.numel() for p in model.encoder.parameters()) / 1e6:.2f} M parameters", flush=True)
+    optimiser = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=0.02, betas=(0.9, 0.98))
+    step, spent_s = 0, 0.0
+    if saved:
+        model.load_state_dict(saved["model"])
+        optimiser.load_state_dict(saved["optimiser"])
+        step, spent_s = saved["step"], saved["spent_s"]
+    dice = np.random.default_rng(step)
+    began, last_saved = time.monotonic(), time.monotonic()
+    total_s = 60 * args.minutes
+    while True:
+        now = time.monotonic()
+        progress = min(1.0, (now - began) / total_s)
+        # Up, along, and down to nothing at the end of the time given.
+        rate = LEARNING_RATE * min(1.0, (step + 1) / 150) * min(1.0, (1 - progress) / 0.5 + 0.01)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        parts = [human if human and dice.random() < HUMAN_SHARE else spoken for _ in range(BATCH)]
+        crops = [crop(part[dice.integers(len(part))], dice) for part in parts]
+        audio, content, energy, tokens = (torch.stack(column) for column in zip(*crops, strict=True))
+        with torch.no_grad():
+            features = colour(model.encoder.log_mel(spoil(audio, dice).to(args.device)).cpu(), dice).to(args.device)
+        content, energy, tokens = content.to(args.device), energy.to(args.device), tokens.to(args.device)
+        with torch.autocast(args.device, torch.bfloat16):
+            loss, parts_of_loss = losses(model, features, content, energy, tokens)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        step += 1
+        if step % 50 == 0:
+            shown = " ".join(f"{name} {value:.3f}" for name, value in parts_of_loss.items())
+            print(f"step {step} ({(now - began) / 60:.1f} min): {shown}", flush=True)
+        done = progress >= 1
+        if done or now - last_saved > SAVE_EVERY_S:
+            last_saved = now
+            torch.save(
+                {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step,
+                 "spent_s": spent_s + now - began, "basis": {"mean": basis.mean, "axes": basis.axes}},
+                checkpoint.with_suffix(".part"),
+            )  # fmt: skip
+            checkpoint.with_suffix(".part").replace(checkpoint)
+            report(model, tests)
+        if done:
+            return
+
+
+def losses(model: Trained, features: Tensor, content: Tensor, energy: Tensor, tokens: Tensor) -> tuple[Tensor, dict[str, float]]:
+    hidden = model.encoder.hidden(features)
+    units = model.encoder.leave(hidden).float()
+    content_loss = (units[..., :COMPONENTS] - content).square().sum(2).mean() / content.var(dim=(0, 1)).sum()
+    known = ~energy.isnan()
+    energy_loss = (units[..., COMPONENTS:] - energy.nan_to_num())[known].square().mean() if known.any() else units.sum() * 0
+    token_loss = F.cross_entropy(model.classify(hidden).float().flatten(0, 1), tokens.flatten(), label_smoothing=0.05)
+    loss = 3 * content_loss + energy_loss + 0.5 * token_loss
+    return loss, {
+        "content": float(content_loss.detach()),
+        "energy": float(energy_loss.detach()),
+        "token": float(token_loss.detach()),
+    }
+
+
+@torch.no_grad()
+def report(model: Trained, tests: dict[str, list[Utterance]]) -> None:
+    model.eval()
+    for name, part in tests.items():
+        right, missed, count = 0.0, 0.0, 0
+        for u in part:
+            device = next(model.parameters()).device
+            hidden = model.encoder.hidden(model.encoder.log_mel(u.audio[None].float().to(device) / 32768))[0]
+            N = len(u.content)
+            right += float((model.classify(hidden).argmax(1).cpu()[:N] == u.tokens).sum())
+            missed += float(
+                (model.encoder.leave(hidden).cpu()[:N, :COMPONENTS] - u.content).square().sum() / u.content.var(0).sum()
+            )
+            count += N
+        if count:
+            print(
+                f"  held back, {name}: {100 * right / count:.1f} % tokens right, {missed / count:.3f} of the content missed",
+                flush=True,
+            )
+    model.train()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,361 @@
+"""Train the built-in voice: units and f0 -> the target voice's samples, with rvcd's own synthesizer at a small size.
+
+    train_voice.py PAIRS ENCODER.pt OUT --minutes 60 [--units labels|encoder] [--adversarial]
+
+Kokoro's decoder makes the same samples again from the same content, and its harmonics keep step with the running sum of f0. So
+the excitation is given that very phase, and the voiced part can be learned as a waveform; what is noise is learned by its
+spectrum. `labels` trains on the true content before an encoder exists; `encoder` on what the encoder hears in both sides of a
+pair. --adversarial adds discriminators of spectrograms. Saves OUT/voice.pt every few minutes and goes on from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soxr
+import torch
+import torch.nn.functional as F
+from kokoro import CONTENT_RATE_HZ, F0_RATE_HZ, RATE_HZ, VOICED_FROM_HZ
+from torch import Tensor, nn
+from train_encoder import ENERGY_SCALE, SIZES, Basis, Trained, rows_at, spoil, unit_times_s
+
+from rvcd.engine.pitch import coarse_pitch
+from rvcd.engine.pitch_methods.swift import SwiftPitch
+from rvcd.models.synthesizer import SINE_AMPLITUDE, VOICED_NOISE_STD, Synthesizer
+from rvcd.models.voice_config import SynthesizerConfig
+
+HOP = RATE_HZ // 100
+CONFIG = SynthesizerConfig(
+    spec_channels=513, segment_size=32, inter_channels=128, hidden_channels=128, filter_channels=384, n_heads=2, n_layers=2,
+    kernel_size=3, p_dropout=0.0, resblock="1", resblock_kernel_sizes=(3, 7), resblock_dilation_sizes=((1, 3), (1, 3)),
+    upsample_rates=(10, 6, 2, 2), upsample_initial_channel=256, upsample_kernel_sizes=(20, 12, 4, 4), n_speakers=1,
+    gin_channels=16, rate_hz=RATE_HZ, unit_width=SIZES.unit_width, has_f0=True,
+)  # fmt: skip
+LOG_STD = -12.0
+"""Of the prior: as good as no noise, because units say all there is to say."""
+AHEAD_FRAMES = 6
+"""What a frame may see of the future in enc_p, as at 80 ms of lookahead."""
+PAST_FRAMES, SLICE_FRAMES, BATCH = 50, 40, 12
+LEARNING_RATE = 6e-4
+KEPT_AVERAGE = 0.999
+SAVE_EVERY_S = 180.0
+FFTS = (2048, 1024, 512, 256)
+
+
+@dataclass
+class Utterance:
+    """audio (T * 240,) int16; f0_hz, voiced, phase: one a sample for phase (cycles), one a frame else.
+
+    units: one or more versions, each (T, unit_width).
+    """
+
+    audio: Tensor
+    f0_hz: np.ndarray
+    voiced: np.ndarray
+    phase: Tensor
+    units: list[Tensor]
+
+
+def load(paths: list[Path], basis: Basis, encoder: nn.Module | None, seed: int) -> list[Utterance]:
+    swift, dice, loaded = SwiftPitch(threads=1), np.random.default_rng(seed), []
+    for path in paths:
+        data = np.load(path)
+        target = data["target"].astype(np.float32) / 32768
+        heard = soxr.resample(target, RATE_HZ, 16000)
+        N = (len(heard) - 400) // 320 + 1
+        frames = 2 * N
+        track = data["target_f0_hz"].astype(np.float64)
+        # Kokoro's phase: summed once a frame of 80 Hz, straight lines between the frames' middles.
+        hop = RATE_HZ // F0_RATE_HZ
+        cycles = np.interp(np.arange(frames * HOP), np.arange(len(track)) * hop + (hop - 1) / 2, np.cumsum(track) * hop / RATE_HZ)
+        f0_hz = np.interp((np.arange(frames) + 0.5) / 100, (np.arange(len(track)) + 0.5) / F0_RATE_HZ, track)
+        heard_track = swift.estimate(np.pad(heard, (0, 1600)))
+        voiced = heard_track.voiced[:frames] & (f0_hz > VOICED_FROM_HZ)
+        audio = torch.from_numpy(data["target"][: frames * HOP])
+        if len(audio) < frames * HOP:
+            audio = F.pad(audio, (0, frames * HOP - len(audio)))
+        if encoder is None:
+            times = unit_times_s(N)
+            energy = torch.from_numpy(data["energy"])[:, None] / ENERGY_SCALE
+            rows = [rows_at(basis(data["content"]), CONTENT_RATE_HZ, times)]
+            rows += [rows_at(energy, F0_RATE_HZ, times + shift) for shift in (-0.005, 0.005)]
+            units = [torch.cat(rows, dim=1)]
+        else:
+            source = soxr.resample(data["source"].astype(np.float32) / 32768, RATE_HZ, 16000)[: len(heard)]
+            both = torch.from_numpy(np.stack((heard, np.pad(source, (0, len(heard) - len(source))))))
+            with torch.no_grad():
+                units = list(encoder.units(torch.cat((both, spoil(both, dice))), unit_width=SIZES.unit_width))
+        units = [u[:N].repeat_interleave(2, 0).half() for u in units]
+        loaded.append(Utterance(audio, f0_hz.astype(np.float32), voiced, torch.from_numpy(cycles % 1.0).float(), units))
+    return loaded
+
+
+class BoundedAttention(nn.Module):
+    """The attention of enc_p, seeing AHEAD_FRAMES of the future at most: as a stream will."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor, memory: None = None) -> Tensor:
+        a = self.inner
+        B, C, T = x.shape
+        width, window = C // a.heads, a.window
+        q, k, v = (m(x).view(B, a.heads, width, T).transpose(2, 3) for m in (a.conv_q, a.conv_k, a.conv_v))
+        q = q / math.sqrt(width)
+        steps = torch.arange(T, device=x.device)
+        distance = steps[None, :] - steps[:, None]
+        near = distance.clamp(-window, window) + window
+        is_near = (distance.abs() <= window).float()
+        scores = q @ k.transpose(2, 3) + (q @ a.emb_rel_k[0].T).gather(3, near.expand(B, a.heads, T, T)) * is_near
+        weights = scores.masked_fill(distance > AHEAD_FRAMES, -1e9).softmax(-1)
+        banded = torch.zeros(B, a.heads, T, 2 * window + 1, device=x.device)
+        banded = banded.scatter_add(3, near.expand(B, a.heads, T, T), weights * is_near)
+        return a.conv_o((weights @ v + banded @ a.emb_rel_v[0]).transpose(2, 3).reshape(B, C, T))
+
+
+def build() -> Synthesizer:
+    model = Synthesizer(CONFIG)
+    with torch.no_grad():
+        for coupling in model.flow.flows.values():
+            coupling.post.weight.zero_()
+            coupling.post.bias.zero_()
+        model.enc_p.proj.weight[CONFIG.inter_channels :].zero_()
+        model.enc_p.proj.bias[CONFIG.inter_channels :].fill_(LOG_STD)
+        # A merge that lets the excitation through at a useful size.
+        model.dec.m_source.l_linear.weight.fill_(5.0)
+        model.dec.m_source.l_linear.bias.zero_()
+        model.emb_g.weight.zero_()
+        # As HiFi-GAN begins; torch's own start is five times as loud and goes to saturation.
+        for name, parameter in model.dec.named_parameters():
+            if name.endswith("weight") and parameter.dim() == 3 and ("resblocks" in name or "ups" in name):
+                nn.init.normal_(parameter, 0, 0.03 if "ups" in name else 0.05)
+    for p in model.flow.parameters():
+        p.requires_grad_(False)
+    model.emb_g.weight.requires_grad_(False)
+    return model
+
+
+def bounded(model: Synthesizer) -> Synthesizer:
+    layers = model.enc_p.encoder.attn_layers
+    for i in range(len(layers)):
+        layers[i] = BoundedAttention(layers[i])
+    return model
+
+
+def batch_of(data: list[Utterance], dice: np.random.Generator) -> tuple[Tensor, ...]:
+    columns: list[list[Tensor]] = [[], [], [], [], []]
+    frames = PAST_FRAMES + SLICE_FRAMES + AHEAD_FRAMES
+    while len(columns[0]) < BATCH:
+        u = data[dice.integers(len(data))]
+        T = len(u.f0_hz)
+        if frames > T:
+            continue
+        start = int(dice.integers(0, T - frames + 1))
+        part = slice(start, start + frames)
+        first = (start + PAST_FRAMES) * HOP
+        sliced = slice(first, first + SLICE_FRAMES * HOP)
+        voiced = u.voiced[part]
+        columns[0].append(u.units[dice.integers(len(u.units))][part].float())
+        columns[1].append(torch.from_numpy(coarse_pitch(u.f0_hz[part], voiced)))
+        columns[2].append(u.phase[sliced])
+        columns[3].append(torch.from_numpy(voiced[PAST_FRAMES : PAST_FRAMES + SLICE_FRAMES]))
+        columns[4].append(u.audio[sliced].float() / 32768)
+    return tuple(torch.stack(column) for column in columns)
+
+
+def synthesise(model: Synthesizer, units: Tensor, coarse: Tensor, phase: Tensor, voiced: Tensor) -> Tensor:
+    """-> (B, samples) of the slice."""
+    mean, _ = model.enc_p(units, coarse)
+    # The decoder sees a little on both sides, then loses it.
+    margin = AHEAD_FRAMES
+    z = mean[:, :, PAST_FRAMES - margin : PAST_FRAMES + SLICE_FRAMES + margin]
+    per_sample = voiced.repeat_interleave(HOP, 1)
+    std = torch.where(per_sample, VOICED_NOISE_STD, SINE_AMPLITUDE / 3)
+    sines = torch.sin(2 * math.pi * phase) * SINE_AMPLITUDE * per_sample + torch.randn_like(phase) * std
+    source = model.dec.m_source(sines)[:, None]
+    source = F.pad(source, (margin * HOP, margin * HOP), mode="reflect")
+    return model.dec(z, source, model.speaker(0))[:, 0, margin * HOP : -margin * HOP]
+
+
+def spectra(audio: Tensor) -> list[Tensor]:
+    return [
+        torch.stft(audio, n, n // 4, window=torch.hann_window(n, device=audio.device), return_complex=True) / n**0.5 for n in FFTS
+    ]
+
+
+def compressed(spectrum: Tensor) -> Tensor:
+    """Return the spectrum with its magnitudes to the power of 0.3."""
+    magnitude = spectrum.abs().clamp_min(1e-4)
+    return spectrum * magnitude**-0.7
+
+
+def spectral_losses(made: list[Tensor], true: list[Tensor], voiced: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how far the magnitudes are, and how far the voiced waveform below 4 kHz."""
+    magnitude, wave = torch.zeros((), device=voiced.device), torch.zeros((), device=voiced.device)
+    for n, m, t in zip(FFTS, made, true, strict=True):
+        a, b = m.abs().clamp_min(1e-4), t.abs().clamp_min(1e-4)
+        magnitude = magnitude + (a.log() - b.log()).abs().mean() + 2 * (a - b).abs().mean() / b.mean()
+        bins = round(4000 / RATE_HZ * n)
+        known = F.interpolate(voiced[:, None].float(), size=m.shape[2], mode="nearest")[:, :, :]
+        gap = (compressed(m[:, :bins]) - compressed(t[:, :bins])).abs() * known
+        wave = wave + gap.sum() / (known.sum() * bins + 1) * 3
+    return magnitude / len(FFTS), wave / len(FFTS)
+
+
+class SpectrogramDiscriminator(nn.Module):
+    """Judges one resolution's complex spectrogram (as in Encodec, Défossez et al. 2022), patch by patch."""
+
+    def __init__(self, channels: int = 24) -> None:
+        super().__init__()
+        sizes = (
+            (2, channels, 1),
+            (channels, channels, 1),
+            (channels, channels, 2),
+            (channels, channels, 4),
+            (channels, channels, 1),
+        )
+        self.convs = nn.ModuleList(
+            nn.utils.parametrizations.weight_norm(
+                nn.Conv2d(i, o, (9, 3), stride=(1 if k == 0 else 2 if k < 4 else 1, 1), dilation=(1, d), padding=(4, d))
+            )
+            for k, (i, o, d) in enumerate(sizes)
+        )
+        self.judge = nn.utils.parametrizations.weight_norm(nn.Conv2d(channels, 1, 3, padding=1))
+
+    def forward(self, spectrum: Tensor) -> tuple[Tensor, list[Tensor]]:
+        c = compressed(spectrum)
+        x = torch.stack((c.real, c.imag), dim=1)
+        seen = []
+        for conv in self.convs:
+            x = F.leaky_relu(conv(x), 0.2)
+            seen.append(x)
+        return self.judge(x), seen
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("pairs", type=Path)
+    parser.add_argument("encoder", type=Path, help="train_encoder.py's checkpoint")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--minutes", type=float, required=True)
+    parser.add_argument("--units", choices=("labels", "encoder"), default="encoder")
+    parser.add_argument("--adversarial", action="store_true")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rate", type=float, default=LEARNING_RATE)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(2)
+    args.out.mkdir(parents=True, exist_ok=True)
+    device, checkpoint = torch.device(args.device), args.out / "voice.pt"
+    taught = torch.load(args.encoder, weights_only=True)
+    encoder = None
+    if args.units == "encoder":
+        trained = Trained()
+        trained.load_state_dict(taught["model"])
+        encoder = trained.encoder.eval()
+    began = time.monotonic()
+    data = load(sorted(args.pairs.glob("*.npz")), Basis(**taught["basis"]), encoder, 1)
+    print(f"{sum(len(u.audio) for u in data) / RATE_HZ / 60:.1f} minutes, read in {time.monotonic() - began:.0f} s", flush=True)
+    held_back, data = data[::40], [u for i, u in enumerate(data) if i % 40]
+    model = bounded(build()).to(device)
+    judges = nn.ModuleList(SpectrogramDiscriminator() for _ in FFTS[:3]).to(device)
+    average = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    learned = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(learned, args.rate, betas=(0.8, 0.99), weight_decay=0.01)
+    judging = torch.optim.AdamW(judges.parameters(), args.rate, betas=(0.8, 0.99), weight_decay=0.01)
+    step, spent_s = 0, 0.0
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True, map_location=device)
+        model.load_state_dict(saved["model"])
+        average, step, spent_s = saved["average"], saved["step"], saved["spent_s"]
+        optimiser.load_state_dict(saved["optimiser"])
+        if "judges" in saved:
+            judges.load_state_dict(saved["judges"])
+            judging.load_state_dict(saved["judging"])
+    dice = np.random.default_rng(step)
+    began = last_saved = time.monotonic()
+    shown: dict[str, float] = {}
+    while True:
+        now = time.monotonic()
+        progress = min(1.0, (now - began) / (60 * args.minutes))
+        rate = args.rate * min(1.0, (step + 1) / 100) * (0.1 + 0.9 * min(1.0, (1 - progress) / 0.4))
+        for group in (*optimiser.param_groups, *judging.param_groups):
+            group["lr"] = rate
+        units, coarse, phase, voiced, audio = (column.to(device) for column in batch_of(data, dice))
+        with torch.autocast(device.type, torch.bfloat16):
+            made = synthesise(model, units, coarse, phase, voiced).float()
+        fake, true = spectra(made), spectra(audio)
+        magnitude, wave = spectral_losses(fake, true, voiced)
+        loss, parts = magnitude + wave, {"magnitude": magnitude, "wave": wave}
+        if args.adversarial:
+            judged = torch.zeros((), device=device)
+            for judge, m, t in zip(judges, fake, true, strict=False):
+                judged = judged + F.relu(1 - judge(t)[0]).mean() + F.relu(1 + judge(m.detach())[0]).mean()
+            judging.zero_grad(set_to_none=True)
+            judged.backward()
+            judging.step()
+            fooled, alike = torch.zeros((), device=device), torch.zeros((), device=device)
+            for p in judges.parameters():
+                p.requires_grad_(False)
+            for judge, m, t in zip(judges, fake, true, strict=False):
+                verdict, seen = judge(m)
+                with torch.no_grad():
+                    _, wanted = judge(t)
+                fooled = fooled - verdict.mean()
+                alike = alike + sum((a - b).abs().mean() / b.abs().mean() for a, b in zip(seen, wanted, strict=True)) / len(seen)
+            for p in judges.parameters():
+                p.requires_grad_(True)
+            loss = loss + 0.1 * fooled + 0.5 * alike
+            parts |= {"judged": judged, "fooled": fooled, "alike": alike}
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(learned, 5.0)
+        optimiser.step()
+        step += 1
+        kept = min(KEPT_AVERAGE, step / (step + 20))
+        with torch.no_grad():
+            for k, v in model.state_dict().items():
+                average[k].lerp_(v, 1 - kept) if v.is_floating_point() else average[k].copy_(v)
+        for name, value in parts.items():
+            shown[name] = 0.98 * shown.get(name, float(value.detach())) + 0.02 * float(value.detach())
+        if step % 50 == 0 or step < 5:
+            text = " ".join(f"{name} {value:.3f}" for name, value in shown.items())
+            print(f"step {step} ({(now - began) / 60:.1f} min): {text}", flush=True)
+        if progress >= 1 or now - last_saved > SAVE_EVERY_S:
+            last_saved = now
+            state = {"model": model.state_dict(), "average": average, "optimiser": optimiser.state_dict(), "step": step,
+                     "spent_s": spent_s + now - began}  # fmt: skip
+            if args.adversarial:
+                state |= {"judges": judges.state_dict(), "judging": judging.state_dict()}
+            torch.save(state, checkpoint.with_suffix(".part"))
+            checkpoint.with_suffix(".part").replace(checkpoint)
+            report(model, average, held_back)
+        if progress >= 1:
+            return
+
+
+@torch.no_grad()
+def report(model: Synthesizer, average: dict[str, Tensor], data: list[Utterance]) -> None:
+    """Say how the averaged weights do on what was held back."""
+    own = {k: v.clone() for k, v in model.state_dict().items()}
+    model.load_state_dict(average)
+    dice, device = np.random.default_rng(0), next(model.parameters()).device
+    found = []
+    for _ in range(4):
+        units, coarse, phase, voiced, audio = (column.to(device) for column in batch_of(data, dice))
+        made = synthesise(model, units, coarse, phase, voiced)
+        found.append([float(x) for x in spectral_losses(spectra(made), spectra(audio), voiced)])
+    model.load_state_dict(own)
+    magnitude, wave = np.mean(found, axis=0)
+    print(f"  held back, averaged weights: magnitude {magnitude:.3f} wave {wave:.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
