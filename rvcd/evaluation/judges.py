@@ -8,10 +8,10 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,9 @@ class SpeakerJudge:
 
     def __init__(self) -> None:
         with _quiet():
-            package = _package("resemblyzer", "Resemblyzer")
+            # webrtcvad, which it imports, asks setuptools for its own version; newer setuptools have no such part.
+            version = {"get_distribution": lambda name: SimpleNamespace(version="")}
+            package = _package("resemblyzer", "Resemblyzer", pkg_resources=version)
             self._encoder, self._trim = package.VoiceEncoder("cpu", verbose=False), package.preprocess_wav
 
     def embed(self, audio_16k: FloatArray) -> FloatArray:
@@ -98,7 +100,7 @@ def _folder_of(module: str, package: str) -> Path:
     return Path(str(_package(module, package).__file__)).parent
 
 
-def _package(module: str, package: str, **absent: dict[str, object]) -> ModuleType:
+def _package(module: str, package: str, **absent: Mapping[str, object]) -> ModuleType:
     """Import a judge. absent: modules it imports and does not need, with what stands in for them."""
     try:
         with stand_ins(**absent):
