@@ -72,7 +72,7 @@ app.command()(log)
 def main() -> None:
     """Entry point: run the command line and exit with its code; every error is one line on stderr."""
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="rvcctl", standalone_mode=False)
     except DaemonUnreachableError as error:
         _exit(EXIT_NO_DAEMON, str(error))
     except RvcdError as error:

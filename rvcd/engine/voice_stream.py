@@ -147,7 +147,7 @@ class VoiceStream:
         self.unit_width, self.hop = config.unit_width, voice.decoder.hop
         self.samples_per_frame_ratio = self.hop / geometry.hop_samples
         exact = voice.decoder.dtype is torch.float32
-        self.flow_context_frames = self.synth.flow.reach_frames if exact else FAST_FLOW_FRAMES
+        self.flow_context_frames = self.synth.flow.reach_frames if exact else min(FAST_FLOW_FRAMES, self.synth.flow.reach_frames)
         self.speaker = self.synth.speaker(speaker_id)
         self.device = self.speaker.device
         self.decoder = StreamingDecoder(voice.decoder, self.speaker)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rvcd.errors import ModelFileError
-from rvcd.models.synthesizer import SourceState, Synthesizer, build_synthesizer, fold_weight_norm, sine_source
+from rvcd.models.synthesizer import Flow, IdleFlow, SourceState, Synthesizer, build_synthesizer, fold_weight_norm, sine_source
 from rvcd.models.voice import read_voice
 from tests.support import PARITY, VOICES, parity_voice
 
@@ -110,3 +110,18 @@ def test_remembered_frames_come_as_close_to_offline_as_recomputed_ones():
         recomputed.append(model.enc_p(units[:, :end], coarse[:, :end])[0][..., first : first + 10])
     errors = [float((torch.cat(x, dim=2) - offline[..., :100]).square().sum()) for x in (remembered, recomputed)]
     assert errors[0] < 1.3 * errors[1]
+
+
+def test_a_flow_that_adds_nothing_is_left_out_and_changes_nothing():
+    file = read_voice(PARITY / "v2_40k_f0.pth")
+    weights = dict(fold_weight_norm(file.weights))
+    for i in range(4):
+        for part in ("weight", "bias"):
+            weights[f"flow.flows.{2 * i}.post.{part}"] = torch.zeros_like(weights[f"flow.flows.{2 * i}.post.{part}"])
+    lean = build_synthesizer(file.spec.config, weights)
+    assert isinstance(lean.flow, IdleFlow)
+    whole = Synthesizer(file.spec.config)
+    whole.load_state_dict(weights)
+    units, coarse, f0_hz = torch.randn(1, 40, file.spec.unit_width), torch.full((1, 40), 90), torch.full((1, 40), 200.0)
+    assert torch.equal(lean.infer(units, coarse, f0_hz), whole.infer(units, coarse, f0_hz))
+    assert isinstance(build_synthesizer(file.spec.config, file.weights).flow, Flow)

@@ -16,7 +16,7 @@ import soundfile
 import soxr
 import torch
 from kokoro import RATE_HZ
-from train_encoder import SIZES, Trained
+from train_encoder import SIZES, load_encoder
 from train_voice import CONFIG
 
 from rvcd.models.lite_encoder_file import save_lite_encoder
@@ -30,10 +30,8 @@ TARGET_CLIPS, TARGET_F0_HZ = 3, (150, 200)
 def main() -> None:
     encoder_path, voice_path, pairs, out = map(Path, sys.argv[1:])
     out.mkdir(parents=True, exist_ok=True)
-    taught, saved = (torch.load(path, weights_only=True, map_location="cpu") for path in (encoder_path, voice_path))
-    trained = Trained()
-    trained.load_state_dict(taught["model"])
-    encoder = trained.encoder.eval().requires_grad_(False)
+    saved = torch.load(voice_path, weights_only=True, map_location="cpu")
+    encoder = load_encoder(encoder_path)
     save_lite_encoder(encoder, out / "encoder.safetensors")
     _write_voice(out / f"{NAME}.pth", saved)
     rows, clips = _target_speech(encoder, sorted(pairs.glob("*.npz")))

@@ -1,15 +1,17 @@
 """Train the lite content encoder: audio of many voices -> what is said, the same for all of them.
 
-    train_encoder.py PAIRS SPEECH OUT --minutes 30
+    train_encoder.py PAIRS HUMAN_PAIRS SPEECH OUT --minutes 30
 
-PAIRS: what render_pairs.py made (both sides are used: content, energy and tokens are known). SPEECH: what align_speech.py made.
-Units are the content's principal components and two energies. Saves OUT/encoder.pt every few minutes and goes on from it.
+PAIRS: what render_pairs.py made (both sides are used), HUMAN_PAIRS: render_speech.py's, SPEECH: align_speech.py's. Units are the
+spectral envelope that the target would have, two energies, and principal components of the content. Saves OUT/encoder.pt every
+few minutes and goes on from it.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,46 +19,49 @@ import numpy as np
 import soxr
 import torch
 import torch.nn.functional as F
+from envelope import BANDS, envelope
 from kokoro import CONTENT_RATE_HZ, F0_RATE_HZ, RATE_HZ
 from labels import frame_tokens
 from torch import Tensor, nn
 
 from rvcd.models.lite_encoder import LiteBlockShape, LiteEncoder, LiteSizes
 
-COMPONENTS, ENERGIES = 126, 2
+COMPONENTS, ENERGIES = 70, 2
 ENERGY_SCALE = 4.0
 CLASSES = 180
 SIZES = LiteSizes(
     width=256,
     inner_width=768,
-    unit_width=COMPONENTS + ENERGIES,
+    unit_width=BANDS + ENERGIES + COMPONENTS,
     blocks=tuple(LiteBlockShape(*shape) for shape in (
-        (5, 1, 0), (5, 1, 1), (7, 1, 0), (7, 2, 0), (5, 1, 1), (7, 4, 0), (7, 2, 0), (7, 8, 0),
+        (5, 1, 0), (5, 1, 1), (7, 1, 1), (7, 2, 0), (5, 1, 1), (7, 4, 0), (7, 2, 0), (7, 8, 0),
     )),
 )  # fmt: skip
 CROP_UNITS, BATCH = 150, 20
 CROP_SAMPLES = CROP_UNITS * 320 + 80
 LEARNING_RATE = 1.5e-3
 SAVE_EVERY_S = 120.0
-HUMAN_SHARE = 0.5
+KEPT_AVERAGE = 0.995
+HUMAN_SHARE, HUMAN_PAIR_SHARE = 0.12, 0.4
 
 
 @dataclass
 class Utterance:
-    """audio (samples,) int16 at 16 kHz; content (N, COMPONENTS), energy (N, 2) or None, tokens (N,): one row a unit."""
+    """audio (samples,) int16 at 16 kHz; units (N, unit_width), NaN where not known; tokens (N,): one row a unit."""
 
     audio: Tensor
-    content: Tensor
-    energy: Tensor | None
+    units: Tensor
     tokens: Tensor
 
 
 @dataclass(frozen=True)
 class Basis:
-    """content (512,) -> its principal components, scaled so that the first has a variance of one."""
+    """content (512,) -> its principal components, scaled so that the first has a variance of one; envelopes' mean and spread."""
 
     mean: Tensor
     axes: Tensor
+    bands_mean: Tensor
+    bands_std: Tensor
 
     def __call__(self, content: np.ndarray) -> Tensor:
         """(512, T) -> (T, COMPONENTS)."""
@@ -70,7 +75,14 @@ def find_basis(paths: list[Path]) -> Basis:
     kept = float(scales[:COMPONENTS].square().sum() / scales.square().sum())
     first = float(scales[0]) / len(rows) ** 0.5
     print(f"{COMPONENTS} components keep {100 * kept:.1f} % of the content's variance", flush=True)
-    return Basis(mean, axes[:COMPONENTS].T / first)
+    bands = torch.cat([_envelope_of(np.load(p), 20.0) for p in paths[::4]])
+    return Basis(mean, axes[:COMPONENTS].T / first, bands.mean(0), bands.std(0))
+
+
+def _envelope_of(data: Mapping[str, np.ndarray], longest_s: float) -> Tensor:
+    """Return the envelopes of the target side, one a unit."""
+    units = (min(len(data["target"]), round(longest_s * RATE_HZ)) * 16000 // RATE_HZ - 400) // 320 + 1
+    return torch.from_numpy(envelope(data["target"], data["target_f0_hz"], unit_times_s(units)))
 
 
 def unit_times_s(units: int) -> np.ndarray:
@@ -92,16 +104,17 @@ def load_pairs(paths: list[Path], basis: Basis) -> list[Utterance]:
     for path in paths:
         data = np.load(path)
         content, energy = basis(data["content"]), torch.from_numpy(data["energy"])[:, None] / ENERGY_SCALE
-        ids = frame_tokens(data["content"], data["tokens"])
+        ids = data["frame_tokens"] if "frame_tokens" in data else frame_tokens(data["content"], data["tokens"])
+        bands = (_envelope_of(data, 1e3) - basis.bands_mean) / basis.bands_std
         for side in ("source", "target"):
             audio = soxr.resample(data[side].astype(np.float32), RATE_HZ, 16000).clip(-32768, 32767).astype(np.int16)
             units = (len(audio) - 400) // 320 + 1
             times = unit_times_s(units)
             energies = torch.cat([rows_at(energy, F0_RATE_HZ, times + shift) for shift in (-0.005, 0.005)], dim=1)
             tokens = ids[np.minimum((times * CONTENT_RATE_HZ).astype(np.int64), len(ids) - 1)]
-            loaded.append(
-                Utterance(torch.from_numpy(audio), rows_at(content, CONTENT_RATE_HZ, times), energies, torch.from_numpy(tokens))
-            )
+            wanted = bands[np.minimum(np.arange(units), len(bands) - 1)]
+            rows = torch.cat((wanted, energies, rows_at(content, CONTENT_RATE_HZ, times)), dim=1)
+            loaded.append(Utterance(torch.from_numpy(audio), rows, torch.from_numpy(tokens)))
     return loaded
 
 
@@ -114,7 +127,8 @@ def load_speech(paths: list[Path], basis: Basis) -> list[Utterance]:
         content = rows_at(basis(data["content"]), 50, times)
         ids = data["tokens"]
         tokens = ids[np.minimum((times * 50).astype(np.int64), len(ids) - 1)]
-        loaded.append(Utterance(torch.from_numpy(data["audio"]), content, None, torch.from_numpy(tokens)))
+        rows = torch.cat((torch.full((units, BANDS + ENERGIES), torch.nan), content), dim=1)
+        loaded.append(Utterance(torch.from_numpy(data["audio"]), rows, torch.from_numpy(tokens)))
     return loaded
 
 
@@ -127,20 +141,47 @@ class Trained(nn.Module):
         self.classify = nn.Linear(SIZES.width, CLASSES)
 
 
-def crop(utterance: Utterance, dice: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Cut a piece, played slower or faster (another throat, another pitch) -> audio, content, energy (NaN: unknown), tokens."""
+def load_encoder(path: Path) -> LiteEncoder:
+    """Return the averaged encoder of a checkpoint, ready to be used."""
+    trained = Trained()
+    trained.load_state_dict(torch.load(path, weights_only=True, map_location="cpu")["average"])
+    return trained.encoder.eval().requires_grad_(False)
+
+
+def drop_out(model: Trained) -> None:
+    """Let every block forget a tenth of its inner values while it is trained: there are few people to learn from."""
+    for block in model.encoder.blocks:
+        block.inner.register_forward_hook(lambda layer, _, out: F.dropout(out, 0.1, layer.training))
+
+
+def hide(features: Tensor, dice: np.random.Generator) -> Tensor:
+    """(B, N, FEATURES): leave out bands, and moments of up to 60 ms (SpecAugment, Park et al. 2019)."""
+    B, N, _ = features.shape
+    features = features.clone()
+    for i in range(B):
+        first, bands = int(dice.integers(0, 78)), int(dice.integers(0, 12))
+        features[i, :, first : min(80, first + bands)] = -0.5
+        for half in (80, 112):
+            features[i, :, half + first * 32 // 80 : half + min(80, first + bands) * 32 // 80] = -0.5
+        for _ in range(3):
+            start = int(dice.integers(0, N - 3))
+            features[i, start : start + int(dice.integers(0, 4))] = -0.5
+    return features
+
+
+def crop(utterance: Utterance, dice: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Cut a piece, played slower or faster (another throat, another pitch) -> audio, units, tokens."""
     factor = float(np.exp(dice.uniform(-0.18, 0.18))) if dice.random() < 0.6 else 1.0
     wanted = round(CROP_SAMPLES * factor)
-    start_unit = int(dice.integers(0, max(1, len(utterance.content) - round(CROP_UNITS * factor))))
+    start_unit = int(dice.integers(0, max(1, len(utterance.units) - round(CROP_UNITS * factor))))
     audio = utterance.audio[start_unit * 320 : start_unit * 320 + wanted].float() / 32768
     audio = F.pad(audio, (0, wanted - len(audio)))
     if factor != 1.0:
         audio = F.interpolate(audio[None, None], size=CROP_SAMPLES, mode="linear", align_corners=False)[0, 0]
     # What a unit of the stretched audio says, by the row of the plain one it comes from.
     at = (unit_times_s(CROP_UNITS) * factor - 0.0125) / 0.02
-    rows = torch.from_numpy(np.clip(np.round(at).astype(np.int64) + start_unit, 0, len(utterance.content) - 1))
-    energy = utterance.energy[rows] if utterance.energy is not None else torch.full((CROP_UNITS, ENERGIES), torch.nan)
-    return audio, utterance.content[rows], energy, utterance.tokens[rows]
+    rows = torch.from_numpy(np.clip(np.round(at).astype(np.int64) + start_unit, 0, len(utterance.units) - 1))
+    return audio, utterance.units[rows], utterance.tokens[rows]
 
 
 def spoil(audio: Tensor, dice: np.random.Generator) -> Tensor:
@@ -186,8 +227,10 @@ def colour(features: Tensor, dice: np.random.Generator) -> Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pairs", type=Path)
+    parser.add_argument("human_pairs", type=Path)
     parser.add_argument("speech", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--start", type=Path, help="weights to begin with, where they fit")
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
@@ -199,20 +242,26 @@ def main() -> None:
     paths, human_paths = sorted(args.pairs.glob("*.npz")), sorted(args.speech.glob("*.npz"))
     saved = torch.load(checkpoint, weights_only=True) if checkpoint.exists() else None
     basis = Basis(**saved["basis"]) if saved else find_basis(paths)
+    human_pair_paths = sorted(args.human_pairs.glob("*.npz"))
     held_back = paths[::25]
     spoken = load_pairs([p for p in paths if p not in held_back], basis)
-    human = load_speech(human_paths[8:], basis)
-    tests = {"rendered": load_pairs(held_back, basis), "human": load_speech(human_paths[:8], basis)}
-    minutes = [sum(len(u.audio) for u in part) / 960000 for part in (spoken, human)]
-    print(f"{minutes[0]:.1f} minutes rendered, {minutes[1]:.1f} minutes of people", flush=True)
+    human_pairs, human = load_pairs(human_pair_paths[8:], basis), load_speech(human_paths[8:], basis)
+    tests = {"rendered": load_pairs(held_back, basis), "human": load_pairs(human_pair_paths[:8], basis)[::2]}
+    minutes = [sum(len(u.audio) for u in part) / 960000 for part in (spoken, human_pairs, human)]
+    print("minutes rendered, human pairs, human: " + ", ".join(f"{m:.1f}" for m in minutes), flush=True)
     model = Trained().to(args.device)
     print(f"{sum(p.numel() for p in model.encoder.parameters()) / 1e6:.2f} M parameters", flush=True)
     optimiser = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=0.02, betas=(0.9, 0.98))
+    drop_out(model)
     step, spent_s = 0, 0.0
+    if not saved and args.start:
+        begun, own = torch.load(args.start, weights_only=True)["model"], model.state_dict()
+        model.load_state_dict({k: begun[k] if k in begun and begun[k].shape == v.shape else v for k, v in own.items()})
     if saved:
         model.load_state_dict(saved["model"])
         optimiser.load_state_dict(saved["optimiser"])
         step, spent_s = saved["step"], saved["spent_s"]
+    average = saved["average"] if saved and "average" in saved else {k: v.detach().clone() for k, v in model.state_dict().items()}
     dice = np.random.default_rng(step)
     began, last_saved = time.monotonic(), time.monotonic()
     total_s = 60 * args.minutes
@@ -223,19 +272,24 @@ def main() -> None:
         rate = LEARNING_RATE * min(1.0, (step + 1) / 150) * min(1.0, (1 - progress) / 0.5 + 0.01)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        parts = [human if human and dice.random() < HUMAN_SHARE else spoken for _ in range(BATCH)]
+        chances = dice.random(BATCH)
+        parts = [human if c < HUMAN_SHARE else human_pairs if c < HUMAN_SHARE + HUMAN_PAIR_SHARE else spoken for c in chances]
         crops = [crop(part[dice.integers(len(part))], dice) for part in parts]
-        audio, content, energy, tokens = (torch.stack(column) for column in zip(*crops, strict=True))
+        audio, wanted, tokens = (torch.stack(column) for column in zip(*crops, strict=True))
         with torch.no_grad():
-            features = colour(model.encoder.log_mel(spoil(audio, dice).to(args.device)).cpu(), dice).to(args.device)
-        content, energy, tokens = content.to(args.device), energy.to(args.device), tokens.to(args.device)
+            features = colour(model.encoder.log_mel(spoil(audio, dice).to(args.device)).cpu(), dice)
+            features = hide(features, dice).to(args.device)
+        wanted, tokens = wanted.to(args.device), tokens.to(args.device)
         with torch.autocast(args.device, torch.bfloat16):
-            loss, parts_of_loss = losses(model, features, content, energy, tokens)
+            loss, parts_of_loss = losses(model, features, wanted, tokens)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         step += 1
+        with torch.no_grad():
+            for key, value in model.state_dict().items():
+                average[key].lerp_(value, 1 - KEPT_AVERAGE)
         if step % 50 == 0:
             shown = " ".join(f"{name} {value:.3f}" for name, value in parts_of_loss.items())
             print(f"step {step} ({(now - began) / 60:.1f} min): {shown}", flush=True)
@@ -243,50 +297,51 @@ def main() -> None:
         if done or now - last_saved > SAVE_EVERY_S:
             last_saved = now
             torch.save(
-                {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step,
-                 "spent_s": spent_s + now - began, "basis": {"mean": basis.mean, "axes": basis.axes}},
+                {"model": model.state_dict(), "average": average, "optimiser": optimiser.state_dict(), "step": step,
+                 "spent_s": spent_s + now - began, "basis": vars(basis)},
                 checkpoint.with_suffix(".part"),
             )  # fmt: skip
             checkpoint.with_suffix(".part").replace(checkpoint)
+            own = {k: v.clone() for k, v in model.state_dict().items()}
+            model.load_state_dict(average)
             report(model, tests)
+            model.load_state_dict(own)
         if done:
             return
 
 
-def losses(model: Trained, features: Tensor, content: Tensor, energy: Tensor, tokens: Tensor) -> tuple[Tensor, dict[str, float]]:
+def losses(model: Trained, features: Tensor, wanted: Tensor, tokens: Tensor) -> tuple[Tensor, dict[str, float]]:
     hidden = model.encoder.hidden(features)
-    units = model.encoder.leave(hidden).float()
-    content_loss = (units[..., :COMPONENTS] - content).square().sum(2).mean() / content.var(dim=(0, 1)).sum()
-    known = ~energy.isnan()
-    energy_loss = (units[..., COMPONENTS:] - energy.nan_to_num())[known].square().mean() if known.any() else units.sum() * 0
-    token_loss = F.cross_entropy(model.classify(hidden).float().flatten(0, 1), tokens.flatten(), label_smoothing=0.05)
-    loss = 3 * content_loss + energy_loss + 0.5 * token_loss
-    return loss, {
-        "content": float(content_loss.detach()),
-        "energy": float(energy_loss.detach()),
-        "token": float(token_loss.detach()),
-    }
+    gaps = (model.encoder.leave(hidden).float() - wanted.nan_to_num()) * ~wanted.isnan()
+    known = (~wanted[..., 0].isnan()).float().mean() + 1e-6
+    bands = gaps[..., :BANDS].abs().mean() / known
+    energy = gaps[..., BANDS : BANDS + ENERGIES].square().mean() / known
+    content = gaps[..., BANDS + ENERGIES :].square().sum(2).mean() / wanted[..., BANDS + ENERGIES :].var(dim=(0, 1)).sum()
+    token = F.cross_entropy(model.classify(hidden).float().flatten(0, 1), tokens.flatten(), label_smoothing=0.05)
+    loss = 3 * bands + energy + 1.5 * content + 0.4 * token
+    parts = {"bands": bands, "energy": energy, "content": content, "token": token}
+    return loss, {name: float(value.detach()) for name, value in parts.items()}
 
 
 @torch.no_grad()
 def report(model: Trained, tests: dict[str, list[Utterance]]) -> None:
     model.eval()
     for name, part in tests.items():
-        right, missed, count = 0.0, 0.0, 0
+        right, bands, missed, count = 0.0, 0.0, 0.0, 0
         for u in part:
             device = next(model.parameters()).device
             hidden = model.encoder.hidden(model.encoder.log_mel(u.audio[None].float().to(device) / 32768))[0]
-            N = len(u.content)
-            right += float((model.classify(hidden).argmax(1).cpu()[:N] == u.tokens).sum())
-            missed += float(
-                (model.encoder.leave(hidden).cpu()[:N, :COMPONENTS] - u.content).square().sum() / u.content.var(0).sum()
-            )
+            gaps = model.encoder.leave(hidden).cpu() - u.units
+            N = len(u.units)
+            right += float((model.classify(hidden).argmax(1).cpu() == u.tokens).sum())
+            bands += float(gaps[:, :BANDS].abs().mean()) * N
+            missed += float(gaps[:, BANDS + ENERGIES :].square().sum() / u.units[:, BANDS + ENERGIES :].var(0).sum())
             count += N
         if count:
             print(
-                f"  held back, {name}: {100 * right / count:.1f} % tokens right, {missed / count:.3f} of the content missed",
-                flush=True,
-            )
+                f"  held back, {name}: envelope {bands / count:.3f}, {100 * right / count:.1f} % tokens right, "
+                f"{missed / count:.3f} of the content missed", flush=True,
+            )  # fmt: skip
     model.train()
 
 

@@ -1,6 +1,6 @@
 """Train the built-in voice: units and f0 -> the target voice's samples, with rvcd's own synthesizer at a small size.
 
-    train_voice.py PAIRS ENCODER.pt OUT --minutes 60 [--units labels|encoder] [--adversarial]
+    train_voice.py PAIRS[,MORE PAIRS] ENCODER.pt OUT --minutes 60 [--units labels|encoder] [--adversarial]
 
 Kokoro's decoder makes the same samples again from the same content, and its harmonics keep step with the running sum of f0. So
 the excitation is given that very phase, and the voiced part can be learned as a waveform; what is noise is learned by its
@@ -20,9 +20,10 @@ import numpy as np
 import soxr
 import torch
 import torch.nn.functional as F
+from envelope import envelope
 from kokoro import CONTENT_RATE_HZ, F0_RATE_HZ, RATE_HZ, VOICED_FROM_HZ
 from torch import Tensor, nn
-from train_encoder import ENERGY_SCALE, SIZES, Basis, Trained, rows_at, spoil, unit_times_s
+from train_encoder import ENERGY_SCALE, SIZES, Basis, load_encoder, rows_at, spoil, unit_times_s
 
 from rvcd.engine.pitch import coarse_pitch
 from rvcd.engine.pitch_methods.swift import SwiftPitch
@@ -38,8 +39,8 @@ CONFIG = SynthesizerConfig(
 )  # fmt: skip
 LOG_STD = -12.0
 """Of the prior: as good as no noise, because units say all there is to say."""
-AHEAD_FRAMES = 6
-"""What a frame may see of the future in enc_p, as at 80 ms of lookahead."""
+AHEAD_FRAMES = 8
+"""What a frame may see of the future in enc_p, as at 100 ms of lookahead."""
 PAST_FRAMES, SLICE_FRAMES, BATCH = 50, 40, 12
 LEARNING_RATE = 6e-4
 KEPT_AVERAGE = 0.999
@@ -82,8 +83,10 @@ def load(paths: list[Path], basis: Basis, encoder: nn.Module | None, seed: int) 
         if encoder is None:
             times = unit_times_s(N)
             energy = torch.from_numpy(data["energy"])[:, None] / ENERGY_SCALE
-            rows = [rows_at(basis(data["content"]), CONTENT_RATE_HZ, times)]
+            bands = torch.from_numpy(envelope(data["target"], data["target_f0_hz"], times))
+            rows = [(bands - basis.bands_mean) / basis.bands_std]
             rows += [rows_at(energy, F0_RATE_HZ, times + shift) for shift in (-0.005, 0.005)]
+            rows += [rows_at(basis(data["content"]), CONTENT_RATE_HZ, times)]
             units = [torch.cat(rows, dim=1)]
         else:
             source = soxr.resample(data["source"].astype(np.float32) / 32768, RATE_HZ, 16000)[: len(heard)]
@@ -240,7 +243,9 @@ class SpectrogramDiscriminator(nn.Module):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("pairs", type=Path)
+    parser.add_argument(
+        "pairs", type=lambda text: [path for part in text.split(",") for path in sorted(Path(part).glob("*.npz"))]
+    )
     parser.add_argument("encoder", type=Path, help="train_encoder.py's checkpoint")
     parser.add_argument("out", type=Path)
     parser.add_argument("--minutes", type=float, required=True)
@@ -249,19 +254,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rate", type=float, default=LEARNING_RATE)
+    parser.add_argument("--start", type=Path, help="weights to begin with, where they fit")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(2)
     args.out.mkdir(parents=True, exist_ok=True)
     device, checkpoint = torch.device(args.device), args.out / "voice.pt"
     taught = torch.load(args.encoder, weights_only=True)
-    encoder = None
-    if args.units == "encoder":
-        trained = Trained()
-        trained.load_state_dict(taught["model"])
-        encoder = trained.encoder.eval()
+    encoder = load_encoder(args.encoder) if args.units == "encoder" else None
     began = time.monotonic()
-    data = load(sorted(args.pairs.glob("*.npz")), Basis(**taught["basis"]), encoder, 1)
+    data = load(args.pairs, Basis(**taught["basis"]), encoder, 1)
     print(f"{sum(len(u.audio) for u in data) / RATE_HZ / 60:.1f} minutes, read in {time.monotonic() - began:.0f} s", flush=True)
     held_back, data = data[::40], [u for i, u in enumerate(data) if i % 40]
     model = bounded(build()).to(device)
@@ -279,6 +281,10 @@ def main() -> None:
         if "judges" in saved:
             judges.load_state_dict(saved["judges"])
             judging.load_state_dict(saved["judging"])
+    elif args.start:
+        begun, own = torch.load(args.start, weights_only=True, map_location=device)["average"], model.state_dict()
+        model.load_state_dict({k: begun[k] if k in begun and begun[k].shape == v.shape else v for k, v in own.items()})
+        average = {k: v.detach().clone() for k, v in model.state_dict().items()}
     dice = np.random.default_rng(step)
     began = last_saved = time.monotonic()
     shown: dict[str, float] = {}
