@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import time
 from pathlib import Path
@@ -67,7 +68,8 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self.rescan)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup's wish is kept
+            loop.add_signal_handler(signal.SIGHUP, self.hang_up, _has_terminal())
         try:
             await self.server.start()
             self.rig.start()
@@ -84,8 +86,15 @@ class Daemon:
         log.info("stopping")
         self._stop.set()
 
+    def hang_up(self, had_terminal: bool) -> None:
+        """End run() when the terminal that it was started in is gone (SIGHUP); look for voices again when it was sent by hand."""
+        if had_terminal and not _has_terminal():
+            self.stop()
+        else:
+            self.rescan()
+
     def rescan(self) -> None:
-        """Look for voices again (SIGHUP)."""
+        """Look for voices again."""
 
         async def work() -> None:
             self.notifier.reloading()
@@ -196,6 +205,15 @@ class Daemon:
             save_state(state, self.state_file)
         except RvcdError as error:
             log.warning("%s", error)
+
+
+def _has_terminal() -> bool:
+    """Say whether this process has a terminal that still is there."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def run(settings: Settings) -> None:

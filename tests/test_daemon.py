@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pickle
+import pty
 import random
 import signal
+import subprocess
+import sys
+import termios
 import time
 from pathlib import Path
 
@@ -229,3 +234,24 @@ def test_it_refuses_to_start_beside_another_on_the_same_port(daemon: DaemonProce
     assert second.process.wait(30) == 1
     assert str(daemon.port) in second.log and "Traceback" not in second.log
     assert len(second.log.strip().splitlines()) <= 2
+
+
+def test_a_daemon_whose_terminal_is_closed_stops(tmp_path):
+    daemon = DaemonProcess(tmp_path, '[audio]\nbackend = "virtual"\n')
+    ours, its = pty.openpty()
+    daemon.process = subprocess.Popen(
+        [sys.executable, "-m", "rvcd.cli", "run", "--config", str(daemon.config)],
+        stdin=its, stdout=its, stderr=its, env=daemon.environment, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(its)
+    try:
+        daemon.osc.until(lambda stats: stats.state != "")
+        daemon.process.send_signal(signal.SIGHUP)  # by hand: only a look for voices
+        time.sleep(0.5)
+        assert daemon.osc.stats().uptime_s > 0 and daemon.process.poll() is None
+        os.close(ours)
+        assert daemon.process.wait(10) is not None
+    finally:
+        if daemon.process.poll() is None:
+            daemon.process.kill()
