@@ -212,33 +212,25 @@ def spectral_losses(made: list[Tensor], true: list[Tensor], voiced: Tensor) -> t
 
 
 class SpectrogramDiscriminator(nn.Module):
-    """Judges one resolution's complex spectrogram (as in Encodec, Défossez et al. 2022), patch by patch."""
+    """Judges one resolution's complex spectrogram (as in Encodec, Défossez et al. 2022); small enough for a CPU."""
 
-    def __init__(self, channels: int = 24) -> None:
+    def __init__(self, channels: int = 16) -> None:
         super().__init__()
-        sizes = (
-            (2, channels, 1),
-            (channels, channels, 1),
-            (channels, channels, 2),
-            (channels, channels, 4),
-            (channels, channels, 1),
-        )
+        sizes = ((2, channels, 1), (channels, channels, 2), (channels, channels, 2), (channels, 2 * channels, 2))
         self.convs = nn.ModuleList(
-            nn.utils.parametrizations.weight_norm(
-                nn.Conv2d(i, o, (9, 3), stride=(1 if k == 0 else 2 if k < 4 else 1, 1), dilation=(1, d), padding=(4, d))
-            )
-            for k, (i, o, d) in enumerate(sizes)
+            nn.utils.parametrizations.weight_norm(nn.Conv2d(i, o, (5, 3), stride=(stride, 1), padding=(2, 1)))
+            for i, o, stride in sizes
         )
-        self.judge = nn.utils.parametrizations.weight_norm(nn.Conv2d(channels, 1, 3, padding=1))
+        self.judge = nn.utils.parametrizations.weight_norm(nn.Conv2d(2 * channels, 1, 3, padding=1))
 
     def forward(self, spectrum: Tensor) -> tuple[Tensor, list[Tensor]]:
         c = compressed(spectrum)
-        x = torch.stack((c.real, c.imag), dim=1)
-        seen = []
-        for conv in self.convs:
-            x = F.leaky_relu(conv(x), 0.2)
-            seen.append(x)
-        return self.judge(x), seen
+        x, seen = torch.stack((c.real, c.imag), dim=1), []
+        with torch.autocast(x.device.type, torch.bfloat16):
+            for conv in self.convs:
+                x = F.leaky_relu(conv(x), 0.2)
+                seen.append(x)
+            return self.judge(x).float(), seen
 
 
 def main() -> None:
@@ -267,7 +259,7 @@ def main() -> None:
     print(f"{sum(len(u.audio) for u in data) / RATE_HZ / 60:.1f} minutes, read in {time.monotonic() - began:.0f} s", flush=True)
     held_back, data = data[::40], [u for i, u in enumerate(data) if i % 40]
     model = bounded(build()).to(device)
-    judges = nn.ModuleList(SpectrogramDiscriminator() for _ in FFTS[:3]).to(device)
+    judges = nn.ModuleList(SpectrogramDiscriminator() for _ in FFTS[1:]).to(device)
     average = {k: v.detach().clone() for k, v in model.state_dict().items()}
     learned = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(learned, args.rate, betas=(0.8, 0.99), weight_decay=0.01)
@@ -302,7 +294,7 @@ def main() -> None:
         loss, parts = magnitude + wave, {"magnitude": magnitude, "wave": wave}
         if args.adversarial:
             judged = torch.zeros((), device=device)
-            for judge, m, t in zip(judges, fake, true, strict=False):
+            for judge, m, t in zip(judges, fake[1:], true[1:], strict=True):
                 judged = judged + F.relu(1 - judge(t)[0]).mean() + F.relu(1 + judge(m.detach())[0]).mean()
             judging.zero_grad(set_to_none=True)
             judged.backward()
@@ -310,7 +302,7 @@ def main() -> None:
             fooled, alike = torch.zeros((), device=device), torch.zeros((), device=device)
             for p in judges.parameters():
                 p.requires_grad_(False)
-            for judge, m, t in zip(judges, fake, true, strict=False):
+            for judge, m, t in zip(judges, fake[1:], true[1:], strict=True):
                 verdict, seen = judge(m)
                 with torch.no_grad():
                     _, wanted = judge(t)
