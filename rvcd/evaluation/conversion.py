@@ -16,7 +16,7 @@ from rvcd.config import Settings
 from rvcd.engine.offline import convert_offline
 from rvcd.engine.pitch import PitchTrack
 from rvcd.loading import Loader
-from rvcd.params import ParamStore
+from rvcd.params import ParamStore, Snapshot
 from rvcd.worker_protocol import VoiceRequest
 
 FloatArray = NDArray[np.float32]
@@ -70,6 +70,12 @@ class Conversion:
         """Convert one clip both ways, with the voice's own parameters and this transposition."""
         self._store.set("pitch", pitch_semitones)
         snapshot = self._store.snapshot()
+        streamed, load = self.stream(audio_16k, snapshot)
+        offline = convert_offline(audio_16k, self._plain.encoder(), self._method, self._plain_voice, snapshot)
+        return Converted(streamed, np.asarray(soxr.resample(offline, self.voice.spec.rate_hz, RATE_HZ), np.float32), load)
+
+    def stream(self, audio_16k: FloatArray, snapshot: Snapshot) -> tuple[FloatArray, float]:
+        """Return a clip as the live stream converts it, at 16 kHz and aligned with it, and the load."""
         geometry, rate_hz = self.geometry, self.geometry.rate_hz
         converter = self._loader.converter(self.voice, self._method, snapshot, self.request)
         size, delay = geometry.block_samples, geometry.lookahead_samples
@@ -82,9 +88,5 @@ class Conversion:
             made.append(block.audio)
             compute_ms.append(block.timings.total_ms)
         streamed = np.concatenate(made)[delay : delay + len(audio)]
-        offline = convert_offline(audio_16k, self._plain.encoder(), self._method, self._plain_voice, snapshot)
-        return Converted(
-            np.asarray(soxr.resample(streamed, rate_hz, RATE_HZ), np.float32),
-            np.asarray(soxr.resample(offline, self.voice.spec.rate_hz, RATE_HZ), np.float32),
-            float(np.median(compute_ms)) * rate_hz / 1000 / size,
-        )
+        load = float(np.median(compute_ms)) * rate_hz / 1000 / size
+        return np.asarray(soxr.resample(streamed, rate_hz, RATE_HZ), np.float32), load
