@@ -62,7 +62,7 @@ def voice_spec(outline: Outline) -> VoiceSpec:
     if not isinstance(embedder, str) or _plain(embedder) not in [_plain(known) for known in EMBEDDERS]:
         raise ModelFileError(
             f"{path}: was trained with the content encoder {_text(embedder)!r}; "
-            f"rvcd supports {' and '.join(EMBEDDERS)} only, so use a voice trained with one of them"
+            f"rvcd supports {', '.join(EMBEDDERS[:-1])} and {EMBEDDERS[-1]} only, so use a voice trained with one of them"
         )
     shapes = _weight_shapes(path, root["weight"])
     n_speakers, unit_width = _rows(path, shapes, "emb_g.weight", 0), _rows(path, shapes, "enc_p.emb_phone.weight", 1)

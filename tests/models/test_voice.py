@@ -139,10 +139,10 @@ def test_a_foreign_vocoder_is_refused(tmp_path: Path, vocoder: Any) -> None:
 )
 def test_a_foreign_content_encoder_is_refused(tmp_path: Path, embedder: str) -> None:
     message = refusal(write_voice(tmp_path / "a.pth", embedder_model=embedder))
-    assert f"content encoder {embedder!r}; rvcd supports contentvec and hubert_base only" in message
+    assert f"content encoder {embedder!r}; rvcd supports contentvec, hubert_base and rvcd-lite only" in message
 
 
-@pytest.mark.parametrize("embedder", ["contentvec", "hubert_base", "hubert-base", None])
+@pytest.mark.parametrize("embedder", ["contentvec", "hubert_base", "hubert-base", "rvcd-lite", None])
 def test_a_known_content_encoder_is_accepted(tmp_path: Path, embedder: str | None) -> None:
     assert read_voice_spec(write_voice(tmp_path / "a.pth", embedder_model=embedder)).embedder
 
