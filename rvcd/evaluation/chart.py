@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from rvcd.errors import MissingExtraError
 from rvcd.evaluation.judging import Row
-
-FloatArray = NDArray[np.float32]
+from rvcd.evaluation.measures import RATE_HZ, FloatArray
 
 
 def draw(path: Path, title: str, rows: Sequence[Row], source: FloatArray, streamed: FloatArray) -> None:
@@ -39,7 +38,7 @@ def draw(path: Path, title: str, rows: Sequence[Row], source: FloatArray, stream
     })  # fmt: skip
     _bars(axes[1, 1], at, names, "pitch error (cents, median)", {"streamed": [row.cents for row in rows]})
     for axis, audio, name in ((axes[2, 0], source, "source"), (axes[2, 1], streamed, "converted, streamed")):
-        axis.specgram(audio + 1e-7, NFFT=512, Fs=16_000, noverlap=384, vmin=-120, vmax=-20)
+        axis.specgram(audio + 1e-7, NFFT=512, Fs=RATE_HZ, noverlap=384, vmin=-120, vmax=-20)
         axis.set(title=f"{name}: {names[len(rows) // 2]}", xlabel="s", ylabel="Hz")
     figure.savefig(path, dpi=110)
 

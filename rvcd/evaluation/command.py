@@ -14,7 +14,8 @@ from rvcd.assembly import named_voice
 from rvcd.config import Settings
 from rvcd.errors import AudioFileError, ParamError
 from rvcd.evaluation import judging
-from rvcd.evaluation.conversion import Conversion, FloatArray, clips_in, read_clip
+from rvcd.evaluation.conversion import Conversion, clips_in, read_clip
+from rvcd.evaluation.measures import RATE_HZ, FloatArray
 
 TARGET_STEM = "target"
 """A voice's folder may hold samples of the voice itself under this name: target.flac."""
@@ -187,7 +188,7 @@ def _write(path: Path, audio: FloatArray) -> None:
     from rvcd.audio.files import AtomicAudioWriter
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with AtomicAudioWriter(path, 16_000, force=True) as writer:
+    with AtomicAudioWriter(path, RATE_HZ, force=True) as writer:
         writer.write(audio)
 
 

@@ -8,26 +8,27 @@ from pathlib import Path
 import numpy as np
 import soxr
 import torch
-from numpy.typing import NDArray
 
 from rvcd.assembly import geometry_of, voice_params, worker_setup
 from rvcd.audio.files import read_audio
 from rvcd.config import Settings
 from rvcd.engine.offline import convert_offline
 from rvcd.engine.pitch import PitchTrack
+from rvcd.errors import AudioFileError
+from rvcd.evaluation.measures import RATE_HZ, FloatArray
 from rvcd.loading import Loader
 from rvcd.params import ParamStore, Snapshot
 from rvcd.worker_protocol import VoiceRequest
 
-FloatArray = NDArray[np.float32]
-RATE_HZ = 16_000
-"""What everything is judged at."""
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif")
 
 
 def clips_in(folder: Path) -> list[Path]:
-    """Return the audio files of a folder, by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    """Return the audio files of a folder, by name. Raises AudioFileError when it is none or cannot be looked into."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    except OSError as error:
+        raise AudioFileError(f"{folder}: {(error.strerror or str(error)).lower()}; name a folder with audio files") from None
 
 
 def read_clip(path: Path) -> FloatArray:

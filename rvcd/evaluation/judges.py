@@ -8,26 +8,21 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rvcd.engine.pitch_methods.imports import stand_ins
 from rvcd.errors import MissingExtraError
-
-FloatArray = NDArray[np.float32]
-RATE_HZ = 16_000
+from rvcd.evaluation.measures import RATE_HZ, FloatArray
 
 
 class SpeakerJudge:
     """Resemblyzer's d-vectors (Wan et al. 2018; Apache-2.0): the cosine of two says how alike two speakers are."""
-
-    name = "Resemblyzer"
 
     def __init__(self) -> None:
         with _quiet():
@@ -44,8 +39,6 @@ class SpeakerJudge:
 class NaturalnessJudge:
     """DistillMOS (Stahl & Gamper 2025; MIT): a mean opinion score from 1 to 5."""
 
-    name = "DistillMOS"
-
     def __init__(self) -> None:
         with _quiet():
             package = _package("distillmos", "distillmos", torchaudio={})
@@ -61,8 +54,6 @@ class NaturalnessJudge:
 
 class WordJudge:
     """Whisper (Radford et al. 2022; MIT): tiny.en judges; base, larger, writes down what the source says."""
-
-    name = "Whisper tiny.en"
 
     def __init__(self, *, reference: bool = False, threads: int = 2) -> None:
         """reference: the larger one."""
@@ -112,9 +103,6 @@ def _package(module: str, package: str, **absent: Mapping[str, object]) -> Modul
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the packages' greetings and warnings off the terminal."""
-    import warnings
-
-    sink: Any = io.StringIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(sink):
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield

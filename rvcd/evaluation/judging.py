@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rvcd.evaluation.conversion import Conversion, read_clip
 from rvcd.evaluation.judges import NaturalnessJudge, SpeakerJudge, WordJudge
 from rvcd.evaluation.measures import (
+    RATE_HZ,
+    FloatArray,
     at_level,
     cosine,
     median_f0_hz,
@@ -20,8 +21,6 @@ from rvcd.evaluation.measures import (
     word_errors,
     words_of,
 )
-
-FloatArray = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def judge_clip(
     vectors = [judges.speaker.embed(a) for a in (source, streamed, offline)]
     return Row(
         clip=path.name,
-        seconds=len(audio) / 16_000,
+        seconds=len(audio) / RATE_HZ,
         pitch_semitones=pitch,
         to_target=cosine(vectors[1], target.vector) if target else float("nan"),
         to_source=cosine(vectors[1], vectors[0]),

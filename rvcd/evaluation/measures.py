@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
+RATE_HZ = 16_000
+"""What everything is judged at."""
 
 
 def words_of(text: str) -> list[str]:

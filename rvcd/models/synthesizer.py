@@ -435,6 +435,12 @@ def fold_weight_norm(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return folded
 
 
+def _is_idle_flow(folded: Mapping[str, Tensor]) -> bool:
+    """Say whether no coupling adds anything; RVC's even number of them turns the channels round an even number of times."""
+    stems = [f"flow.flows.{2 * i}.post" for i in range(FLOW_COUPLINGS)]
+    return not any(folded[f"{stem}.{part}"].any() for stem in stems for part in ("weight", "bias"))
+
+
 def build_synthesizer(
     config: SynthesizerConfig, weights: Mapping[str, Tensor], *, path: str = "voice", device: str = "cpu"
 ) -> Synthesizer:
@@ -451,8 +457,6 @@ def build_synthesizer(
     except RuntimeError as error:
         first_line = str(error).strip().splitlines()[-1].strip()
         raise ModelFileError(f"{path}: the weights do not fit the voice's config ({first_line})") from None
-    # An even number of couplings that add nothing turns the channels round an even number of times.
-    if FLOW_COUPLINGS % 2 == 0 and all(not folded[f"flow.flows.{2 * i}.post.{part}"].any()
-                                       for i in range(FLOW_COUPLINGS) for part in ("weight", "bias")):  # fmt: skip
+    if _is_idle_flow(folded):
         model.flow = IdleFlow()
     return model.to(device).eval().requires_grad_(False)
