@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,13 +16,17 @@ from rvcd.evaluation.judging import Row
 from rvcd.evaluation.measures import RATE_HZ, FloatArray
 
 
-def draw(path: Path, title: str, rows: Sequence[Row], source: FloatArray, streamed: FloatArray) -> None:
-    """Write a PNG. source, streamed: one clip at 16 kHz. Raises MissingExtraError without matplotlib."""
+def find_matplotlib() -> ModuleType:
+    """Return what draws. Raises MissingExtraError where it is not installed: better asked before minutes of judging."""
     try:
-        from matplotlib.figure import Figure
+        return import_module("matplotlib.figure")
     except ImportError as error:
         raise MissingExtraError(f"the picture needs matplotlib ({error}); run: pip install 'rvcd[eval]'") from None
-    figure = Figure(figsize=(11, 9), layout="constrained")
+
+
+def draw(path: Path, title: str, rows: Sequence[Row], source: FloatArray, streamed: FloatArray) -> None:
+    """Write a PNG. source, streamed: one clip at 16 kHz. Raises MissingExtraError and, where it cannot be written, OSError."""
+    figure = find_matplotlib().Figure(figsize=(11, 9), layout="constrained")
     figure.suptitle(title)
     axes = figure.subplots(3, 2)
     at = np.arange(len(rows))

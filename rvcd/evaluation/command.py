@@ -13,7 +13,7 @@ import numpy as np
 from rvcd.assembly import named_voice
 from rvcd.config import Settings
 from rvcd.errors import AudioFileError, ParamError
-from rvcd.evaluation import judging
+from rvcd.evaluation import chart, judging
 from rvcd.evaluation.conversion import Conversion, clips_in, read_clip
 from rvcd.evaluation.measures import RATE_HZ, FloatArray
 
@@ -68,11 +68,13 @@ def evaluate(settings: Settings, request: EvalRequest, told: Callable[[str], Non
 
     Raises AudioFileError for a folder without audio, ParamError without a voice, MissingExtraError without the judges.
     """
-    if not request.folder.is_dir():
-        raise AudioFileError(f"{request.folder}: there is no such folder; name one with audio files of speech")
     clips = clips_in(request.folder)
     if not clips:
         raise AudioFileError(f"{request.folder}: holds no audio file (WAV, FLAC, OGG, MP3)")
+    if request.chart is not None:
+        chart.find_matplotlib()
+    for folder in (request.audio, request.chart and request.chart.absolute().parent):
+        _make_folder(folder)
     voice = named_voice(settings, request.voice, request.index)
     if voice is None:
         raise ParamError(f"there is no voice: put a .pth file into {', '.join(settings.voices.folders)}, or use --voice FILE.pth")
@@ -94,9 +96,7 @@ def evaluate(settings: Settings, request: EvalRequest, told: Callable[[str], Non
             middle = (read_clip(path), streamed)
     verdict = summarise(rows, voice.name, preset, conversion)
     if request.chart is not None:
-        from rvcd.evaluation.chart import draw
-
-        draw(request.chart, f"{voice.name}, {preset}: {len(rows)} clips", rows, *middle)
+        chart.draw(request.chart, f"{voice.name}, {preset}: {len(rows)} clips", rows, *middle)
     return verdict, rows
 
 
@@ -184,10 +184,18 @@ def _samples(named: Sequence[Path], voice: Path) -> list[Path]:
     return found
 
 
+def _make_folder(folder: Path | None) -> None:
+    """Make the folder that findings go to, before minutes are spent on them. Raises AudioFileError."""
+    try:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AudioFileError(f"{folder}: cannot be made: {(error.strerror or str(error)).lower()}; name another folder") from None
+
+
 def _write(path: Path, audio: FloatArray) -> None:
     from rvcd.audio.files import AtomicAudioWriter
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     with AtomicAudioWriter(path, RATE_HZ, force=True) as writer:
         writer.write(audio)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,9 @@ def test_without_samples_of_the_target_its_similarity_is_unknown_and_said_so(
 @pytest.mark.parametrize(
     ("args", "error", "text"),
     [
-        (("nowhere",), AudioFileError, "nowhere: there is no such folder"),
+        (("nowhere",), AudioFileError, "nowhere: no such file or directory; name a folder with audio files"),
+        (("speech/a.wav",), AudioFileError, "speech/a.wav: not a directory"),
+        (("speech", "--audio", "speech/a.wav/made"), AudioFileError, "cannot be made: not a directory; name another folder"),
         ((".",), AudioFileError, "holds no audio file"),
         (("speech", "--pitch", "high"), ParamError, "--pitch high: is no number; it takes -24..24 semitones, or auto"),
         (("speech", "--preset", "save"), ParamError, "--preset save is unknown; did you mean 'safe'?"),
@@ -134,8 +137,17 @@ def test_what_cannot_be_judged_is_said_in_one_sentence(
     assert text in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_a_picture_that_cannot_be_drawn_is_said_before_anything_is_judged(
+    speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingExtraError, match=r"the picture needs matplotlib .*pip install 'rvcd\[eval\]'"):
+        run(speech, "--chart", tmp_path / "a.png")
+    assert "loading" not in capfd.readouterr().err
+
+
 def test_a_missing_judge_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "resemblyzer", None)
+    monkeypatch.setitem(sys.modules, "resemblyzer", None)
     with pytest.raises(MissingExtraError, match=r"rvcd eval needs Resemblyzer .*pip install 'rvcd\[eval\]'"):
         SpeakerJudge()
 
