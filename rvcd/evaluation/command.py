@@ -96,7 +96,10 @@ def evaluate(settings: Settings, request: EvalRequest, told: Callable[[str], Non
             middle = (read_clip(path), streamed)
     verdict = summarise(rows, voice.name, preset, conversion)
     if request.chart is not None:
-        chart.draw(request.chart, f"{voice.name}, {preset}: {len(rows)} clips", rows, *middle)
+        try:
+            chart.draw(request.chart, f"{voice.name}, {preset}: {len(rows)} clips", rows, *middle)
+        except OSError as error:
+            told(f"no picture: {request.chart}: {(error.strerror or str(error)).lower()}")  # the findings are worth more
     return verdict, rows
 
 

@@ -17,7 +17,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 
 from rvcd.engine.pitch_methods.imports import stand_ins
-from rvcd.errors import MissingExtraError
+from rvcd.errors import MissingExtraError, ModelFileError
 from rvcd.evaluation.measures import RATE_HZ, FloatArray
 
 
@@ -59,7 +59,11 @@ class WordJudge:
         """reference: the larger one."""
         with _quiet():
             faster_whisper = _package("faster_whisper", "faster-whisper")
-            folder = _joined_base_model() if reference else _tiny_model()
+            try:
+                folder = _joined_base_model() if reference else _tiny_model()
+            except OSError as error:
+                reason = (error.strerror or str(error)).lower()
+                raise ModelFileError(f"Whisper base cannot be joined in {error.filename}: {reason}; free 150 MB") from None
             self._model = faster_whisper.WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=threads)
 
     def text(self, audio_16k: FloatArray) -> str:
