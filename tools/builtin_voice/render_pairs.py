@@ -1,6 +1,6 @@
 """Render training pairs: random speech in a random voice, and the same in the target voice at another pitch.
 
-    render_pairs.py INGREDIENTS OUT --seed 1 --minutes 30 [--texts transcripts.json]
+    render_pairs.py INGREDIENTS OUT --seed 1 --minutes 30 [--texts human_texts.json]
 
 Each pair is one .npz: source, target (int16, 24 kHz), content (512, T) at 40 Hz, energy and both f0 tracks at 80 Hz, tokens.
 Seeded, resumable (what is there is not rendered again); one process a core.
@@ -35,17 +35,17 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--minutes", type=float, required=True, help="of target audio, for this seed")
-    parser.add_argument("--texts", type=Path, help="JSON list of sentences to mix in")
+    parser.add_argument("--texts", type=Path, help="transcribe.py's, whose sentences are mixed in")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     kokoro = Kokoro(args.ingredients, threads=1)
     words = [w for w in (args.ingredients / "words.txt").read_text().split() if re.fullmatch("[a-z]{2,11}", w)]
+    sentences = list(json.loads(args.texts.read_text()).values()) if args.texts else []
     minutes, number, began = 0.0, 0, time.monotonic()
     while minutes < args.minutes:
         path = args.out / f"{args.seed}_{number:05d}.npz"
         dice = random.Random(f"{args.seed} {number}")
         number += 1
-        sentences = json.loads(args.texts.read_text()) if args.texts and args.texts.exists() else []
         text, blend, speed = _text(dice, words, sentences), _blend(dice, list(kokoro.styles)), dice.uniform(0.8, 1.3)
         if path.exists():
             continue

@@ -273,7 +273,10 @@ def main() -> None:
         for group in optimiser.param_groups:
             group["lr"] = rate
         chances = dice.random(BATCH)
-        parts = [human if c < HUMAN_SHARE else human_pairs if c < HUMAN_SHARE + HUMAN_PAIR_SHARE else spoken for c in chances]
+        parts = [
+            (human or spoken) if c < HUMAN_SHARE else (human_pairs or spoken) if c < HUMAN_SHARE + HUMAN_PAIR_SHARE else spoken
+            for c in chances
+        ]
         crops = [crop(part[dice.integers(len(part))], dice) for part in parts]
         audio, wanted, tokens = (torch.stack(column) for column in zip(*crops, strict=True))
         with torch.no_grad():
