@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,6 +32,7 @@ BACK_OFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 GOOD_RUN_S = 30.0
 """After so long a run, the next failure counts as the first."""
 HEARTBEAT = WORKER_STATS.index("heartbeat_ns")
+WORKER_COMMAND = (sys.executable, "-m", "rvcd.worker")
 
 log = logging.getLogger("rvcd.worker")
 
@@ -50,11 +51,14 @@ class WorkerSupervisor:
 
     state, reason: what it is doing and, after a failure, why. restarts: how often it had to be started again.
     voice: the voice that is live (None: none could be loaded), speakers: the names of its speakers ("" for a nameless one).
-    voice_error: why the last voice could not be loaded.
+    voice_error: why the last voice could not be loaded. command: what is started, with two file descriptors as arguments.
     """
 
-    def __init__(self, segment: AudioSegment, setup: WorkerSetup, on_change: Callable[[], None] = lambda: None) -> None:
-        self.segment, self.setup, self.on_change = segment, setup, on_change
+    def __init__(
+        self, segment: AudioSegment, setup: WorkerSetup, on_change: Callable[[], None] = lambda: None,
+        command: Sequence[str] = WORKER_COMMAND,
+    ) -> None:  # fmt: skip
+        self.segment, self.setup, self.on_change, self.command = segment, setup, on_change, command
         self.state, self.reason = WorkerState.STOPPED, ""
         self.restarts = 0
         self.voice: VoiceRequest | None = None
@@ -129,7 +133,10 @@ class WorkerSupervisor:
         try:
             while True:
                 self._ready_at_s = 0.0
-                reason = await self._run_once()
+                try:
+                    reason = await self._run_once()
+                except Exception as error:  # no process to be had, or a defect: without another try all would stay silent
+                    reason = f"{type(error).__name__}: {error}"
                 ran_s = time.monotonic() - self._ready_at_s if self._ready_at_s else 0.0
                 attempt = 1 if ran_s > GOOD_RUN_S else attempt + 1
                 self.restarts += 1
@@ -145,11 +152,12 @@ class WorkerSupervisor:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         self.segment.set_worker_ready(False)
+        self.segment.publish_worker_stats([0.0] * len(WORKER_STATS))  # until it tells its own, with its first block
         if self.state is not WorkerState.RESTARTING:
             self._set(WorkerState.STARTING, "")
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "rvcd.worker", str(self.segment.fd), str(theirs.fileno()),
+                *self.command, str(self.segment.fd), str(theirs.fileno()),
                 pass_fds=(self.segment.fd, theirs.fileno()), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
             )  # fmt: skip
         self._channel = ours
