@@ -9,9 +9,10 @@ from pathlib import Path
 
 from rvcd.audio.guard import AudioDevice
 from rvcd.audio.ring import AudioSegment
-from rvcd.config import LATENCY_PRESETS, Settings
+from rvcd.config import LATENCY_PRESETS, TEST_WEIGHTS, Settings
 from rvcd.errors import RvcdError
 from rvcd.geometry import StreamGeometry
+from rvcd.models.builtin_paths import BUILT_IN_ENCODER, BUILT_IN_FOLDER
 from rvcd.models.registry import VoiceEntry, VoiceRegistry, voice_of_file
 from rvcd.models.test_weight_paths import VOICE_V1, VOICE_V2, TestWeightPaths
 from rvcd.worker_protocol import VoiceRequest, WorkerSetup
@@ -43,12 +44,14 @@ def cache_folder() -> Path:
 
 
 def scan_voices(settings: Settings) -> VoiceRegistry:
-    """Return the voices of the configured folders; while no content encoder is configured, only the test voices.
+    """Return the voices of the configured folders; while no content encoder is configured, only the built-in voice.
 
-    A real voice wants the units of a real encoder, and the test voices those of the test encoder: they never go together.
+    A voice wants the units of the encoder it was made with: others' voices, the built-in and the test voices never go together.
     """
-    if settings.models.content_encoder:
+    if settings.models.real_encoder:
         return VoiceRegistry.scan(settings.voices.folders)
+    if not settings.models.content_encoder:
+        return VoiceRegistry.scan([BUILT_IN_FOLDER])
     paths = TestWeightPaths.below(cache_folder())
     # Named here, because the worker may not have written them yet.
     entries = (VoiceEntry(1, VOICE_V2, paths.voice_v2, paths.index_v2), VoiceEntry(2, VOICE_V1, paths.voice_v1, None))
@@ -92,13 +95,14 @@ def voice_params(request: VoiceRequest) -> Mapping[str, float]:
 def worker_setup(settings: Settings, voice: VoiceRequest | None, f0_method: str, latency_preset: str = "") -> WorkerSetup:
     """Return what the worker is told."""
     geometry = geometry_of(settings, latency_preset)
+    tested = settings.models.content_encoder == TEST_WEIGHTS
     return WorkerSetup(
         rate_hz=geometry.rate_hz,
         block_frames=geometry.block_frames,
         lookahead_frames=geometry.lookahead_frames,
         context_frames=geometry.context_frames,
         deadline_samples=geometry.deadline_samples,
-        encoder=settings.models.content_encoder,
+        encoder="" if tested else settings.models.content_encoder or str(BUILT_IN_ENCODER),
         voice=voice,
         f0_method=f0_method,
         rmvpe=settings.models.rmvpe,
@@ -107,7 +111,7 @@ def worker_setup(settings: Settings, voice: VoiceRequest | None, f0_method: str,
         precision=settings.engine.precision,
         threads=settings.engine.threads,
         seed=settings.engine.seed,
-        test_weights_cache="" if settings.models.content_encoder else str(cache_folder()),
+        test_weights_cache=str(cache_folder()) if tested else "",
         keep_loaded=settings.voices.keep_loaded,
     )
 

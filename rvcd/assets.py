@@ -44,7 +44,7 @@ WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 class Match(enum.Enum):
     """What a file turned out to be."""
 
-    BUILT_IN = "built-in test weights"
+    BUILT_IN = "built in"
     MISSING = "missing"
     VERIFIED = "verified"
     SIZE_ONLY = "known size, checksum unknown"

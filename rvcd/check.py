@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from rvcd.assembly import cache_folder, geometry_of
 from rvcd.assets import AssetStatus, Match, examine
 from rvcd.audio.files import FORMATS, AudioReader
-from rvcd.config import DEFAULT_CONFIG, Settings
+from rvcd.config import DEFAULT_CONFIG, TEST_WEIGHTS, Settings
 from rvcd.errors import ParamError, RvcdError
 from rvcd.geometry import SYNTHESIS_TAIL_MS
 from rvcd.models.index_header import read_index_header
@@ -193,7 +193,8 @@ def _models(settings: Settings) -> list[Finding]:
         if key == "rmvpe" and settings.engine.f0_method != "rmvpe" and not settings.models.rmvpe:
             continue
         try:
-            status = examine(key, getattr(settings.models, key), getattr(settings.models.sha256, key))
+            configured = settings.models.real_encoder if key == "content_encoder" else settings.models.rmvpe
+            status = examine(key, configured, getattr(settings.models.sha256, key))
         except RvcdError as error:
             findings.append(Finding(Level.FAIL, "models", f"models.{key}: {error}"))
         else:
@@ -208,8 +209,12 @@ def _model(settings: Settings, status: AssetStatus) -> Finding:
             return Finding(
                 Level.FAIL, "models", f"{name} is empty, but engine.f0_method = 'rmvpe' needs it; `rvcd assets` names the file"
             )
+        if settings.models.content_encoder:
+            return Finding(
+                Level.NOTE, "models", f"{name}: test weights, no word can be understood; `rvcd assets` names the real file"
+            )
         return Finding(
-            Level.NOTE, "models", f"{name}: built-in test weights, no word can be understood; `rvcd assets` names the real file"
+            Level.OK, "models", f"{name}: the built-in voice's own; for others' voices `rvcd assets` names the file to download"
         )
     if status.match is Match.MISSING:
         return Finding(Level.FAIL, "models", f"{name}: {status.path} does not exist; `rvcd assets` names the file to download")
@@ -241,8 +246,9 @@ def _voice(settings: Settings, probes: Probes, resumed: str) -> Finding:
         if request is None:
             folders = ", ".join(settings.voices.folders) or "any folder: voices.folders is empty"
             return Finding(Level.FAIL, "voice", f"there is no voice (*.pth) in {folders}; put one there, or set voices.voice")
-        if not settings.models.content_encoder and TestWeightPaths.below(cache_folder()).folder in Path(request.path).parents:
-            return Finding(Level.NOTE, "voice", f"{request.name}: the built-in test voice, which buzzes and speaks no words")
+        tested = settings.models.content_encoder == TEST_WEIGHTS
+        if tested and TestWeightPaths.below(cache_folder()).folder in Path(request.path).parents:
+            return Finding(Level.NOTE, "voice", f"{request.name}: a test voice, which buzzes and speaks no words")
         voice = probes.read_voice(Path(request.path))
     except RvcdError as error:
         return Finding(Level.FAIL, "voice", str(error))
@@ -257,7 +263,7 @@ def _voice(settings: Settings, probes: Probes, resumed: str) -> Finding:
             Level.FAIL, "voice",
             f"{request.index} is an index of width {index_width}, but {request.name}'s units have width {voice.unit_width}",
         )  # fmt: skip
-    if not settings.models.content_encoder and voice.unit_width in PUBLISHED_UNIT_WIDTHS:
+    if not settings.models.real_encoder and voice.unit_width in PUBLISHED_UNIT_WIDTHS:
         return Finding(
             Level.FAIL,
             "voice",

@@ -285,7 +285,8 @@ def assets(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     from rvcd.config import load_config
 
     models = load_config(config).models
-    status = {key: examine(key, getattr(models, key), getattr(models.sha256, key)) for key in ("content_encoder", "rmvpe")}
+    configured = {"content_encoder": models.real_encoder, "rmvpe": models.rmvpe}
+    status = {key: examine(key, path, getattr(models.sha256, key)) for key, path in configured.items()}
     rows = []
     for asset in ASSETS:
         found = status[asset.key]

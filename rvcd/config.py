@@ -53,8 +53,12 @@ def _resolve(value: Any, info: ValidationInfo) -> Any:
     return str(base / Path(value).expanduser())
 
 
+TEST_WEIGHTS = "test"
+"""models.content_encoder for the test weights."""
 FilePath = Annotated[str, BeforeValidator(_resolve)]
 """An absolute path as text; "" means none."""
+EncoderPath = Annotated[str, BeforeValidator(lambda value, info: value if value == TEST_WEIGHTS else _resolve(value, info))]
+"""The same, or the word for the test weights."""
 
 
 class Section(BaseModel):
@@ -191,11 +195,16 @@ class Checksums(Section):
 
 
 class Models(Section):
-    """The networks shared by all voices. Empty paths mean rvcd's own test weights."""
+    """The networks shared by all voices. content_encoder "": the built-in voice's own; "test": the test weights."""
 
-    content_encoder: FilePath = ""
+    content_encoder: EncoderPath = ""
     rmvpe: FilePath = ""
     sha256: Checksums = Checksums()
+
+    @property
+    def real_encoder(self) -> str:
+        """The path of the encoder that voices made by others need, "" when none is configured."""
+        return "" if self.content_encoder == TEST_WEIGHTS else self.content_encoder
 
 
 class Voices(Section):

@@ -59,7 +59,7 @@ class Loader:
         return choose_precision(self.setup.precision, self.device)
 
     def encoder(self) -> ContentEncoder:
-        """Return the content encoder; the test weights' where none is configured."""
+        """Return the content encoder; the test weights' where the setup names none."""
         if self._encoder is None:
             path = Path(self.setup.encoder) if self.setup.encoder else self._test_weights()
             encoder: ContentEncoder = load_content_encoder(path, device=self.device)

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List, inspect, check and import voices.", no_args_is_help=True, rich_markup_mode=None)
 
-NO_ENCODER = "models.content_encoder is empty: only the test voices are listed and run; `rvcd assets` names the file to download"
+NO_ENCODER = (
+    "models.content_encoder is empty: only the built-in voice is listed and run; `rvcd assets` names the file for others' voices"
+)
 
 
 @app.command("list")
@@ -39,7 +41,7 @@ def list_voices(config: ConfigOption = None, as_json: JsonOption = False) -> Non
         print_table(("slot", "name", "index", "gain", "params", "file"), rows)
     else:
         typer.echo(f"no voice (*.pth) in {', '.join(settings.voices.folders) or 'any folder: voices.folders is empty'}")
-    _note(*registry.skipped, *([] if settings.models.content_encoder else [NO_ENCODER]))
+    _note(*registry.skipped, *([] if settings.models.real_encoder else [NO_ENCODER]))
 
 
 @app.command("info")
@@ -102,6 +104,7 @@ def check_voices(
 ) -> None:
     """Read voices whole: header, tensors, index, voice.toml, the content encoder's width. Exit code 1: one would not run."""
     from rvcd.config import load_config
+    from rvcd.models.builtin_paths import BUILT_IN_ENCODER, BUILT_IN_FOLDER
     from rvcd.models.contentvec_header import read_unit_widths
     from rvcd.models.registry import VoiceRegistry
 
@@ -116,7 +119,9 @@ def check_voices(
             _note(*skipped)
             where = ", ".join(settings.voices.folders) or "any folder: voices.folders is empty"
             raise VoiceNotFoundError(f"there is no voice (*.pth) in {where}; `rvcd voice import FILE` puts one there")
-    encoder = settings.models.content_encoder
+    encoder = settings.models.real_encoder
+    if not encoder and all(entry.path.parent == BUILT_IN_FOLDER for entry in chosen):
+        encoder = str(BUILT_IN_ENCODER)
     widths = read_unit_widths(encoder) if encoder else ()
     from rvcd.check import Level
     from rvcd.voice_check import check_voice, find_twins
@@ -184,7 +189,7 @@ def import_voices(
     _note(*done.notes)
     if not known:
         _note(f"{folder} is not one of voices.folders: add it to your configuration, or its voices are not found")
-    if not settings.models.content_encoder:
+    if not settings.models.real_encoder:
         _note(NO_ENCODER)
 
 
@@ -212,8 +217,8 @@ def _find(settings: Settings, wanted: str) -> Sequence[VoiceEntry]:
             return _all_of(VoiceRegistry.scan([path]), wanted)
         if path.is_file() or os.sep in wanted:
             return [voice_of_file(path)]
-        test_voices = () if settings.models.content_encoder else scan_voices(settings).entries
-        named = [entry for entry in test_voices if entry.name == wanted]
+        own_voices = () if settings.models.real_encoder else scan_voices(settings).entries
+        named = [entry for entry in own_voices if entry.name == wanted]
         if not named:
             raise
         return named

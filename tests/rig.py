@@ -90,7 +90,9 @@ class DaemonProcess:
     def __init__(self, folder: Path, config: str, environment: dict[str, str] | None = None) -> None:
         self.folder, self.port = folder, free_port()
         self.config = folder / "rvcd.toml"
-        self.config.write_text(f"{config}\n[osc]\nport = {self.port}\n")
+        # The test voices, unless a test names its own models: small, quick, and two of them.
+        models = "" if "[models]" in config else '[models]\ncontent_encoder = "test"\n'
+        self.config.write_text(f"{config}\n{models}[osc]\nport = {self.port}\n")
         self.log_path = folder / "log.txt"
         self.environment = {
             **os.environ,

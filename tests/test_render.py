@@ -25,7 +25,9 @@ def own_cache(monkeypatch, tmp_path_factory):
 def render(source: Path, target: Path, **options: object) -> tuple[RenderResult, list[float]]:
     progress: list[float] = []
     request = RenderRequest(source=source, target=target, **options)  # type: ignore[arg-type]
-    return render_file(parse_config({}, Path("test.toml")), request, progress.append), progress
+    return render_file(
+        parse_config({"models": {"content_encoder": "test"}}, Path("test.toml")), request, progress.append
+    ), progress
 
 
 @pytest.mark.parametrize(

@@ -100,12 +100,17 @@ def test_list_shows_slots_indexes_gains_and_parameters_and_what_was_passed_over(
     }  # fmt: skip
 
 
-def test_without_a_content_encoder_the_test_voices_are_listed_and_the_reason_is_told(rvcd: Rvcd, voices: Path) -> None:
+def test_without_a_content_encoder_the_built_in_voice_is_listed_and_the_reason_is_told(rvcd: Rvcd, voices: Path) -> None:
     put(voices, "anna", V2)
     code, out, err = rvcd("list")
     assert code == 0
-    assert [line.split("\t")[:2] for line in out.splitlines()[1:]] == [["1", "test-buzz"], ["2", "test-hum"]]
-    assert err.startswith("note: models.content_encoder is empty: only the test voices are listed")
+    assert [line.split("\t")[:2] for line in out.splitlines()[1:]] == [["1", "built-in"]]
+    assert err.startswith("note: models.content_encoder is empty: only the built-in voice is listed")
+
+
+def test_the_built_in_voice_passes_its_own_check_with_its_own_encoder(rvcd: Rvcd) -> None:
+    code, out, _ = rvcd("check", "built-in")
+    assert code == 0 and lines(out)["built-in"][0] == "ok"
 
 
 def test_no_voice_at_all_is_said(with_encoder: Rvcd, voices: Path) -> None:
@@ -149,6 +154,8 @@ def test_info_of_what_is_no_voice_is_one_sentence(rvcd: Rvcd, voices: Path, tmp_
 
 def test_the_test_voices_can_be_looked_at_by_name(rvcd: Rvcd, tmp_path: Path) -> None:
     ensure_test_weights(tmp_path / "XDG_CACHE_HOME" / "rvcd")
+    with (tmp_path / "rvcd.toml").open("a") as file:
+        file.write('[models]\ncontent_encoder = "test"\n')
     code, out, _ = rvcd("info", "test-buzz")
     assert code == 0 and "v2" in out
 

@@ -50,6 +50,8 @@ SOCKETS = 16
 OWN_CONFIG = """
 [audio]
 backend = "virtual"
+[models]
+content_encoder = "test"
 [voices]
 voice = "test-buzz"
 [latency]

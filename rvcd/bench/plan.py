@@ -13,6 +13,7 @@ from rvcd.bench.tasks import MeasureTask, SyntheticFiles
 from rvcd.config import LATENCY_PRESETS, LatencyBudget, Settings
 from rvcd.errors import ParamError
 from rvcd.geometry import StreamGeometry
+from rvcd.models.builtin_paths import BUILT_IN_ENCODER
 from rvcd.models.index_header import read_index_header
 from rvcd.models.voice_header import read_voice_spec
 from rvcd.problems import did_you_mean
@@ -230,7 +231,9 @@ def _threads(settings: Settings, request: BenchRequest, cores: int) -> int:
 
 def _models(settings: Settings, request: BenchRequest) -> tuple[str, VoiceRequest | None, tuple[str, ...]]:
     """Return the encoder's path ("": random weights), the voice (None: random weights), and what the user should know."""
-    encoder = "" if request.synthetic else settings.models.content_encoder
+    encoder = "" if request.synthetic else settings.models.real_encoder
+    if not (request.synthetic or settings.models.content_encoder or request.voice or request.index):
+        encoder = str(BUILT_IN_ENCODER)
     if encoder and not Path(encoder).exists():
         raise ParamError(
             f"models.content_encoder: {encoder} does not exist; `rvcd assets` names the file, --synthetic measures without it"

@@ -8,8 +8,9 @@ import pytest
 
 from rvcd.bench.plan import BenchRequest, Mode, make_plan
 from rvcd.bench.tasks import MeasureTask, SyntheticFiles
-from rvcd.config import LATENCY_PRESETS, LEAST_PAST_MS, LatencyBudget, Settings, parse_config
+from rvcd.config import LATENCY_PRESETS, LEAST_PAST_MS, TEST_WEIGHTS, LatencyBudget, Settings, parse_config
 from rvcd.errors import RvcdError
+from rvcd.models.builtin_paths import BUILT_IN_ENCODER, BUILT_IN_VOICE
 from tests.support import PARITY
 
 SYNTHETIC = {rate: SyntheticFiles(f"encoder-{rate}", f"voice-{rate}.pth", f"{rate}.index") for rate in (32000, 40000, 48000)}
@@ -70,8 +71,14 @@ def test_short_measurements_still_have_enough_blocks_for_a_percentile() -> None:
     assert plan.task(plan.cases[0], SYNTHETIC).blocks() == 20
 
 
-def test_without_a_content_encoder_random_weights_are_measured_and_it_is_said() -> None:
+def test_without_a_content_encoder_the_built_in_voice_is_measured() -> None:
     plan = make_plan(Settings(), request(synthetic=False), 2)
+    assert plan.encoder == str(BUILT_IN_ENCODER) and plan.voice is not None and plan.voice.name == BUILT_IN_VOICE
+    assert plan.notes == ()
+
+
+def test_with_the_test_weights_random_ones_are_measured_and_it_is_said() -> None:
+    plan = make_plan(settings(models={"content_encoder": TEST_WEIGHTS}), request(synthetic=False), 2)
     assert (plan.encoder, plan.voice, plan.synthetic_rates_hz) == ("", None, (40000,))
     (note,) = plan.notes
     assert note == (

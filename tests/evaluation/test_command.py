@@ -50,9 +50,9 @@ def quiet_judges(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempP
     judges = Judges(FakeSpeaker(), FakeNatural(), FakeWords("glue the cheat"), FakeWords("glue the sheet"))  # type: ignore[arg-type]
     monkeypatch.setattr(Judges, "load", classmethod(lambda cls, threads: judges))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "eval-cache"))
-    monkeypatch.delenv("RVCD_CONFIG", raising=False)
-    monkeypatch.setattr("rvcd.config.SYSTEM_CONFIG", Path("no.toml"))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp()))
+    config = tmp_path_factory.mktemp("eval") / "rvcd.toml"
+    config.write_text('[models]\ncontent_encoder = "test"\n')
+    monkeypatch.setenv("RVCD_CONFIG", str(config))
     yield
     torch.set_flush_denormal(False)
 
