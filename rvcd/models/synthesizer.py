@@ -161,6 +161,14 @@ class Encoder(nn.Module):
         return x
 
 
+class Table(nn.Embedding):
+    """An embedding that draws no numbers on the meta device: only to do so, torch would import its compiler, for 1.5 s."""
+
+    def reset_parameters(self) -> None:
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
+
 class PriorEncoder(nn.Module):
     """enc_p: units and coarse pitch -> mean and log standard deviation of the latents' prior."""
 
@@ -168,7 +176,7 @@ class PriorEncoder(nn.Module):
         super().__init__()
         self.hidden = config.hidden_channels
         self.emb_phone = nn.Linear(config.unit_width, self.hidden)
-        self.emb_pitch = nn.Embedding(256, self.hidden) if config.has_f0 else None
+        self.emb_pitch = Table(256, self.hidden) if config.has_f0 else None
         self.encoder = Encoder(config, window)
         self.proj = nn.Conv1d(self.hidden, 2 * config.inter_channels, 1)
 
@@ -365,7 +373,7 @@ class Synthesizer(nn.Module):
         self.enc_p = PriorEncoder(config, attention_window)
         self.dec = Generator(config)
         self.flow: Flow | IdleFlow = Flow(config)
-        self.emb_g = nn.Embedding(config.n_speakers, config.gin_channels)
+        self.emb_g = Table(config.n_speakers, config.gin_channels)
 
     def speaker(self, speaker_id: int) -> Tensor:
         """Return the embedding (1, gin, 1) of a speaker. Raises IndexError outside 0..n_speakers-1."""

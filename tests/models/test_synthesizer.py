@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -110,6 +112,16 @@ def test_remembered_frames_come_as_close_to_offline_as_recomputed_ones():
         recomputed.append(model.enc_p(units[:, :end], coarse[:, :end])[0][..., first : first + 10])
     errors = [float((torch.cat(x, dim=2) - offline[..., :100]).square().sum()) for x in (remembered, recomputed)]
     assert errors[0] < 1.3 * errors[1]
+
+
+def test_a_voice_is_built_without_torchs_compiler_whose_import_takes_longer_than_everything_else():
+    script = (
+        "import sys; from pathlib import Path; from rvcd.models.synthesizer import build_synthesizer as build;"
+        "from rvcd.models.voice import read_voice as read; file = read(Path(sys.argv[1]));"
+        "build(file.spec.config, file.weights); print('torch._dynamo' in sys.modules)"
+    )
+    command = [sys.executable, "-c", script, str(PARITY / f"{VOICES[0]}.pth")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout == "False\n"
 
 
 def test_a_flow_that_adds_nothing_is_left_out_and_changes_nothing():
