@@ -43,8 +43,8 @@ EXIT_TOO_MANY_FAILURES = 3
 LOAD_HISTORY_BLOCKS = 200
 PR_SET_PDEATHSIG = 1
 NICENESS = -11
-THREAD_TRIALS = 7
-ONE_CORE_SHARE = 0.6
+THREAD_TRIALS, PROOF_BLOCKS = 12, 3
+ONE_CORE_SHARE = 0.55
 USUAL_PERCENTILE = 80
 PATIENCE_BLOCKS = 12
 """A voice on its way in waits at most so many blocks, in all, for moments with enough time to prepare its steps: it must not
@@ -139,7 +139,7 @@ class Worker:
             self._answer(None, first.name, lambda: self._use_voice(first, None))
             self._run_actions()
         if not self.setup.threads and self.converter is not None:
-            torch.set_num_threads(fastest_thread_count(self.converter))
+            torch.set_num_threads(needed_thread_count(self.converter))
         threading.Thread(target=self._listen, name="commands", daemon=True).start()
         # Start-up garbage never has to be looked at again: collections in the loop stay short.
         gc.collect()
@@ -422,27 +422,25 @@ def warm_up(converter: Converter) -> None:
     converter.reset()
 
 
-def fastest_thread_count(converter: Converter) -> int:
-    """Measure whether this voice runs on one core: small networks lose more in waiting for each other than they gain.
+def needed_thread_count(converter: Converter) -> int:
+    """Measure whether one core is enough for this voice; all of them otherwise.
 
-    All cores are taken unless one is faster and fast enough: measured beside other work, a large voice must not end up on one.
+    Threads wait for each other, and most on a machine that others use too: there two threads took three times as long as one
+    for a small voice. A few blocks in time are proof, because others' work only ever adds to a block's.
     """
-    counts = sorted({1, os.cpu_count() or 1})
-    spent_ms: dict[int, list[float]] = {count: [] for count in counts}
+    cores = os.cpu_count() or 1
     silence_off = replace(converter.applied, gate=-90.0)
-    noise = (0.1 * np.random.default_rng(1).standard_normal(converter.geometry.block_samples)).astype(np.float32)
     geometry = converter.geometry
+    noise = (0.1 * np.random.default_rng(1).standard_normal(geometry.block_samples)).astype(np.float32)
     enough_ms = ONE_CORE_SHARE * geometry.ms(geometry.block_samples)
-    for _ in range(THREAD_TRIALS):
-        if spent_ms[1] and spent_ms[1][-1] > HOPELESS * enough_ms:
+    spent_ms: list[float] = []
+    torch.set_num_threads(1)
+    while len(spent_ms) < THREAD_TRIALS and sum(spent <= enough_ms for spent in spent_ms) < PROOF_BLOCKS:
+        if len(spent_ms) == 2 and min(spent_ms) > HOPELESS * enough_ms:
             break  # a large voice: its start is not held up by measuring what is plain
-        for count in counts:
-            torch.set_num_threads(count)
-            spent_ms[count].append(converter.process(noise, silence_off).timings.total_ms)
+        spent_ms.append(converter.process(noise, silence_off).timings.total_ms)
     converter.reset()
-    medians_ms = {count: float(np.median(spent_ms[count])) for count in counts}
-    most = counts[-1]
-    return 1 if medians_ms[1] <= min(medians_ms[most], enough_ms) else most
+    return 1 if sum(spent <= enough_ms for spent in spent_ms) >= PROOF_BLOCKS else cores
 
 
 def raise_priority() -> None:

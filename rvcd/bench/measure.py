@@ -29,7 +29,7 @@ from rvcd.errors import RvcdError
 from rvcd.geometry import StreamGeometry
 from rvcd.loading import Loader
 from rvcd.params import Snapshot
-from rvcd.worker import die_with_parent, fastest_thread_count, raise_priority, warm_up
+from rvcd.worker import die_with_parent, needed_thread_count, raise_priority, warm_up
 from rvcd.worker_protocol import VoiceRequest, WorkerSetup
 
 MEASURED = Snapshot(gate=-90.0, index_rate=0.5)
@@ -88,7 +88,7 @@ def environment_of(loader: Loader) -> Environment:
 def choose_threads(setup: WorkerSetup, converter: Converter) -> None:
     """Use as many threads as the live worker would."""
     if not setup.threads:
-        torch.set_num_threads(fastest_thread_count(converter))
+        torch.set_num_threads(needed_thread_count(converter))
 
 
 def settle() -> None:
