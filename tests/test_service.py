@@ -140,6 +140,7 @@ def test_a_stopped_control_loop_gives_no_sign_of_life(service: Service) -> None:
 def test_a_reload_looks_for_voices_again(service: Service) -> None:
     process, osc = service.daemon.process, service.daemon.osc
     assert process is not None
+    osc.until(lambda stats: stats.state == "live")
     shutil.copy(service.voices / "first.pth", service.voices / "second.pth")
     assert osc.do("/rvc/voice", "second").address == "/rvc/fail"
     asked_s = time.monotonic()

@@ -1,13 +1,18 @@
 """Put what was trained into rvcd's formats.
 
-    export.py OUT/encoder.pt OUT/voice.pt PAIRS rvcd/data/builtin
+    export.py OUT/encoder.pt OUT/voice.pt PAIRS,MORE_PAIRS rvcd/data/builtin
 
-Writes encoder.safetensors, built-in.pth (an RVC voice, float16), built-in.index (units of the target's own speech) and
-target.flac (samples of the target, for `rvcd eval`).
+Writes encoder.safetensors, built-in.pth (an RVC voice, float16), built-in.index (units of the target's own speech),
+target.flac (samples of the target, for `rvcd eval`) and made.json (what they were made with). The first folder of pairs is
+render_pairs.py's.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import platform
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,7 +20,9 @@ import numpy as np
 import soundfile
 import soxr
 import torch
+from ingredients import KOKORO_SHA256, VOICES, WHISPER_SHA256
 from kokoro import RATE_HZ
+from render_pairs import TARGET
 from train_encoder import SIZES, load_encoder
 from train_voice import CONFIG
 
@@ -28,18 +35,37 @@ TARGET_CLIPS, TARGET_F0_HZ = 3, (150, 200)
 
 
 def main() -> None:
-    encoder_path, voice_path, pairs, out = map(Path, sys.argv[1:])
+    encoder_path, voice_path, out = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[4])
+    folders = [Path(folder) for folder in sys.argv[3].split(",")]
     out.mkdir(parents=True, exist_ok=True)
     saved = torch.load(voice_path, weights_only=True, map_location="cpu")
     encoder = load_encoder(encoder_path)
     save_lite_encoder(encoder, out / "encoder.safetensors")
     _write_voice(out / f"{NAME}.pth", saved)
-    rows, clips = _target_speech(encoder, sorted(pairs.glob("*.npz")))
+    rows, clips = _target_speech(encoder, sorted(folders[0].glob("*.npz")))
     kept = np.random.default_rng(0).permutation(len(rows))[:INDEX_ROWS]
     write_index(out / f"{NAME}.index", rows[np.sort(kept)], INDEX_LISTS)
     soundfile.write(out / "target.flac", np.concatenate(clips), RATE_HZ, subtype="PCM_16")
+    taught = torch.load(encoder_path, weights_only=True, map_location="cpu")
+    made = _made_with(taught, saved, [path for folder in folders for path in sorted(folder.glob("*.npz"))], out)
+    (out / "made.json").write_text(json.dumps(made, indent=2) + "\n")
     for path in sorted(out.iterdir()):
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+
+
+def _made_with(encoder: dict, voice: dict, pairs: list[Path], out: Path) -> dict[str, object]:
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
+    return {
+        "encoder": {"steps": encoder["step"], "hours": round(encoder["spent_s"] / 3600, 2), "seed": 1},
+        "voice": {"steps": voice["step"], "hours": round(voice["spent_s"] / 3600, 2), "seed": 2},
+        "pairs": {"count": len(pairs), "minutes": round(sum(len(np.load(p)["target"]) for p in pairs) / RATE_HZ / 60, 1)},
+        "target": TARGET,
+        "ingredients": {"kokoro_sha256": KOKORO_SHA256, "voices": VOICES, "whisper_base_sha256": WHISPER_SHA256},
+        "machine": platform.machine(),
+        "python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__, "commit": commit.stdout.strip(),
+        "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(out.iterdir())
+                   if path.suffix in (".safetensors", ".pth", ".index", ".flac")},
+    }  # fmt: skip
 
 
 def _write_voice(path: Path, saved: dict) -> None:

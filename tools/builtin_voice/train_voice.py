@@ -11,6 +11,7 @@ pair. --adversarial adds discriminators of spectrograms. Saves OUT/voice.pt ever
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 import time
 from dataclasses import dataclass
@@ -20,8 +21,9 @@ import numpy as np
 import soxr
 import torch
 import torch.nn.functional as F
-from envelope import envelope
+from envelope import BANDS, envelope
 from kokoro import CONTENT_RATE_HZ, F0_RATE_HZ, RATE_HZ, VOICED_FROM_HZ
+from realign import shifts
 from torch import Tensor, nn
 from train_encoder import ENERGY_SCALE, SIZES, Basis, load_encoder, rows_at, spoil, unit_times_s
 
@@ -45,6 +47,7 @@ PAST_FRAMES, SLICE_FRAMES, BATCH = 50, 40, 12
 LEARNING_RATE = 6e-4
 KEPT_AVERAGE = 0.999
 SAVE_EVERY_S = 180.0
+MEL_WEIGHT = 3.0
 FFTS = (2048, 1024, 512, 256)
 
 
@@ -93,6 +96,9 @@ def load(paths: list[Path], basis: Basis, encoder: nn.Module | None, seed: int) 
             both = torch.from_numpy(np.stack((heard, np.pad(source, (0, len(heard) - len(source))))))
             with torch.no_grad():
                 units = list(encoder.units(torch.cat((both, spoil(both, dice))), unit_width=SIZES.unit_width))
+            if path.stem.startswith("human"):
+                rows = (torch.arange(N) + shifts(units[0][:N, :BANDS], units[1][:N, :BANDS])).clamp(0, N - 1)
+                units[1], units[3] = units[1][rows], units[3][rows]
         units = [u[:N].repeat_interleave(2, 0).half() for u in units]
         loaded.append(Utterance(audio, f0_hz.astype(np.float32), voiced, torch.from_numpy(cycles % 1.0).float(), units))
     return loaded
@@ -130,9 +136,10 @@ def build() -> Synthesizer:
             coupling.post.bias.zero_()
         model.enc_p.proj.weight[CONFIG.inter_channels :].zero_()
         model.enc_p.proj.bias[CONFIG.inter_channels :].fill_(LOG_STD)
-        # A merge that lets the excitation through at a useful size.
-        model.dec.m_source.l_linear.weight.fill_(5.0)
-        model.dec.m_source.l_linear.bias.zero_()
+        # A merge that makes soft pulses of the sine, with all the harmonics that a network would have to learn to make, and
+        # of the noise a rough one.
+        model.dec.m_source.l_linear.weight.fill_(100.0)
+        model.dec.m_source.l_linear.bias.fill_(-3.0)
         model.emb_g.weight.zero_()
         # As HiFi-GAN begins; torch's own start is five times as loud and goes to saturation.
         for name, parameter in model.dec.named_parameters():
@@ -141,6 +148,7 @@ def build() -> Synthesizer:
     for p in model.flow.parameters():
         p.requires_grad_(False)
     model.emb_g.weight.requires_grad_(False)
+    model.dec.m_source.requires_grad_(False)
     return model
 
 
@@ -209,6 +217,30 @@ def spectral_losses(made: list[Tensor], true: list[Tensor], voiced: Tensor) -> t
         gap = (compressed(m[:, :bins]) - compressed(t[:, :bins])).abs() * known
         wave = wave + gap.sum() / (known.sum() * bins + 1) * 3
     return magnitude / len(FFTS), wave / len(FFTS)
+
+
+def mel_loss(made: list[Tensor], true: list[Tensor]) -> Tensor:
+    """Return how far the log-mel spectra are: what single bins of noise are is of no matter to it."""
+    loss = torch.zeros((), device=made[0].device)
+    for n, m, t in list(zip(FFTS, made, true, strict=True))[:3]:
+        bands = _mel_bands(n, 80 if n > 512 else 40).to(m.device)
+        a, b = (torch.einsum("bft,fm->bmt", s.abs().square(), bands).clamp_min(1e-7).log() for s in (m, t))
+        loss = loss + (a - b).abs().mean() / 2
+    return loss / 3
+
+
+@functools.cache
+def _mel_bands(fft: int, count: int) -> Tensor:
+    """Return triangles (fft / 2 + 1, count), evenly spaced in mel, from 40 Hz to half the rate."""
+    low, high = (2595 * math.log10(1 + hz / 700) for hz in (40, RATE_HZ / 2))
+    edges_hz = 700 * (10 ** (torch.linspace(low, high, count + 2) / 2595) - 1)
+    bins_hz = torch.arange(fft // 2 + 1)[:, None] * RATE_HZ / fft
+    rising = (bins_hz - edges_hz[:-2]) / (edges_hz[1:-1] - edges_hz[:-2])
+    falling = (edges_hz[2:] - bins_hz) / (edges_hz[2:] - edges_hz[1:-1])
+    triangles = torch.minimum(rising, falling).clamp_min(0)
+    nearest = (bins_hz - edges_hz[1:-1]).abs().argmin(dim=0)
+    triangles[nearest, torch.arange(count)] = triangles[nearest, torch.arange(count)].clamp_min(0.5)
+    return triangles
 
 
 class SpectrogramDiscriminator(nn.Module):
@@ -291,7 +323,8 @@ def main() -> None:
             made = synthesise(model, units, coarse, phase, voiced).float()
         fake, true = spectra(made), spectra(audio)
         magnitude, wave = spectral_losses(fake, true, voiced)
-        loss, parts = magnitude + wave, {"magnitude": magnitude, "wave": wave}
+        mel = mel_loss(fake, true)
+        loss, parts = magnitude + wave + MEL_WEIGHT * mel, {"magnitude": magnitude, "wave": wave, "mel": mel}
         if args.adversarial:
             judged = torch.zeros((), device=device)
             for judge, m, t in zip(judges, fake[1:], true[1:], strict=True):
@@ -349,10 +382,11 @@ def report(model: Synthesizer, average: dict[str, Tensor], data: list[Utterance]
     for _ in range(4):
         units, coarse, phase, voiced, audio = (column.to(device) for column in batch_of(data, dice))
         made = synthesise(model, units, coarse, phase, voiced)
-        found.append([float(x) for x in spectral_losses(spectra(made), spectra(audio), voiced)])
+        fake, true = spectra(made), spectra(audio)
+        found.append([float(x) for x in (*spectral_losses(fake, true, voiced), mel_loss(fake, true))])
     model.load_state_dict(own)
-    magnitude, wave = np.mean(found, axis=0)
-    print(f"  held back, averaged weights: magnitude {magnitude:.3f} wave {wave:.3f}", flush=True)
+    magnitude, wave, mel = np.mean(found, axis=0)
+    print(f"  held back, averaged weights: magnitude {magnitude:.3f} wave {wave:.3f} mel {mel:.3f}", flush=True)
 
 
 if __name__ == "__main__":
