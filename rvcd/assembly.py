@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rvcd.audio.guard import AudioDevice
 from rvcd.audio.ring import AudioSegment
-from rvcd.config import LATENCY_PRESETS, TEST_WEIGHTS, Settings
+from rvcd.config import BUILT_IN, LATENCY_PRESETS, TEST_WEIGHTS, Settings
 from rvcd.errors import RvcdError
 from rvcd.geometry import StreamGeometry
 from rvcd.models.builtin_paths import BUILT_IN_ENCODER, BUILT_IN_FOLDER
@@ -50,7 +50,7 @@ def scan_voices(settings: Settings) -> VoiceRegistry:
     """
     if settings.models.real_encoder:
         return VoiceRegistry.scan(settings.voices.folders)
-    if not settings.models.content_encoder:
+    if settings.models.content_encoder == BUILT_IN:
         return VoiceRegistry.scan([BUILT_IN_FOLDER])
     paths = TestWeightPaths.below(cache_folder())
     # Named here, because the worker may not have written them yet.
@@ -102,7 +102,7 @@ def worker_setup(settings: Settings, voice: VoiceRequest | None, f0_method: str,
         lookahead_frames=geometry.lookahead_frames,
         context_frames=geometry.context_frames,
         deadline_samples=geometry.deadline_samples,
-        encoder="" if tested else settings.models.content_encoder or str(BUILT_IN_ENCODER),
+        encoder="" if tested else settings.models.real_encoder or str(BUILT_IN_ENCODER),
         voice=voice,
         f0_method=f0_method,
         rmvpe=settings.models.rmvpe,

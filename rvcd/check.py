@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from rvcd.assembly import cache_folder, geometry_of
 from rvcd.assets import AssetStatus, Match, examine
 from rvcd.audio.files import FORMATS, AudioReader
-from rvcd.config import DEFAULT_CONFIG, TEST_WEIGHTS, Settings
+from rvcd.config import BUILT_IN, DEFAULT_CONFIG, TEST_WEIGHTS, Settings
 from rvcd.errors import ParamError, RvcdError
 from rvcd.geometry import SYNTHESIS_TAIL_MS
 from rvcd.models.index_header import read_index_header
@@ -209,12 +209,11 @@ def _model(settings: Settings, status: AssetStatus) -> Finding:
             return Finding(
                 Level.FAIL, "models", f"{name} is empty, but engine.f0_method = 'rmvpe' needs it; `rvcd assets` names the file"
             )
-        if settings.models.content_encoder:
-            return Finding(
-                Level.NOTE, "models", f"{name}: test weights, no word can be understood; `rvcd assets` names the real file"
-            )
+        if settings.models.content_encoder == BUILT_IN:
+            preview = "the built-in voice's, a preview that loses many words"
+            return Finding(Level.NOTE, "models", f"{name}: {preview}; `rvcd assets` names a real one")
         return Finding(
-            Level.OK, "models", f"{name}: the built-in voice's own; for others' voices `rvcd assets` names the file to download"
+            Level.NOTE, "models", f"{name}: test weights, no word can be understood; `rvcd assets` names the real file"
         )
     if status.match is Match.MISSING:
         return Finding(Level.FAIL, "models", f"{name}: {status.path} does not exist; `rvcd assets` names the file to download")
@@ -245,7 +244,8 @@ def _voice(settings: Settings, probes: Probes, resumed: str) -> Finding:
         request = probes.first_voice(settings, resumed)
         if request is None:
             folders = ", ".join(settings.voices.folders) or "any folder: voices.folders is empty"
-            return Finding(Level.FAIL, "voice", f"there is no voice (*.pth) in {folders}; put one there, or set voices.voice")
+            advice = "put one there, or set voices.voice; models.content_encoder = 'built-in' takes the built-in voice"
+            return Finding(Level.FAIL, "voice", f"there is no voice (*.pth) in {folders}; {advice}")
         tested = settings.models.content_encoder == TEST_WEIGHTS
         if tested and TestWeightPaths.below(cache_folder()).folder in Path(request.path).parents:
             return Finding(Level.NOTE, "voice", f"{request.name}: a test voice, which buzzes and speaks no words")

@@ -53,12 +53,20 @@ def _resolve(value: Any, info: ValidationInfo) -> Any:
     return str(base / Path(value).expanduser())
 
 
-TEST_WEIGHTS = "test"
-"""models.content_encoder for the test weights."""
+BUILT_IN, TEST_WEIGHTS = "built-in", "test"
+"""models.content_encoder for the built-in voice's own, and for the test weights: words in place of a path."""
+DEFAULT_ENCODER = TEST_WEIGHTS
+"""The built-in voice gets too many words wrong to be what a newcomer hears: see the README's section on it."""
 FilePath = Annotated[str, BeforeValidator(_resolve)]
 """An absolute path as text; "" means none."""
-EncoderPath = Annotated[str, BeforeValidator(lambda value, info: value if value == TEST_WEIGHTS else _resolve(value, info))]
-"""The same, or the word for the test weights."""
+
+
+def _resolve_encoder(value: Any, info: ValidationInfo) -> Any:
+    return DEFAULT_ENCODER if value == "" else value if value in (BUILT_IN, TEST_WEIGHTS) else _resolve(value, info)
+
+
+EncoderPath = Annotated[str, BeforeValidator(_resolve_encoder)]
+"""An absolute path, or one of the words; "" means DEFAULT_ENCODER."""
 
 
 class Section(BaseModel):
@@ -195,16 +203,16 @@ class Checksums(Section):
 
 
 class Models(Section):
-    """The networks shared by all voices. content_encoder "": the built-in voice's own; "test": the test weights."""
+    """The networks shared by all voices."""
 
-    content_encoder: EncoderPath = ""
+    content_encoder: EncoderPath = DEFAULT_ENCODER
     rmvpe: FilePath = ""
     sha256: Checksums = Checksums()
 
     @property
     def real_encoder(self) -> str:
         """The path of the encoder that voices made by others need, "" when none is configured."""
-        return "" if self.content_encoder == TEST_WEIGHTS else self.content_encoder
+        return "" if self.content_encoder in (BUILT_IN, TEST_WEIGHTS) else self.content_encoder
 
 
 class Voices(Section):

@@ -21,10 +21,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List, inspect, check and import voices.", no_args_is_help=True, rich_markup_mode=None)
 
-NO_ENCODER = (
-    "models.content_encoder is empty: only the built-in voice is listed and run; `rvcd assets` names the file for others' voices"
-)
-
 
 @app.command("list")
 def list_voices(config: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -41,7 +37,7 @@ def list_voices(config: ConfigOption = None, as_json: JsonOption = False) -> Non
         print_table(("slot", "name", "index", "gain", "params", "file"), rows)
     else:
         typer.echo(f"no voice (*.pth) in {', '.join(settings.voices.folders) or 'any folder: voices.folders is empty'}")
-    _note(*registry.skipped, *([] if settings.models.real_encoder else [NO_ENCODER]))
+    _note(*registry.skipped, *_without_encoder(settings))
 
 
 @app.command("info")
@@ -143,7 +139,7 @@ def check_voices(
         ]
         typer.echo(json.dumps(fields, indent=2))
     told = {problem for entry in chosen for problem in entry.problems}
-    _note(*(sentence for sentence in skipped if sentence not in told), *([] if encoder else [NO_ENCODER]))
+    _note(*(sentence for sentence in skipped if sentence not in told), *([] if encoder else _without_encoder(settings)))
     raise typer.Exit(1 if any(report.level is Level.FAIL for report in reports) else 0)
 
 
@@ -189,8 +185,7 @@ def import_voices(
     _note(*done.notes)
     if not known:
         _note(f"{folder} is not one of voices.folders: add it to your configuration, or its voices are not found")
-    if not settings.models.real_encoder:
-        _note(NO_ENCODER)
+    _note(*_without_encoder(settings))
 
 
 # ---- naming
@@ -202,6 +197,7 @@ def _find(settings: Settings, wanted: str) -> Sequence[VoiceEntry]:
     Real voices are found by name without a content encoder too: they can be looked at before there is one.
     """
     from rvcd.assembly import scan_voices
+    from rvcd.models.builtin_paths import BUILT_IN_FOLDER
     from rvcd.models.registry import VoiceRegistry, voice_of_file
 
     path = Path(wanted).expanduser()
@@ -218,7 +214,8 @@ def _find(settings: Settings, wanted: str) -> Sequence[VoiceEntry]:
         if path.is_file() or os.sep in wanted:
             return [voice_of_file(path)]
         own_voices = () if settings.models.real_encoder else scan_voices(settings).entries
-        named = [entry for entry in own_voices if entry.name == wanted]
+        built_in = VoiceRegistry.scan([BUILT_IN_FOLDER]).entries
+        named = [entry for entry in (*own_voices, *built_in) if entry.name == wanted][:1]
         if not named:
             raise
         return named
@@ -265,6 +262,16 @@ def _quoted(text: str) -> str:
     import shlex
 
     return shlex.quote(text)
+
+
+def _without_encoder(settings: Settings) -> Sequence[str]:
+    """Return a note where no file of a content encoder is configured."""
+    from rvcd.config import BUILT_IN
+
+    if settings.models.real_encoder:
+        return ()
+    own = "built-in voice is" if settings.models.content_encoder == BUILT_IN else "test voices are"
+    return (f"models.content_encoder names no file: only the {own} listed and run; `rvcd assets` names what others' voices need",)
 
 
 def _note(*sentences: str) -> None:

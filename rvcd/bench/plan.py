@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rvcd.assembly import DEMO_SPEECH, named_voice, worker_setup
 from rvcd.bench.tasks import MeasureTask, SyntheticFiles
-from rvcd.config import LATENCY_PRESETS, LatencyBudget, Settings
+from rvcd.config import BUILT_IN, LATENCY_PRESETS, LatencyBudget, Settings
 from rvcd.errors import ParamError
 from rvcd.geometry import StreamGeometry
 from rvcd.models.builtin_paths import BUILT_IN_ENCODER
@@ -232,7 +232,7 @@ def _threads(settings: Settings, request: BenchRequest, cores: int) -> int:
 def _models(settings: Settings, request: BenchRequest) -> tuple[str, VoiceRequest | None, tuple[str, ...]]:
     """Return the encoder's path ("": random weights), the voice (None: random weights), and what the user should know."""
     encoder = "" if request.synthetic else settings.models.real_encoder
-    if not (request.synthetic or settings.models.content_encoder or request.voice or request.index):
+    if settings.models.content_encoder == BUILT_IN and not (request.synthetic or request.voice or request.index):
         encoder = str(BUILT_IN_ENCODER)
     if encoder and not Path(encoder).exists():
         raise ParamError(

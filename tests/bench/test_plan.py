@@ -8,7 +8,7 @@ import pytest
 
 from rvcd.bench.plan import BenchRequest, Mode, make_plan
 from rvcd.bench.tasks import MeasureTask, SyntheticFiles
-from rvcd.config import LATENCY_PRESETS, LEAST_PAST_MS, TEST_WEIGHTS, LatencyBudget, Settings, parse_config
+from rvcd.config import BUILT_IN, LATENCY_PRESETS, LEAST_PAST_MS, TEST_WEIGHTS, LatencyBudget, Settings, parse_config
 from rvcd.errors import RvcdError
 from rvcd.models.builtin_paths import BUILT_IN_ENCODER, BUILT_IN_VOICE
 from tests.support import PARITY
@@ -71,8 +71,8 @@ def test_short_measurements_still_have_enough_blocks_for_a_percentile() -> None:
     assert plan.task(plan.cases[0], SYNTHETIC).blocks() == 20
 
 
-def test_without_a_content_encoder_the_built_in_voice_is_measured() -> None:
-    plan = make_plan(Settings(), request(synthetic=False), 2)
+def test_the_built_in_voice_is_measured_with_its_own_encoder() -> None:
+    plan = make_plan(settings(models={"content_encoder": BUILT_IN}), request(synthetic=False), 2)
     assert plan.encoder == str(BUILT_IN_ENCODER) and plan.voice is not None and plan.voice.name == BUILT_IN_VOICE
     assert plan.notes == ()
 
