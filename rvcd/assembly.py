@@ -44,7 +44,7 @@ def cache_folder() -> Path:
 
 
 def scan_voices(settings: Settings) -> VoiceRegistry:
-    """Return the voices of the configured folders; while no content encoder is configured, only the built-in voice.
+    """Return the voices of the configured folders; while no file of a content encoder is configured, only rvcd's own.
 
     A voice wants the units of the encoder it was made with: others' voices, the built-in and the test voices never go together.
     """

@@ -20,6 +20,8 @@ import numpy as np
 import soundfile
 import soxr
 import torch
+import train_encoder
+import train_voice
 from ingredients import KOKORO_SHA256, VOICES, WHISPER_SHA256
 from kokoro import RATE_HZ
 from render_pairs import TARGET
@@ -56,8 +58,8 @@ def main() -> None:
 def _made_with(encoder: dict, voice: dict, pairs: list[Path], out: Path) -> dict[str, object]:
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
     return {
-        "encoder": {"steps": encoder["step"], "hours": round(encoder["spent_s"] / 3600, 2), "seed": 1},
-        "voice": {"steps": voice["step"], "hours": round(voice["spent_s"] / 3600, 2), "seed": 2},
+        "encoder": {"steps": encoder["step"], "hours": round(encoder["spent_s"] / 3600, 2), "seed": train_encoder.SEED},
+        "voice": {"steps": voice["step"], "hours": round(voice["spent_s"] / 3600, 2), "seed": train_voice.SEED},
         "pairs": {"count": len(pairs), "minutes": round(sum(len(np.load(p)["target"]) for p in pairs) / RATE_HZ / 60, 1)},
         "target": TARGET,
         "ingredients": {"kokoro_sha256": KOKORO_SHA256, "voices": VOICES, "whisper_base_sha256": WHISPER_SHA256},

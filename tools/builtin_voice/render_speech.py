@@ -55,13 +55,8 @@ def main() -> None:
 
 
 def render(
-    data: Mapping[str, NDArray[Any]],
-    start_s: float,
-    name: str,
-    out: Path,
-    encoder: LiteEncoder,
-    swift: SwiftPitch,
-    kokoro: Kokoro,
+    data: Mapping[str, NDArray[Any]], start_s: float, name: str, out: Path,
+    encoder: LiteEncoder, swift: SwiftPitch, kokoro: Kokoro,
 ) -> None:  # fmt: skip
     """Write the pair of PIECE_S of an aligned recording from `start_s` on."""
     first = round(start_s * 50)

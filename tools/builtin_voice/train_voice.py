@@ -46,6 +46,7 @@ AHEAD_FRAMES = 8
 PAST_FRAMES, SLICE_FRAMES, BATCH = 50, 40, 12
 LEARNING_RATE = 6e-4
 KEPT_AVERAGE = 0.999
+SEED = 2
 SAVE_EVERY_S = 180.0
 MEL_WEIGHT = 3.0
 FFTS = (2048, 1024, 512, 256)
@@ -281,7 +282,7 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="weights to begin with, where they fit")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    torch.manual_seed(2)
+    torch.manual_seed(SEED)
     args.out.mkdir(parents=True, exist_ok=True)
     device, checkpoint = torch.device(args.device), args.out / "voice.pt"
     taught = torch.load(args.encoder, weights_only=True)
