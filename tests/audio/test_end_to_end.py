@@ -25,47 +25,70 @@ DEMO = Path(__file__).parents[2] / "rvcd" / "data" / "demo_speech.flac"
 
 
 class Loop:
-    """A JACK client that plays an array into rvcd and records rvcd's output, sample for sample."""
+    """Two JACK clients around rvcd: one plays an array into it, one records its output, both placed by JACK's own clock.
+
+    One client for both would close a circle in JACK's graph, which JACK cuts open with a period of delay of its own.
+    """
 
     def __init__(self, server: str) -> None:
-        self.client = jack.Client("loop", servername=server, no_start_server=True)
-        self.rate_hz = int(self.client.samplerate)
-        self.period = int(self.client.blocksize)
-        self.sent = self.client.outports.register("out")
-        self.heard = self.client.inports.register("in")
+        self.player = jack.Client("player", servername=server, no_start_server=True)
+        self.recorder = jack.Client("recorder", servername=server, no_start_server=True)
+        self.rate_hz = int(self.player.samplerate)
+        self.period = int(self.player.blocksize)
+        self.sent = self.player.outports.register("out")
+        self.heard = self.recorder.inports.register("in")
         self.source = self.record = np.zeros(0, np.float32)
+        self.began: int | None = None
         self.position = self.xruns = 0
         self.finished = threading.Event()
         self.finished.set()
-        self.client.set_process_callback(self._process)
-        self.client.set_xrun_callback(self._xrun)
+        self.player.set_process_callback(self._play)
+        self.recorder.set_process_callback(self._record)
+        self.recorder.set_xrun_callback(self._xrun)
 
-    def _process(self, frames: int) -> None:
-        at = self.position
-        if self.finished.is_set() or at + frames > len(self.source):
-            self.sent.get_array()[:] = 0
-            self.finished.set()
+    def _play(self, frames: int) -> None:
+        self.sent.get_array()[:] = 0
+        if self.finished.is_set():
             return
-        self.sent.get_array()[:] = self.source[at : at + frames]
-        self.record[at : at + frames] = self.heard.get_array()
-        self.position = at + frames
+        if self.began is None:
+            self.began = self.player.last_frame_time
+        at = self.player.last_frame_time - self.began
+        if at + frames <= len(self.source):
+            self.sent.get_array()[:] = self.source[at : at + frames]
+
+    def _record(self, frames: int) -> None:
+        if self.finished.is_set() or self.began is None:
+            return
+        at = self.recorder.last_frame_time - self.began
+        if at + frames > len(self.record):
+            self.finished.set()
+        elif at >= 0:
+            self.record[at : at + frames] = self.heard.get_array()
+            self.position = at + frames
 
     def _xrun(self, delayed_us: float) -> None:
         self.xruns += 1
 
     def connect(self) -> None:
-        self.client.activate()
-        into = next(p for p in self.client.get_ports("rvcd") if p.is_input)
-        for other in self.client.get_all_connections(into):
-            self.client.disconnect(other, into)
-        self.client.connect(self.sent, into)
-        self.client.connect(next(p for p in self.client.get_ports("rvcd") if p.is_output), self.heard)
+        self.player.activate()
+        self.recorder.activate()
+        into = next(p for p in self.player.get_ports("rvcd") if p.is_input)
+        for other in self.player.get_all_connections(into):
+            self.player.disconnect(other, into)
+        self.player.connect(self.sent, into)
+        self.recorder.connect(next(p for p in self.recorder.get_ports("rvcd") if p.is_output), self.heard)
+
+    def close(self) -> None:
+        for client in (self.player, self.recorder):
+            client.deactivate()
+            client.close()
 
     def start(self, source: np.ndarray) -> None:
         """Begin to play source and to record."""
         self.source = source.astype(np.float32)
         self.record = np.zeros(len(source), np.float32)
         self.position = self.xruns = 0
+        self.began = None
         self.finished.clear()
 
     def play(self, source: np.ndarray) -> np.ndarray:
@@ -84,8 +107,7 @@ def looped(server: JackServer, folder: Path) -> Iterator[tuple[DaemonProcess, Lo
         try:
             yield daemon, loop
         finally:
-            loop.client.deactivate()
-            loop.client.close()
+            loop.close()
 
 
 def test_the_measured_delay_is_the_published_latency_and_no_sample_is_lost(jack_server, tmp_path):
@@ -98,7 +120,7 @@ def test_the_measured_delay_is_the_published_latency_and_no_sample_is_lost(jack_
         after = daemon.osc.stats()
     published = round(after.latency_total_ms * loop.rate_hz / 1000)
     measured = [lag for lag in range(published - loop.period, published + loop.period + 1) if matches(source, heard, lag) > 0.5]
-    assert len(measured) == 1, (published, measured)
+    assert measured == [published]
     # A host that stalls costs the server whole periods: more than that may not be missing.
     stalls = loop.xruns + after.input_xruns - before.input_xruns + after.output_xruns - before.output_xruns
     missing = (1 - matches(source, heard, measured[0])) * len(heard)
@@ -152,11 +174,12 @@ def test_speech_comes_out_as_voice_aligned_with_the_input(jack_server, tmp_path)
         heard = loop.play(source)
         stats = daemon.osc.stats()
     told, came = loudness_per_ms(source[: len(heard)]), loudness_per_ms(heard)
-    lags_ms = range(150, 300)
+    lags_ms = range(100, 300)
     likeness = [np.corrcoef(told[: len(told) - lag], came[lag:])[0, 1] for lag in lags_ms]
     best_ms = lags_ms[int(np.argmax(likeness))]
     assert max(likeness) > 0.6
-    assert abs(best_ms - stats.latency_total_ms) <= 1000 * loop.period / loop.rate_hz + 2, (best_ms, stats)
+    # A voice's loudness has a course of its own: 3 ms off were seen. The test above is exact.
+    assert abs(best_ms - stats.latency_total_ms) <= 10, (best_ms, stats)
     assert not np.array_equal(heard, source[: len(heard)])
 
 
