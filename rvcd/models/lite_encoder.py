@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from rvcd.errors import ModelFileError
 from rvcd.models.contentvec_state import ENCODER_RATE_HZ, RECEPTIVE_FIELD_SAMPLES, UNIT_HOP_SAMPLES
+from rvcd.models.own_envelope import OwnEnvelope, OwnEnvelopeSizes
 
 LONG_BANDS, SHORT_BANDS = 80, 32
 FEATURES = LONG_BANDS + 2 * SHORT_BANDS
@@ -45,17 +46,24 @@ class LiteBlockShape:
 
 @dataclass(frozen=True)
 class LiteSizes:
+    """own_envelope: None for an encoder whose units are its guess alone."""
+
     width: int
     inner_width: int
     unit_width: int
     blocks: tuple[LiteBlockShape, ...]
+    own_envelope: OwnEnvelopeSizes | None = None
 
 
 @dataclass
 class LiteState:
-    """What a stream carries: the newest final inputs of each block's convolution, (1, W, block's left) once there are any."""
+    """What a stream carries: the newest final inputs of each block's convolution, (1, W, block's left) once there are any.
+
+    speaker: what the final units told of the speaker's own envelope, once there are any.
+    """
 
     blocks: list[Tensor | None] = field(default_factory=list)
+    speaker: Tensor | None = None
 
 
 class LogMel(nn.Module):
@@ -134,6 +142,7 @@ class LiteEncoder(nn.Module):
         self.blocks = nn.ModuleList(LiteBlock(shape, sizes.width, sizes.inner_width) for shape in sizes.blocks)
         self.norm = nn.LayerNorm(sizes.width)
         self.leave = nn.Linear(sizes.width, sizes.unit_width)
+        self.own_envelope = OwnEnvelope(sizes.own_envelope, FEATURES) if sizes.own_envelope else None
 
     @property
     def unit_widths(self) -> tuple[int, ...]:
@@ -184,9 +193,20 @@ class LiteEncoder(nn.Module):
             past = state.blocks[i]
             state.blocks[i] = block.seen(x, past)[..., final : final + block.shape.left].clone()
             x = block(x, past)
-        return self.leave(self.norm(x))  # type: ignore[no-any-return]
+        units: Tensor = self.leave(self.norm(x))
+        if self.own_envelope is None:
+            return units
+        leaned, speaker = self.own_envelope(features, units, state.speaker)
+        if final:
+            state.speaker = speaker[:, final - 1].clone()
+        return leaned  # type: ignore[no-any-return]
 
     def units(self, audio_16k: Tensor, *, unit_width: int) -> Tensor:
         """Offline: (B, T >= 400) -> (B, floor((T - 400) / 320) + 1, unit_width)."""
         self.check_unit_width(unit_width)
-        return self.leave(self.hidden(self.front_end(audio_16k)))  # type: ignore[no-any-return]
+        return self.from_features(self.front_end(audio_16k))
+
+    def from_features(self, features: Tensor) -> Tensor:
+        """(B, N, FEATURES) -> (B, N, unit_width)."""
+        units: Tensor = self.leave(self.hidden(features))
+        return units if self.own_envelope is None else self.own_envelope(features, units)[0]

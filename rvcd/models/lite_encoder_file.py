@@ -12,8 +12,9 @@ from rvcd.errors import ModelFileError
 from rvcd.models.checkpoint import check_finite
 from rvcd.models.contentvec_header import LITE_LAYOUT_KEY
 from rvcd.models.lite_encoder import FEATURES, LiteBlockShape, LiteEncoder, LiteSizes
+from rvcd.models.own_envelope import OwnEnvelopeSizes
 
-MAX_BLOCKS, MAX_KERNEL, MAX_DILATION, MAX_WIDTH = 64, 64, 256, 4096
+MAX_BLOCKS, MAX_KERNEL, MAX_DILATION, MAX_WIDTH, MAX_THROATS = 64, 64, 256, 4096, 64
 
 
 def is_lite(tensors: Mapping[str, Tensor]) -> bool:
@@ -30,6 +31,8 @@ def build_lite_encoder(path: Path, tensors: Mapping[str, Tensor], *, device: str
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()[:160]
         raise ModelFileError(f"{path}: its tensors do not fit together ({reason})") from None
+    if model.own_envelope is not None and not model.own_envelope.levels.diff() > 0:
+        raise ModelFileError(f"{path}: is not a usable lite content encoder: in own_envelope.levels speech is not above silence")
     return model.to(device).eval().requires_grad_(False)
 
 
@@ -58,7 +61,19 @@ def _sizes(path: Path, tensors: Mapping[str, Tensor]) -> LiteSizes:
         inner_width=_rows(path, tensors, "blocks.0.inner.weight"),
         unit_width=_rows(path, tensors, "leave.weight"),
         blocks=blocks,
+        own_envelope=_own_envelope(path, tensors),
     )
+
+
+def _own_envelope(path: Path, tensors: Mapping[str, Tensor]) -> OwnEnvelopeSizes | None:
+    throats = tensors.get("own_envelope.throats")
+    if throats is None:
+        return None
+    unit_width = _rows(path, tensors, "leave.weight")
+    if throats.dim() != 3 or not 0 < throats.shape[0] <= MAX_THROATS or not 0 < throats.shape[1] <= unit_width:
+        raise ModelFileError(f"{path}: is not a usable lite content encoder: it has no fitting own_envelope.throats")
+    hidden = _rows(path, tensors, "own_envelope.enter.weight", FEATURES)
+    return OwnEnvelopeSizes(bands=throats.shape[1], hidden=hidden, throats=throats.shape[0])
 
 
 def _rows(path: Path, tensors: Mapping[str, Tensor], key: str, columns: int | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +17,27 @@ from rvcd.models.contentvec_file import load_content_encoder
 from rvcd.models.contentvec_header import LITE_LAYOUT_KEY, read_unit_widths
 from rvcd.models.lite_encoder import FEATURES, LiteBlockShape, LiteEncoder, LiteSizes, mel_bands
 from rvcd.models.lite_encoder_file import save_lite_encoder
+from rvcd.models.own_envelope import OwnEnvelope, OwnEnvelopeSizes
 
 SIZES = LiteSizes(
     width=16, inner_width=24, unit_width=12, blocks=(LiteBlockShape(5, 1, 1), LiteBlockShape(3, 2, 0), LiteBlockShape(5, 1, 1))
 )
 
 
-@pytest.fixture(scope="module")
-def encoder() -> LiteEncoder:
+def leaning(sizes: OwnEnvelopeSizes, features: int) -> OwnEnvelope:
+    part = OwnEnvelope(sizes, features).eval().requires_grad_(False)
+    part.throats.copy_(torch.stack([torch.eye(sizes.bands).roll(i, dims=1) for i in range(sizes.throats)]))
+    part.share.fill_(0.7)
+    return part
+
+
+@pytest.fixture(scope="module", params=[None, OwnEnvelopeSizes(bands=8, hidden=6, throats=3)], ids=["plain", "leaning"])
+def encoder(request: pytest.FixtureRequest) -> LiteEncoder:
     torch.manual_seed(5)
-    return LiteEncoder(SIZES).eval().requires_grad_(False)
+    encoder = LiteEncoder(replace(SIZES, own_envelope=request.param)).eval().requires_grad_(False)
+    if request.param:
+        encoder.own_envelope = leaning(request.param, FEATURES)
+    return encoder
 
 
 @pytest.fixture
@@ -39,7 +51,7 @@ def path(encoder: LiteEncoder, tmp_path: Path) -> Path:
 def test_final_units_of_a_stream_equal_those_of_one_pass(encoder: LiteEncoder, steps: list[int]) -> None:
     rows = sum(steps) + encoder.lookahead_units
     features = torch.randn(1, rows, FEATURES, generator=torch.Generator().manual_seed(rows))
-    whole = encoder.leave(encoder.hidden(features))
+    whole = encoder.from_features(features)
     state, done = encoder.start_units(SIZES.unit_width, 10), 0
     for final in steps:
         seen = features[:, done : done + final + encoder.lookahead_units]
@@ -53,7 +65,7 @@ def test_a_unit_hears_two_units_of_the_future_and_no_more(encoder: LiteEncoder) 
     features = torch.randn(1, 30, FEATURES)
     changed = features.clone()
     changed[:, 20:] += 1
-    difference = (encoder.hidden(features) - encoder.hidden(changed)).abs().amax(dim=(0, 2))
+    difference = (encoder.from_features(features) - encoder.from_features(changed)).abs().amax(dim=(0, 2))
     assert float(difference[:18].max()) == 0 and float(difference[18]) > 0
 
 
@@ -103,6 +115,11 @@ def test_a_voice_of_another_width_is_refused_with_both_numbers(path: Path) -> No
         ("blocks.1.inner.weight", torch.zeros(5, 5)),
         ("norm.weight", torch.full((16,), torch.nan)),
         ("more", torch.zeros(1)),
+        ("own_envelope.throats", torch.zeros(2, 30, 30)),
+        ("own_envelope.throats", torch.zeros(1000, 2, 2)),
+        ("own_envelope.throats", torch.zeros(3, 8, 9)),
+        ("own_envelope.share", torch.full((8,), torch.inf)),
+        ("own_envelope.levels", torch.zeros(2)),
     ],
 )
 def test_a_damaged_file_is_refused_in_one_sentence(path: Path, key: str, value: torch.Tensor) -> None:

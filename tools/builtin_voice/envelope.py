@@ -26,10 +26,19 @@ def envelope(audio: NDArray[np.int16], f0_hz: NDArray[np.floating], times_s: NDA
     return powers.reshape(len(times_s), 2, BANDS).mean(axis=1).astype(np.float32)
 
 
+def band_centres_hz() -> NDArray[np.float64]:
+    """Return where each band has its middle."""
+    return _edges_hz()[1:-1]
+
+
+def _edges_hz() -> NDArray[np.float64]:
+    top = 2595 * np.log10(1 + RATE_HZ / 2 / 700)
+    return 700 * (10 ** (np.linspace(0, top, BANDS + 2) / 2595) - 1)  # type: ignore[no-any-return]
+
+
 def _bands(bins: int) -> NDArray[np.float64]:
     """Return triangles (bins, BANDS) evenly spaced in mel from 0 to half the rate, each with a sum of one."""
-    top = 2595 * np.log10(1 + RATE_HZ / 2 / 700)
-    edges = 700 * (10 ** (np.linspace(0, top, BANDS + 2) / 2595) - 1)
+    edges = _edges_hz()
     hz = np.linspace(0, RATE_HZ / 2, bins)[:, None]
     rising = (hz - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - hz) / (edges[2:] - edges[1:-1])

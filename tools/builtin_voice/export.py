@@ -25,7 +25,7 @@ import train_voice
 from ingredients import KOKORO_SHA256, VOICES, WHISPER_SHA256
 from kokoro import RATE_HZ
 from render_pairs import TARGET
-from train_encoder import SIZES, load_encoder
+from train_encoder import load_finished
 from train_voice import CONFIG
 
 from rvcd.models.lite_encoder_file import save_lite_encoder
@@ -41,7 +41,7 @@ def main() -> None:
     folders = [Path(folder) for folder in sys.argv[3].split(",")]
     out.mkdir(parents=True, exist_ok=True)
     saved = torch.load(voice_path, weights_only=True, map_location="cpu")
-    encoder = load_encoder(encoder_path)
+    encoder = load_finished(encoder_path)
     save_lite_encoder(encoder, out / "encoder.safetensors")
     _write_voice(out / f"{NAME}.pth", saved)
     rows, clips = _target_speech(encoder, sorted(folders[0].glob("*.npz")))
@@ -96,7 +96,7 @@ def _target_speech(encoder: torch.nn.Module, paths: list[Path]) -> tuple[np.ndar
     for path in paths[::4]:
         data = np.load(path)
         audio = torch.from_numpy(soxr.resample(data["target"].astype(np.float32) / 32768, RATE_HZ, 16000))
-        rows.append(encoder.units(audio[None], unit_width=SIZES.unit_width)[0].numpy())
+        rows.append(encoder.units(audio[None], unit_width=encoder.sizes.unit_width)[0].numpy())
         track = data["target_f0_hz"]
         if len(clips) < TARGET_CLIPS and TARGET_F0_HZ[0] < np.median(track[track > 30]) < TARGET_F0_HZ[1]:
             clips.append(data["target"])

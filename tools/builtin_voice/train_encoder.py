@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from realign import shifts
 from torch import Tensor, nn
 
 from rvcd.models.lite_encoder import LiteBlockShape, LiteEncoder, LiteSizes
+from rvcd.models.own_envelope import OwnEnvelopeSizes
 
 COMPONENTS, ENERGIES = 70, 2
 ENERGY_SCALE = 4.0
@@ -38,6 +39,7 @@ SIZES = LiteSizes(
         (5, 1, 0), (5, 1, 1), (7, 1, 1), (7, 2, 0), (5, 1, 1), (7, 4, 0), (7, 2, 0), (7, 8, 0),
     )),
 )  # fmt: skip
+OWN_ENVELOPE = OwnEnvelopeSizes(bands=BANDS, hidden=256, throats=13)
 CROP_UNITS, BATCH = 150, 20
 CROP_SAMPLES = CROP_UNITS * 320 + 80
 LEARNING_RATE = 1.5e-3
@@ -162,10 +164,24 @@ class Trained(nn.Module):
 
 
 def load_encoder(path: Path) -> LiteEncoder:
-    """Return the averaged encoder of a checkpoint, ready to be used."""
+    """Return the averaged encoder of a checkpoint, as it is trained: it guesses envelope, energies and content."""
     trained = Trained()
     trained.load_state_dict(torch.load(path, weights_only=True, map_location="cpu")["average"])
     return trained.encoder.eval().requires_grad_(False)
+
+
+def load_finished(path: Path) -> LiteEncoder:
+    """Return the encoder of a checkpoint as the voice gets it: its units are envelopes, leaned on the speaker's own.
+
+    Energies and content helped it to learn. In a stream they are guesses that nothing puts right, and a voice that heard them
+    would follow them rather than the envelope.
+    """
+    taught = load_encoder(path)
+    encoder = LiteEncoder(replace(SIZES, unit_width=BANDS, own_envelope=OWN_ENVELOPE))
+    weights = {key: value[:BANDS] if key.startswith("leave.") else value for key, value in taught.state_dict().items()}
+    own = torch.load(path.with_name("own_envelope.pt"), weights_only=True, map_location="cpu")
+    encoder.load_state_dict(weights | {f"own_envelope.{key}": value for key, value in own.items()})
+    return encoder.eval().requires_grad_(False)
 
 
 def drop_out(model: Trained) -> None:

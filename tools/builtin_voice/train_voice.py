@@ -3,9 +3,9 @@
     train_voice.py PAIRS[,MORE PAIRS] ENCODER.pt OUT --minutes 60 [--units labels|encoder] [--adversarial]
 
 Kokoro's decoder makes the same samples again from the same content, and its harmonics keep step with the running sum of f0. So
-the excitation is given that very phase, and the voiced part can be learned as a waveform; what is noise is learned by its
-spectrum. `labels` trains on the true content before an encoder exists; `encoder` on what the encoder hears in both sides of a
-pair. --adversarial adds discriminators of spectrograms. Saves OUT/voice.pt every few minutes and goes on from it.
+the excitation is given that very phase; what is compared are spectra. `labels` trains on the true envelopes before an encoder
+exists; `encoder` on what the encoder hears in both sides of a pair. --adversarial adds discriminators of spectrograms. Saves
+OUT/voice.pt every few minutes and goes on from it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import soxr
 import torch
 import torch.nn.functional as F
 from envelope import BANDS, envelope
-from kokoro import CONTENT_RATE_HZ, F0_RATE_HZ, RATE_HZ, VOICED_FROM_HZ
+from kokoro import F0_RATE_HZ, RATE_HZ, VOICED_FROM_HZ
 from realign import shifts
 from torch import Tensor, nn
-from train_encoder import ENERGY_SCALE, SIZES, Basis, load_encoder, rows_at, spoil, unit_times_s
+from train_encoder import Basis, load_finished, spoil, unit_times_s
 
 from rvcd.engine.pitch import coarse_pitch
 from rvcd.engine.pitch_methods.swift import SwiftPitch
@@ -37,7 +37,7 @@ CONFIG = SynthesizerConfig(
     spec_channels=513, segment_size=32, inter_channels=128, hidden_channels=128, filter_channels=384, n_heads=2, n_layers=2,
     kernel_size=3, p_dropout=0.0, resblock="1", resblock_kernel_sizes=(3, 7), resblock_dilation_sizes=((1, 3), (1, 3)),
     upsample_rates=(10, 6, 2, 2), upsample_initial_channel=256, upsample_kernel_sizes=(20, 12, 4, 4), n_speakers=1,
-    gin_channels=16, rate_hz=RATE_HZ, unit_width=SIZES.unit_width, has_f0=True,
+    gin_channels=16, rate_hz=RATE_HZ, unit_width=BANDS, has_f0=True,
 )  # fmt: skip
 LOG_STD = -12.0
 """Of the prior: as good as no noise, because units say all there is to say."""
@@ -48,7 +48,12 @@ LEARNING_RATE = 6e-4
 KEPT_AVERAGE = 0.999
 SEED = 2
 SAVE_EVERY_S = 180.0
-MEL_WEIGHT = 3.0
+UNIT_CHANCES = (0.4, 0.25, 0.2, 0.15)
+"""Of what is heard in the target itself, in the other side of the pair, and in both of them spoilt: mostly the envelope that the
+voice is to follow, sometimes one that it has to put right."""
+MEL_WEIGHT, MAGNITUDE_WEIGHT, FOOLED_WEIGHT, ALIKE_WEIGHT = 3.0, 0.3, 0.15, 1.0
+JUDGED_FROM, JUDGED = 0.15, 6
+"""Discriminators join after this share of the minutes, and see so many of a batch."""
 FFTS = (2048, 1024, 512, 256)
 
 
@@ -56,7 +61,7 @@ FFTS = (2048, 1024, 512, 256)
 class Utterance:
     """audio (T * 240,) int16; f0_hz, voiced, phase: one a sample for phase (cycles), one a frame else.
 
-    units: one or more versions, each (T, unit_width).
+    units: one or more versions, each (T, BANDS).
     """
 
     audio: Tensor
@@ -86,19 +91,15 @@ def load(paths: list[Path], basis: Basis, encoder: nn.Module | None, seed: int) 
             audio = F.pad(audio, (0, frames * HOP - len(audio)))
         if encoder is None:
             times = unit_times_s(N)
-            energy = torch.from_numpy(data["energy"])[:, None] / ENERGY_SCALE
             bands = torch.from_numpy(envelope(data["target"], data["target_f0_hz"], times))
-            rows = [(bands - basis.bands_mean) / basis.bands_std]
-            rows += [rows_at(energy, F0_RATE_HZ, times + shift) for shift in (-0.005, 0.005)]
-            rows += [rows_at(basis(data["content"]), CONTENT_RATE_HZ, times)]
-            units = [torch.cat(rows, dim=1)]
+            units = [(bands - basis.bands_mean) / basis.bands_std]
         else:
             source = soxr.resample(data["source"].astype(np.float32) / 32768, RATE_HZ, 16000)[: len(heard)]
             both = torch.from_numpy(np.stack((heard, np.pad(source, (0, len(heard) - len(source))))))
             with torch.no_grad():
-                units = list(encoder.units(torch.cat((both, spoil(both, dice))), unit_width=SIZES.unit_width))
+                units = list(encoder.units(torch.cat((both, spoil(both, dice))), unit_width=BANDS))
             if path.stem.startswith("human"):
-                rows = (torch.arange(N) + shifts(units[0][:N, :BANDS], units[1][:N, :BANDS])).clamp(0, N - 1)
+                rows = (torch.arange(N) + shifts(units[0][:N], units[1][:N])).clamp(0, N - 1)
                 units[1], units[3] = units[1][rows], units[3][rows]
         units = [u[:N].repeat_interleave(2, 0).half() for u in units]
         loaded.append(Utterance(audio, f0_hz.astype(np.float32), voiced, torch.from_numpy(cycles % 1.0).float(), units))
@@ -173,7 +174,8 @@ def batch_of(data: list[Utterance], dice: np.random.Generator) -> tuple[Tensor, 
         first = (start + PAST_FRAMES) * HOP
         sliced = slice(first, first + SLICE_FRAMES * HOP)
         voiced = u.voiced[part]
-        columns[0].append(u.units[dice.integers(len(u.units))][part].float())
+        version = dice.choice(len(UNIT_CHANCES), p=UNIT_CHANCES) if len(u.units) > 1 else 0
+        columns[0].append(u.units[version][part].float())
         columns[1].append(torch.from_numpy(coarse_pitch(u.f0_hz[part], voiced)))
         columns[2].append(u.phase[sliced])
         columns[3].append(torch.from_numpy(voiced[PAST_FRAMES : PAST_FRAMES + SLICE_FRAMES]))
@@ -207,17 +209,13 @@ def compressed(spectrum: Tensor) -> Tensor:
     return spectrum * magnitude**-0.7
 
 
-def spectral_losses(made: list[Tensor], true: list[Tensor], voiced: Tensor) -> tuple[Tensor, Tensor]:
-    """Return how far the magnitudes are, and how far the voiced waveform below 4 kHz."""
-    magnitude, wave = torch.zeros((), device=voiced.device), torch.zeros((), device=voiced.device)
-    for n, m, t in zip(FFTS, made, true, strict=True):
+def magnitude_loss(made: list[Tensor], true: list[Tensor]) -> Tensor:
+    """Return how far the magnitudes are, bin by bin."""
+    loss = torch.zeros((), device=made[0].device)
+    for m, t in zip(made, true, strict=True):
         a, b = m.abs().clamp_min(1e-4), t.abs().clamp_min(1e-4)
-        magnitude = magnitude + (a.log() - b.log()).abs().mean() + 2 * (a - b).abs().mean() / b.mean()
-        bins = round(4000 / RATE_HZ * n)
-        known = F.interpolate(voiced[:, None].float(), size=m.shape[2], mode="nearest")[:, :, :]
-        gap = (compressed(m[:, :bins]) - compressed(t[:, :bins])).abs() * known
-        wave = wave + gap.sum() / (known.sum() * bins + 1) * 3
-    return magnitude / len(FFTS), wave / len(FFTS)
+        loss = loss + (a.log() - b.log()).abs().mean() + 2 * (a - b).abs().mean() / b.mean()
+    return loss / len(FFTS)
 
 
 def mel_loss(made: list[Tensor], true: list[Tensor]) -> Tensor:
@@ -286,7 +284,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     device, checkpoint = torch.device(args.device), args.out / "voice.pt"
     taught = torch.load(args.encoder, weights_only=True)
-    encoder = load_encoder(args.encoder) if args.units == "encoder" else None
+    encoder = load_finished(args.encoder) if args.units == "encoder" else None
     began = time.monotonic()
     data = load(args.pairs, Basis(**taught["basis"]), encoder, 1)
     print(f"{sum(len(u.audio) for u in data) / RATE_HZ / 60:.1f} minutes, read in {time.monotonic() - began:.0f} s", flush=True)
@@ -323,12 +321,13 @@ def main() -> None:
         with torch.autocast(device.type, torch.bfloat16):
             made = synthesise(model, units, coarse, phase, voiced).float()
         fake, true = spectra(made), spectra(audio)
-        magnitude, wave = spectral_losses(fake, true, voiced)
+        magnitude = magnitude_loss(fake, true)
         mel = mel_loss(fake, true)
-        loss, parts = magnitude + wave + MEL_WEIGHT * mel, {"magnitude": magnitude, "wave": wave, "mel": mel}
-        if args.adversarial:
+        loss, parts = MAGNITUDE_WEIGHT * magnitude + MEL_WEIGHT * mel, {"magnitude": magnitude, "mel": mel}
+        if args.adversarial and progress > JUDGED_FROM:
+            fakes, trues = ([s[:JUDGED] for s in part[1:]] for part in (fake, true))
             judged = torch.zeros((), device=device)
-            for judge, m, t in zip(judges, fake[1:], true[1:], strict=True):
+            for judge, m, t in zip(judges, fakes, trues, strict=True):
                 judged = judged + F.relu(1 - judge(t)[0]).mean() + F.relu(1 + judge(m.detach())[0]).mean()
             judging.zero_grad(set_to_none=True)
             judged.backward()
@@ -336,7 +335,7 @@ def main() -> None:
             fooled, alike = torch.zeros((), device=device), torch.zeros((), device=device)
             for p in judges.parameters():
                 p.requires_grad_(False)
-            for judge, m, t in zip(judges, fake[1:], true[1:], strict=True):
+            for judge, m, t in zip(judges, fakes, trues, strict=True):
                 verdict, seen = judge(m)
                 with torch.no_grad():
                     _, wanted = judge(t)
@@ -344,7 +343,7 @@ def main() -> None:
                 alike = alike + sum((a - b).abs().mean() / b.abs().mean() for a, b in zip(seen, wanted, strict=True)) / len(seen)
             for p in judges.parameters():
                 p.requires_grad_(True)
-            loss = loss + 0.1 * fooled + 0.5 * alike
+            loss = loss + FOOLED_WEIGHT * fooled + ALIKE_WEIGHT * alike
             parts |= {"judged": judged, "fooled": fooled, "alike": alike}
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -384,10 +383,10 @@ def report(model: Synthesizer, average: dict[str, Tensor], data: list[Utterance]
         units, coarse, phase, voiced, audio = (column.to(device) for column in batch_of(data, dice))
         made = synthesise(model, units, coarse, phase, voiced)
         fake, true = spectra(made), spectra(audio)
-        found.append([float(x) for x in (*spectral_losses(fake, true, voiced), mel_loss(fake, true))])
+        found.append([float(magnitude_loss(fake, true)), float(mel_loss(fake, true))])
     model.load_state_dict(own)
-    magnitude, wave, mel = np.mean(found, axis=0)
-    print(f"  held back, averaged weights: magnitude {magnitude:.3f} wave {wave:.3f} mel {mel:.3f}", flush=True)
+    magnitude, mel = np.mean(found, axis=0)
+    print(f"  held back, averaged weights: magnitude {magnitude:.3f} mel {mel:.3f}", flush=True)
 
 
 if __name__ == "__main__":
