@@ -70,7 +70,7 @@ class OwnEnvelope(nn.Module):
         seen = torch.cat((torch.ones_like(speech), own.flatten(2), own.square().flatten(2), guess, guess.square()), dim=2)
         statistics = seen.shape[2]
         sums = decayed_sums(speech * seen, None if state is None else state[:, :statistics])
-        count, own_sum, own_squares, guess_sum, guess_squares = torch.split(sums, (1, F * C, F * C, C, C), dim=2)
+        count, own_sum, own_squares, guess_sum, guess_squares = torch.split(sums, [1, F * C, F * C, C, C], dim=2)
         heard = count[..., None] + 1e-3
         own_mean, own_squares = (s.reshape(own.shape) / heard for s in (own_sum, own_squares))
         guess_mean, guess_squares = (s[:, :, None] / heard for s in (guess_sum, guess_squares))
