@@ -44,15 +44,27 @@ def _param_option(name: str) -> Any:
 @app.command()
 def run(config: ConfigOption = None) -> None:
     """Start the daemon: convert the microphone to the speakers until it is stopped."""
-    from rvcd.config import load_config
+    import asyncio
 
-    settings = load_config(config)
-    from rvcd.control import logs
-    from rvcd.daemon import run as run_daemon
+    asyncio.run(_run(config))
 
-    with quiet_stderr():
-        logs.setup(settings.log.level)
-        run_daemon(settings)
+
+async def _run(config: Path | None) -> None:
+    from rvcd.worker_process import start_worker
+
+    worker = await start_worker()
+    try:
+        from rvcd.config import load_config
+
+        settings = load_config(config)
+        from rvcd.control import logs
+        from rvcd.daemon import run as run_daemon
+
+        with quiet_stderr():
+            logs.setup(settings.log.level)
+            await run_daemon(settings, worker)
+    finally:
+        await worker.discard()
 
 
 @app.command()

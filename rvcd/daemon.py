@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import time
-from pathlib import Path
 
 from rvcd.assembly import choose_backend, device_factory
 from rvcd.audio.guard import DeviceGuard, DeviceState
@@ -25,6 +24,7 @@ from rvcd.live_rig import FADE_OUT_S, LiveRig
 from rvcd.protocol import WORKER_STATS
 from rvcd.state import save_state, state_path
 from rvcd.supervisor import WorkerState
+from rvcd.worker_process import WorkerProcess
 
 TICK_S = 0.1
 SAVE_AFTER_S = 1.0
@@ -38,12 +38,12 @@ log = logging.getLogger("rvcd.daemon")
 class Daemon:
     """The life of a running rig."""
 
-    def __init__(self, settings: Settings, *, notifier: Notifier | None = None, state_file: Path | None = None) -> None:
-        """Raises RvcdError for settings that cannot work. Nothing runs until run()."""
+    def __init__(self, settings: Settings, worker: WorkerProcess | None = None) -> None:
+        """worker: the first one, started already. Raises RvcdError for settings that cannot work. Nothing else runs yet."""
         self.settings = settings
-        self.notifier = notifier or Notifier.from_environment()
-        self.state_file = state_file or state_path()
-        self.rig = LiveRig(settings, self.state_file, self._changed)
+        self.notifier = Notifier.from_environment()
+        self.state_file = state_path()
+        self.rig = LiveRig(settings, self.state_file, self._changed, worker)
         self.segment = self.rig.segment
         self.server = OscServer(
             OscSettings(
@@ -216,10 +216,6 @@ def _has_terminal() -> bool:
     return True
 
 
-def run(settings: Settings) -> None:
+async def run(settings: Settings, worker: WorkerProcess) -> None:
     """Run the daemon until it is told to stop. Raises RvcdError if it cannot start."""
-
-    async def main() -> None:
-        await Daemon(settings).run()
-
-    asyncio.run(main())
+    await Daemon(settings, worker).run()

@@ -29,6 +29,7 @@ from rvcd.protocol import WORKER_STATS, State, Stats, to_dbfs
 from rvcd.recording import Recording, record_settings
 from rvcd.state import SavedState, load_state
 from rvcd.supervisor import WorkerState, WorkerSupervisor
+from rvcd.worker_process import WorkerProcess
 
 FADE_OUT_S = 0.03
 RECORDING_END_S = 5.0
@@ -54,8 +55,14 @@ class Switches:
 class LiveRig:
     """The running rig. guard: set once the device is being opened. on_change: called when something changed by itself."""
 
-    def __init__(self, settings: Settings, state_file: Path, on_change: Callable[[], None] = lambda: None) -> None:
-        """Raises RvcdError for settings that cannot work. Nothing runs yet."""
+    def __init__(
+        self,
+        settings: Settings,
+        state_file: Path,
+        on_change: Callable[[], None] = lambda: None,
+        worker: WorkerProcess | None = None,
+    ) -> None:
+        """worker: the first one, started already. Raises RvcdError for settings that cannot work. Nothing else runs yet."""
         self.settings, self.on_change = settings, on_change
         self.log_tail = LogTail()
         logging.getLogger("rvcd").addHandler(self.log_tail)
@@ -80,7 +87,7 @@ class LiveRig:
         self.segment.set_latency_samples(self.geometry.latency_samples)
         method = saved.f0_method or settings.engine.f0_method
         setup = worker_setup(settings, voice, method, self._latency_preset)
-        self.supervisor = WorkerSupervisor(self.segment, setup, self._worker_changed)
+        self.supervisor = WorkerSupervisor(self.segment, setup, self._worker_changed, first=worker)
         self.recording = Recording(self.segment, record_settings(settings.record), lambda reason: self.on_change())
         self.gpu = GpuMonitor()
         self.guard: DeviceGuard | None = None

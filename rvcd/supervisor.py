@@ -8,8 +8,6 @@ import enum
 import json
 import logging
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,6 +17,7 @@ from rvcd.audio.ring import AudioSegment
 from rvcd.errors import RvcdError
 from rvcd.geometry import StreamGeometry
 from rvcd.protocol import WORKER_STATS
+from rvcd.worker_process import WORKER_COMMAND, WorkerProcess, start_worker
 from rvcd.worker_protocol import MAX_MESSAGE_BYTES, VoiceRequest, WorkerSetup, send
 
 START_LIMIT_S = 180.0
@@ -32,7 +31,6 @@ BACK_OFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 GOOD_RUN_S = 30.0
 """After so long a run, the next failure counts as the first."""
 HEARTBEAT = WORKER_STATS.index("heartbeat_ns")
-WORKER_COMMAND = (sys.executable, "-m", "rvcd.worker")
 
 log = logging.getLogger("rvcd.worker")
 
@@ -51,12 +49,13 @@ class WorkerSupervisor:
 
     state, reason: what it is doing and, after a failure, why. restarts: how often it had to be started again.
     voice: the voice that is live (None: none could be loaded), speakers: the names of its speakers ("" for a nameless one).
-    voice_error: why the last voice could not be loaded. command: what is started, with two file descriptors as arguments.
+    voice_error: why the last voice could not be loaded. command: what is started (rvcd.worker_process). first: a worker that has
+    been started already.
     """
 
     def __init__(
         self, segment: AudioSegment, setup: WorkerSetup, on_change: Callable[[], None] = lambda: None,
-        command: Sequence[str] = WORKER_COMMAND,
+        command: Sequence[str] = WORKER_COMMAND, first: WorkerProcess | None = None,
     ) -> None:  # fmt: skip
         self.segment, self.setup, self.on_change, self.command = segment, setup, on_change, command
         self.state, self.reason = WorkerState.STOPPED, ""
@@ -64,6 +63,7 @@ class WorkerSupervisor:
         self.voice: VoiceRequest | None = None
         self.speakers: tuple[str, ...] = ()
         self.voice_error = ""
+        self._first = first
         self._channel: socket.socket | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._answers: dict[int, asyncio.Future[str]] = {}
@@ -149,23 +149,16 @@ class WorkerSupervisor:
 
     async def _run_once(self) -> str:
         """Start a worker, serve it until it ends, and return why it ended."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
         self.segment.set_worker_ready(False)
         self.segment.publish_worker_stats([0.0] * len(WORKER_STATS))  # until it tells its own, with its first block
         if self.state is not WorkerState.RESTARTING:
             self._set(WorkerState.STARTING, "")
-        with theirs:
-            self._process = await asyncio.create_subprocess_exec(
-                *self.command, str(self.segment.fd), str(theirs.fileno()),
-                pass_fds=(self.segment.fd, theirs.fileno()), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            )  # fmt: skip
-        self._channel = ours
-        self._send({"command": "setup", "setup": self.setup.to_json()})
-        process = self._process
+        worker, self._first = self._first or await start_worker(self.command), None
+        process, channel = self._process, self._channel = worker.process, worker.channel
+        self._send({"command": "setup", "setup": self.setup.to_json()}, fd=self.segment.fd)
         watch = asyncio.create_task(self._watch())
         ended = asyncio.create_task(process.wait())
-        tasks = (watch, ended, asyncio.create_task(self._read_events(ours)), asyncio.create_task(self._log_stderr(process)))
+        tasks = (watch, ended, asyncio.create_task(self._read_events(channel)), asyncio.create_task(self._log_stderr(process)))
         try:
             await asyncio.wait((watch, ended), return_when=asyncio.FIRST_COMPLETED)
             hung = watch.result() if watch.done() else ""
@@ -249,10 +242,10 @@ class WorkerSupervisor:
         if error:
             raise RvcdError(error)
 
-    def _send(self, message: dict[str, Any]) -> None:
+    def _send(self, message: dict[str, Any], *, fd: int | None = None) -> None:
         if self._channel is not None:
             with contextlib.suppress(OSError):  # it has just died; _run_once notices
-                send(self._channel, message)
+                send(self._channel, message, fd=fd)
 
     async def _end_process(self) -> None:
         self.segment.set_worker_ready(False)

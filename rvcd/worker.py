@@ -1,6 +1,6 @@
 """The worker process: in-ring -> converter -> out-ring, one block at a time. Holds torch and the models; may die at any time.
 
-Started by rvcd.supervisor as `python -m rvcd.worker SEGMENT_FD CHANNEL_FD`.
+Started by rvcd.worker_process as `python -m rvcd.worker CHANNEL_FD`; the shared segment comes with its setup.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from rvcd.models.voice_config import SynthesizerConfig
 from rvcd.pace import Pace
 from rvcd.params import Snapshot
 from rvcd.protocol import WORKER_STATS
-from rvcd.worker_protocol import VoiceRequest, WorkerSetup, receive, send
+from rvcd.worker_protocol import VoiceRequest, WorkerSetup, receive, receive_with_fd, send
 
 IDLE_WAIT_S = 0.1
 FAILURES_BEFORE_RESTART = 10
@@ -458,14 +458,13 @@ def die_with_parent() -> None:
 
 
 def main() -> None:
-    segment_fd, channel_fd = int(sys.argv[1]), int(sys.argv[2])
     die_with_parent()
     # Ctrl-C and systemd reach the whole group; the control process says when to stop.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    channel = socket.socket(fileno=channel_fd)
-    message = receive(channel)
-    if message is None or message.get("command") != "setup":
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    message, segment_fd = receive_with_fd(channel)
+    if message is None or segment_fd is None or message.get("command") != "setup":
         sys.exit(2)
     setup = WorkerSetup.from_json(message["setup"])
     with AudioSegment.attach(segment_fd) as segment:

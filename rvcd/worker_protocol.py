@@ -73,25 +73,31 @@ class WorkerSetup:
         return asdict(self)
 
 
-# Commands to the worker: {"command": "setup", "setup": {...}}, {"command": "voice", "id": n, "voice": {...}},
-# {"command": "f0_method", "id": n, "name": ...}, {"command": "prepare", "id": n, "setup": {...}} (for other sizes of the
-# stream), {"command": "resize", "id": n} (use them), {"command": "flush"}, {"command": "stop"}.
+# Commands to the worker: {"command": "setup", "setup": {...}} with the descriptor of the shared segment,
+# {"command": "voice", "id": n, "voice": {...}}, {"command": "f0_method", "id": n, "name": ...},
+# {"command": "prepare", "id": n, "setup": {...}} (for other sizes of the stream), {"command": "resize", "id": n} (use them),
+# {"command": "flush"}, {"command": "stop"}.
 # Events from it: {"event": "ready"}, {"event": "log", "level": ..., "text": ...},
 # {"event": "result", "id": n, "error": "" or a sentence, "name": ..., "speakers": names of the voice's speakers}.
 
 
-def send(channel: socket.socket, message: Mapping[str, Any]) -> None:
-    """Send one message. Raises OSError when the other side is gone."""
-    channel.send(json.dumps(message).encode())
+def send(channel: socket.socket, message: Mapping[str, Any], *, fd: int | None = None) -> None:
+    """Send one message, and a file descriptor with it if one is given. Raises OSError when the other side is gone."""
+    socket.send_fds(channel, [json.dumps(message).encode()], [] if fd is None else [fd])
 
 
 def receive(channel: socket.socket) -> dict[str, Any] | None:
     """Wait for one message; None when the other side is gone."""
-    try:
-        data = channel.recv(MAX_MESSAGE_BYTES)
-    except OSError:
-        return None
-    if not data:
-        return None
-    message: dict[str, Any] = json.loads(data)
+    message, _ = receive_with_fd(channel)
     return message
+
+
+def receive_with_fd(channel: socket.socket) -> tuple[dict[str, Any] | None, int | None]:
+    """Wait for one message; None when the other side is gone. And the file descriptor that came with it, if one did."""
+    try:
+        data, fds, _, _ = socket.recv_fds(channel, MAX_MESSAGE_BYTES, 1)
+    except OSError:
+        return None, None
+    if not data:
+        return None, None
+    return json.loads(data), fds[0] if fds else None

@@ -21,6 +21,7 @@ from rvcd.config import DEFAULT_CONFIG, Settings
 from rvcd.errors import AudioDeviceError
 from rvcd.params import BY_NAME
 from rvcd.protocol import PROTOCOL_VERSION
+from rvcd.worker_process import WorkerProcess
 from rvcd.worker_protocol import VoiceRequest
 
 MICROPHONE = DeviceInfo(0, "Desk microphone", "ALSA", 1, 0, 48000, 5.0, 0.0)
@@ -54,7 +55,7 @@ class Machine:
         monkeypatch.setattr("rvcd.models.voice_header.read_voice_spec", self._read_voice)
         monkeypatch.setattr("rvcd.assembly.scan_voices", lambda settings: None)
         monkeypatch.setattr("rvcd.assembly.first_voice", self._first_voice)
-        monkeypatch.setattr("rvcd.daemon.run", self.ran.append)
+        monkeypatch.setattr("rvcd.daemon.run", self._run)
         monkeypatch.setattr("rvcd.control.logs.setup", lambda level: None)
         engine: Any = ModuleType("rvcd.render")  # the real one imports torch
         engine.RenderRequest = dict
@@ -74,6 +75,9 @@ class Machine:
     def _first_voice(self, settings: Settings, registry: None, resumed: str) -> VoiceRequest | None:
         self.resumed = resumed
         return self.voice
+
+    async def _run(self, settings: Settings, worker: WorkerProcess) -> None:
+        self.ran.append(settings)
 
     def _render(self, settings: Settings, request: dict[str, Any], progress: Any) -> Any:
         self.rendered.append(request)
@@ -201,7 +205,7 @@ def test_run_starts_the_daemon_with_the_settings(machine: Machine, rvcd: Any, co
 
 
 def test_only_rvcd_itself_writes_to_stderr_while_it_runs(machine: Machine, rvcd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def noisy(_: Settings) -> None:
+    async def noisy(settings: Settings, worker: WorkerProcess) -> None:
         os.write(2, b"ALSA lib pcm.c: underrun occurred\n")
         print("12:00:00 INFO daemon: live", file=sys.stderr)
 
