@@ -14,6 +14,7 @@ import argparse
 import functools
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import numpy as np
 import soxr
 import torch
 import torch.nn.functional as F
-from envelope import BANDS, envelope
+from envelope import BANDS, band_centres_hz, envelope
 from kokoro import F0_RATE_HZ, RATE_HZ, VOICED_FROM_HZ
 from realign import shifts
 from torch import Tensor, nn
@@ -48,11 +49,16 @@ LEARNING_RATE = 6e-4
 KEPT_AVERAGE = 0.999
 SEED = 2
 SAVE_EVERY_S = 180.0
-UNIT_CHANCES = (0.4, 0.25, 0.2, 0.15)
-"""Of what is heard in the target itself, in the other side of the pair, and in both of them spoilt: mostly the envelope that the
-voice is to follow, sometimes one that it has to put right."""
+UNIT_CHANCES = (0.3, 0.2, 0.25, 0.1, 0.15)
+"""Of the target's true envelope; of what is heard in the target itself, in the other side of the pair, and in both of them
+spoilt: mostly the envelope that the voice is to follow, sometimes one that it has to put right."""
+EVERYBODY_SHARE = 0.35
+"""Of a batch: other people's envelopes and their own audio, so that the voice follows envelopes that the target never has."""
 MEL_WEIGHT, MAGNITUDE_WEIGHT, FOOLED_WEIGHT, ALIKE_WEIGHT = 3.0, 0.3, 0.15, 1.0
-JUDGED_FROM, JUDGED = 0.15, 6
+RECOLOURED, RECOLOURED_TARGET, COLOUR_DB, GAIN_DB = 0.7, 0.3, 5.0, 6.0
+"""How often, and how much, envelope and audio are filtered alike, so that it is the envelope that tells how the voice sounds."""
+EDGE = 1200
+JUDGED_FROM, JUDGED = 0.6, 6
 """Discriminators join after this share of the minutes, and see so many of a batch."""
 FFTS = (2048, 1024, 512, 256)
 
@@ -71,39 +77,53 @@ class Utterance:
     units: list[Tensor]
 
 
-def load(paths: list[Path], basis: Basis, encoder: nn.Module | None, seed: int) -> list[Utterance]:
-    swift, dice, loaded = SwiftPitch(threads=1), np.random.default_rng(seed), []
+def load(paths: list[Path], basis: Basis, encoder: nn.Module | None, seed: int) -> tuple[list[Utterance], list[Utterance]]:
+    """Return the target's utterances, and everybody's."""
+    swift, dice = SwiftPitch(threads=1), np.random.default_rng(seed)
+    target, everybody = [], []
     for path in paths:
         data = np.load(path)
-        target = data["target"].astype(np.float32) / 32768
-        heard = soxr.resample(target, RATE_HZ, 16000)
-        N = (len(heard) - 400) // 320 + 1
-        frames = 2 * N
-        track = data["target_f0_hz"].astype(np.float64)
-        # Kokoro's phase: summed once a frame of 80 Hz, straight lines between the frames' middles.
-        hop = RATE_HZ // F0_RATE_HZ
-        cycles = np.interp(np.arange(frames * HOP), np.arange(len(track)) * hop + (hop - 1) / 2, np.cumsum(track) * hop / RATE_HZ)
-        f0_hz = np.interp((np.arange(frames) + 0.5) / 100, (np.arange(len(track)) + 0.5) / F0_RATE_HZ, track)
-        heard_track = swift.estimate(np.pad(heard, (0, 1600)))
-        voiced = heard_track.voiced[:frames] & (f0_hz > VOICED_FROM_HZ)
-        audio = torch.from_numpy(data["target"][: frames * HOP])
-        if len(audio) < frames * HOP:
-            audio = F.pad(audio, (0, frames * HOP - len(audio)))
-        if encoder is None:
-            times = unit_times_s(N)
-            bands = torch.from_numpy(envelope(data["target"], data["target_f0_hz"], times))
-            units = [(bands - basis.bands_mean) / basis.bands_std]
-        else:
-            source = soxr.resample(data["source"].astype(np.float32) / 32768, RATE_HZ, 16000)[: len(heard)]
-            both = torch.from_numpy(np.stack((heard, np.pad(source, (0, len(heard) - len(source))))))
-            with torch.no_grad():
-                units = list(encoder.units(torch.cat((both, spoil(both, dice))), unit_width=BANDS))
-            if path.stem.startswith("human"):
-                rows = (torch.arange(N) + shifts(units[0][:N], units[1][:N])).clamp(0, N - 1)
-                units[1], units[3] = units[1][rows], units[3][rows]
-        units = [u[:N].repeat_interleave(2, 0).half() for u in units]
-        loaded.append(Utterance(audio, f0_hz.astype(np.float32), voiced, torch.from_numpy(cycles % 1.0).float(), units))
-    return loaded
+        target.append(_utterance(data["target"], data["target_f0_hz"], basis, swift))
+        everybody.append(_utterance(data["source"], data["source_f0_hz"], basis, swift))
+        if encoder is not None:
+            target[-1].units += _heard(data, len(target[-1].f0_hz) // 2, encoder, dice, is_human=path.stem.startswith("human"))
+    return target, everybody
+
+
+def _utterance(audio: np.ndarray, track: np.ndarray, basis: Basis, swift: SwiftPitch) -> Utterance:
+    """audio (samples,) int16, track: its f0 at 80 Hz -> the utterance with its own envelope for units."""
+    heard = soxr.resample(audio.astype(np.float32) / 32768, RATE_HZ, 16000)
+    N = (len(heard) - 400) // 320 + 1
+    frames = 2 * N
+    # Kokoro's phase: summed once a frame of 80 Hz, straight lines between the frames' middles.
+    hop = RATE_HZ // F0_RATE_HZ
+    track = track.astype(np.float64)
+    cycles = np.interp(np.arange(frames * HOP), np.arange(len(track)) * hop + (hop - 1) / 2, np.cumsum(track) * hop / RATE_HZ)
+    f0_hz = np.interp((np.arange(frames) + 0.5) / 100, (np.arange(len(track)) + 0.5) / F0_RATE_HZ, track)
+    voiced = swift.estimate(np.pad(heard, (0, 1600))).voiced[:frames] & (f0_hz > VOICED_FROM_HZ)
+    bands = (torch.from_numpy(envelope(audio, track, unit_times_s(N))) - basis.bands_mean) / basis.bands_std
+    samples = torch.from_numpy(audio[: frames * HOP])
+    samples = F.pad(samples, (0, frames * HOP - len(samples)))
+    return Utterance(samples, f0_hz.astype(np.float32), voiced, torch.from_numpy(cycles % 1.0).float(), [_held(bands)])
+
+
+def _heard(
+    data: Mapping[str, np.ndarray], N: int, encoder: nn.Module, dice: np.random.Generator, *, is_human: bool
+) -> list[Tensor]:
+    """Return what the encoder hears in both sides of a pair, and in both of them spoilt."""
+    sides = [soxr.resample(data[side].astype(np.float32) / 32768, RATE_HZ, 16000) for side in ("target", "source")]
+    T = len(sides[0])
+    both = torch.from_numpy(np.stack([np.pad(side[:T], (0, max(0, T - len(side)))) for side in sides]))
+    with torch.no_grad():
+        units = [u[:N] for u in encoder.units(torch.cat((both, spoil(both, dice))), unit_width=BANDS)]
+    if is_human:
+        rows = (torch.arange(N) + shifts(units[0], units[1])).clamp(0, N - 1)
+        units[1], units[3] = units[1][rows], units[3][rows]
+    return [_held(u) for u in units]
+
+
+def _held(units: Tensor) -> Tensor:
+    return units.repeat_interleave(2, 0).half()
 
 
 class BoundedAttention(nn.Module):
@@ -161,26 +181,43 @@ def bounded(model: Synthesizer) -> Synthesizer:
     return model
 
 
-def batch_of(data: list[Utterance], dice: np.random.Generator) -> tuple[Tensor, ...]:
+def batch_of(data: list[Utterance], everybody: list[Utterance], basis: Basis, dice: np.random.Generator) -> tuple[Tensor, ...]:
+    """-> units, coarse pitch, phase, voiced, audio: what is made is SLICE_FRAMES, what is known begins PAST_FRAMES before."""
     columns: list[list[Tensor]] = [[], [], [], [], []]
     frames = PAST_FRAMES + SLICE_FRAMES + AHEAD_FRAMES
     while len(columns[0]) < BATCH:
-        u = data[dice.integers(len(data))]
+        is_target = not everybody or dice.random() > EVERYBODY_SHARE
+        part = data if is_target else everybody
+        u = part[dice.integers(len(part))]
         T = len(u.f0_hz)
         if frames > T:
             continue
         start = int(dice.integers(0, T - frames + 1))
-        part = slice(start, start + frames)
-        first = (start + PAST_FRAMES) * HOP
-        sliced = slice(first, first + SLICE_FRAMES * HOP)
-        voiced = u.voiced[part]
+        seen = slice(start, start + frames)
+        first, samples = (start + PAST_FRAMES) * HOP, SLICE_FRAMES * HOP
+        voiced = u.voiced[seen]
         version = dice.choice(len(UNIT_CHANCES), p=UNIT_CHANCES) if len(u.units) > 1 else 0
-        columns[0].append(u.units[version][part].float())
-        columns[1].append(torch.from_numpy(coarse_pitch(u.f0_hz[part], voiced)))
-        columns[2].append(u.phase[sliced])
+        units, audio = u.units[version][seen].float(), u.audio[first - EDGE : first + samples + EDGE].float() / 32768
+        if everybody and dice.random() < (RECOLOURED_TARGET if is_target else RECOLOURED):
+            units, audio = recolour(units, audio, basis, dice)
+        columns[0].append(units)
+        columns[1].append(torch.from_numpy(coarse_pitch(u.f0_hz[seen], voiced)))
+        columns[2].append(u.phase[first : first + samples])
         columns[3].append(torch.from_numpy(voiced[PAST_FRAMES : PAST_FRAMES + SLICE_FRAMES]))
-        columns[4].append(u.audio[sliced].float() / 32768)
+        columns[4].append(audio[EDGE : EDGE + samples])
     return tuple(torch.stack(column) for column in columns)
+
+
+def recolour(units: Tensor, audio: Tensor, basis: Basis, dice: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Put the same filter and gain on the envelope and on the audio that belongs to it."""
+    points_db = dice.normal(0, COLOUR_DB, 8) + dice.normal(0, GAIN_DB)
+    centres_hz = band_centres_hz()
+    place = np.linspace(0, len(centres_hz) - 1, len(points_db))
+    curve_db = np.interp(np.arange(len(centres_hz)), place, points_db)
+    n = len(audio) * 2
+    gains = 10 ** (np.interp(np.fft.rfftfreq(n, 1 / RATE_HZ), centres_hz, curve_db) / 20)
+    filtered = torch.fft.irfft(torch.fft.rfft(audio, n) * torch.from_numpy(gains.astype(np.float32)), n)[: len(audio)]
+    return units + torch.from_numpy((curve_db / 10).astype(np.float32)) / basis.bands_std, filtered
 
 
 def synthesise(model: Synthesizer, units: Tensor, coarse: Tensor, phase: Tensor, voiced: Tensor) -> Tensor:
@@ -286,7 +323,8 @@ def main() -> None:
     taught = torch.load(args.encoder, weights_only=True)
     encoder = load_finished(args.encoder) if args.units == "encoder" else None
     began = time.monotonic()
-    data = load(args.pairs, Basis(**taught["basis"]), encoder, 1)
+    basis = Basis(**taught["basis"])
+    data, everybody = load(args.pairs, basis, encoder, 1)
     print(f"{sum(len(u.audio) for u in data) / RATE_HZ / 60:.1f} minutes, read in {time.monotonic() - began:.0f} s", flush=True)
     held_back, data = data[::40], [u for i, u in enumerate(data) if i % 40]
     model = bounded(build()).to(device)
@@ -317,7 +355,7 @@ def main() -> None:
         rate = args.rate * min(1.0, (step + 1) / 100) * (0.1 + 0.9 * min(1.0, (1 - progress) / 0.4))
         for group in (*optimiser.param_groups, *judging.param_groups):
             group["lr"] = rate
-        units, coarse, phase, voiced, audio = (column.to(device) for column in batch_of(data, dice))
+        units, coarse, phase, voiced, audio = (column.to(device) for column in batch_of(data, everybody, basis, dice))
         with torch.autocast(device.type, torch.bfloat16):
             made = synthesise(model, units, coarse, phase, voiced).float()
         fake, true = spectra(made), spectra(audio)
@@ -367,20 +405,20 @@ def main() -> None:
                 state |= {"judges": judges.state_dict(), "judging": judging.state_dict()}
             torch.save(state, checkpoint.with_suffix(".part"))
             checkpoint.with_suffix(".part").replace(checkpoint)
-            report(model, average, held_back)
+            report(model, average, held_back, basis)
         if progress >= 1:
             return
 
 
 @torch.no_grad()
-def report(model: Synthesizer, average: dict[str, Tensor], data: list[Utterance]) -> None:
+def report(model: Synthesizer, average: dict[str, Tensor], data: list[Utterance], basis: Basis) -> None:
     """Say how the averaged weights do on what was held back."""
     own = {k: v.clone() for k, v in model.state_dict().items()}
     model.load_state_dict(average)
     dice, device = np.random.default_rng(0), next(model.parameters()).device
     found = []
     for _ in range(4):
-        units, coarse, phase, voiced, audio = (column.to(device) for column in batch_of(data, dice))
+        units, coarse, phase, voiced, audio = (column.to(device) for column in batch_of(data, [], basis, dice))
         made = synthesise(model, units, coarse, phase, voiced)
         fake, true = spectra(made), spectra(audio)
         found.append([float(magnitude_loss(fake, true)), float(mel_loss(fake, true))])
