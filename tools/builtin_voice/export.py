@@ -59,7 +59,8 @@ def _made_with(encoder: dict, voice: dict, pairs: list[Path], out: Path) -> dict
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
     return {
         "encoder": {"steps": encoder["step"], "hours": round(encoder["spent_s"] / 3600, 2), "seed": train_encoder.SEED},
-        "voice": {"steps": voice["step"], "hours": round(voice["spent_s"] / 3600, 2), "seed": train_voice.SEED},
+        "voice": {"steps": voice["step"], "hours": round(voice["spent_s"] / 3600, 2), "seed": train_voice.SEED,
+                  "blend": voice.get("blend")},
         "pairs": {"count": len(pairs), "minutes": round(sum(len(np.load(p)["target"]) for p in pairs) / RATE_HZ / 60, 1)},
         "target": TARGET,
         "ingredients": {"kokoro_sha256": KOKORO_SHA256, "voices": VOICES, "whisper_base_sha256": WHISPER_SHA256},

@@ -1,11 +1,12 @@
 """Train the built-in voice: units and f0 -> the target voice's samples, with rvcd's own synthesizer at a small size.
 
-    train_voice.py PAIRS[,MORE PAIRS] ENCODER.pt OUT --minutes 60 [--units labels|encoder] [--adversarial]
+    train_voice.py PAIRS[,MORE PAIRS] ENCODER.pt OUT --minutes 60 [--units labels|encoder]
 
 Kokoro's decoder makes the same samples again from the same content, and its harmonics keep step with the running sum of f0. So
-the excitation is given that very phase; what is compared are spectra. `labels` trains on the true envelopes before an encoder
-exists; `encoder` on what the encoder hears in both sides of a pair. --adversarial adds discriminators of spectrograms. Saves
-OUT/voice.pt every few minutes and goes on from it.
+the excitation is given that very phase; what is compared are spectra, as a spectral energy distance (Gritsenko et al. 2020):
+everything is said twice, with different noise, and the two should be as far from each other as from what is true, or noise would
+become a pattern. `labels` trains on the true envelopes before an encoder exists; `encoder` also on what the encoder hears in
+both sides of a pair. Saves OUT/voice.pt every few minutes and goes on from it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from envelope import BANDS, band_centres_hz, envelope
 from kokoro import F0_RATE_HZ, RATE_HZ, VOICED_FROM_HZ
 from realign import shifts
 from torch import Tensor, nn
-from train_encoder import Basis, load_finished, spoil, unit_times_s
+from train_encoder import Basis, load_finished, unit_times_s
 
 from rvcd.engine.pitch import coarse_pitch
 from rvcd.engine.pitch_methods.swift import SwiftPitch
@@ -44,22 +45,20 @@ LOG_STD = -12.0
 """Of the prior: as good as no noise, because units say all there is to say."""
 AHEAD_FRAMES = 8
 """What a frame may see of the future in enc_p, as at 100 ms of lookahead."""
-PAST_FRAMES, SLICE_FRAMES, BATCH = 50, 40, 12
+PAST_FRAMES, SLICE_FRAMES, BATCH = 50, 40, 6
 LEARNING_RATE = 6e-4
 KEPT_AVERAGE = 0.999
 SEED = 2
 SAVE_EVERY_S = 180.0
-UNIT_CHANCES = (0.3, 0.2, 0.25, 0.1, 0.15)
-"""Of the target's true envelope; of what is heard in the target itself, in the other side of the pair, and in both of them
-spoilt: mostly the envelope that the voice is to follow, sometimes one that it has to put right."""
-EVERYBODY_SHARE = 0.35
+UNIT_CHANCES = (0.8, 0.06, 0.14)
+"""Of the target's true envelope, and of what is heard in the target itself and in the other side of the pair: the voice shall say
+what it is given. With half of the units heard, or heard in something spoilt, it mended them, and words were lost."""
+EVERYBODY_SHARE = 0.5
 """Of a batch: other people's envelopes and their own audio, so that the voice follows envelopes that the target never has."""
-MEL_WEIGHT, MAGNITUDE_WEIGHT, FOOLED_WEIGHT, ALIKE_WEIGHT = 3.0, 0.3, 0.15, 1.0
+MEL_WEIGHT, MAGNITUDE_WEIGHT = 3.0, 1.0
 RECOLOURED, RECOLOURED_TARGET, COLOUR_DB, GAIN_DB = 0.7, 0.3, 5.0, 6.0
 """How often, and how much, envelope and audio are filtered alike, so that it is the envelope that tells how the voice sounds."""
 EDGE = 1200
-JUDGED_FROM, JUDGED = 0.6, 6
-"""Discriminators join after this share of the minutes, and see so many of a batch."""
 FFTS = (2048, 1024, 512, 256)
 
 
@@ -77,16 +76,16 @@ class Utterance:
     units: list[Tensor]
 
 
-def load(paths: list[Path], basis: Basis, encoder: nn.Module | None, seed: int) -> tuple[list[Utterance], list[Utterance]]:
+def load(paths: list[Path], basis: Basis, encoder: nn.Module | None) -> tuple[list[Utterance], list[Utterance]]:
     """Return the target's utterances, and everybody's."""
-    swift, dice = SwiftPitch(threads=1), np.random.default_rng(seed)
+    swift = SwiftPitch(threads=1)
     target, everybody = [], []
     for path in paths:
         data = np.load(path)
         target.append(_utterance(data["target"], data["target_f0_hz"], basis, swift))
         everybody.append(_utterance(data["source"], data["source_f0_hz"], basis, swift))
         if encoder is not None:
-            target[-1].units += _heard(data, len(target[-1].f0_hz) // 2, encoder, dice, is_human=path.stem.startswith("human"))
+            target[-1].units += _heard(data, len(target[-1].f0_hz) // 2, encoder, is_human=path.stem.startswith("human"))
     return target, everybody
 
 
@@ -107,18 +106,16 @@ def _utterance(audio: np.ndarray, track: np.ndarray, basis: Basis, swift: SwiftP
     return Utterance(samples, f0_hz.astype(np.float32), voiced, torch.from_numpy(cycles % 1.0).float(), [_held(bands)])
 
 
-def _heard(
-    data: Mapping[str, np.ndarray], N: int, encoder: nn.Module, dice: np.random.Generator, *, is_human: bool
-) -> list[Tensor]:
-    """Return what the encoder hears in both sides of a pair, and in both of them spoilt."""
+def _heard(data: Mapping[str, np.ndarray], N: int, encoder: nn.Module, *, is_human: bool) -> list[Tensor]:
+    """Return what the encoder hears in both sides of a pair."""
     sides = [soxr.resample(data[side].astype(np.float32) / 32768, RATE_HZ, 16000) for side in ("target", "source")]
     T = len(sides[0])
     both = torch.from_numpy(np.stack([np.pad(side[:T], (0, max(0, T - len(side)))) for side in sides]))
     with torch.no_grad():
-        units = [u[:N] for u in encoder.units(torch.cat((both, spoil(both, dice))), unit_width=BANDS)]
+        units = [u[:N] for u in encoder.units(both, unit_width=BANDS)]
     if is_human:
         rows = (torch.arange(N) + shifts(units[0], units[1])).clamp(0, N - 1)
-        units[1], units[3] = units[1][rows], units[3][rows]
+        units[1] = units[1][rows]
     return [_held(u) for u in units]
 
 
@@ -234,29 +231,37 @@ def synthesise(model: Synthesizer, units: Tensor, coarse: Tensor, phase: Tensor,
     return model.dec(z, source, model.speaker(0))[:, 0, margin * HOP : -margin * HOP]
 
 
+def said_twice(model: Synthesizer, batch: list[Tensor]) -> Tensor:
+    """-> (2, B, samples): a batch's slices, with different noise."""
+    made = synthesise(model, *(column.repeat(2, *[1] * (column.dim() - 1)) for column in batch[:-1]))
+    return made.float().unflatten(0, (2, -1))
+
+
 def spectra(audio: Tensor) -> list[Tensor]:
     return [
         torch.stft(audio, n, n // 4, window=torch.hann_window(n, device=audio.device), return_complex=True) / n**0.5 for n in FFTS
     ]
 
 
-def compressed(spectrum: Tensor) -> Tensor:
-    """Return the spectrum with its magnitudes to the power of 0.3."""
-    magnitude = spectrum.abs().clamp_min(1e-4)
-    return spectrum * magnitude**-0.7
+def energy_distances(made: list[Tensor], again: list[Tensor], true: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return those of magnitudes and of log-mel spectra: how far both are from what is true, less how far from each other."""
+    levels = [t.abs().mean() for t in true]
+    near = (magnitude_distance(made, true, levels) + magnitude_distance(again, true, levels)) / 2
+    near_mel = (mel_distance(made, true) + mel_distance(again, true)) / 2
+    return near - magnitude_distance(made, again, levels) / 2, near_mel - mel_distance(made, again) / 2
 
 
-def magnitude_loss(made: list[Tensor], true: list[Tensor]) -> Tensor:
-    """Return how far the magnitudes are, bin by bin."""
+def magnitude_distance(made: list[Tensor], true: list[Tensor], levels: list[Tensor]) -> Tensor:
+    """Return how far the magnitudes are, bin by bin. levels: the mean magnitude at each resolution."""
     loss = torch.zeros((), device=made[0].device)
-    for m, t in zip(made, true, strict=True):
+    for m, t, level in zip(made, true, levels, strict=True):
         a, b = m.abs().clamp_min(1e-4), t.abs().clamp_min(1e-4)
-        loss = loss + (a.log() - b.log()).abs().mean() + 2 * (a - b).abs().mean() / b.mean()
+        loss = loss + (a.log() - b.log()).abs().mean() + 2 * (a - b).abs().mean() / level
     return loss / len(FFTS)
 
 
-def mel_loss(made: list[Tensor], true: list[Tensor]) -> Tensor:
-    """Return how far the log-mel spectra are: what single bins of noise are is of no matter to it."""
+def mel_distance(made: list[Tensor], true: list[Tensor]) -> Tensor:
+    """Return how far the log-mel spectra are."""
     loss = torch.zeros((), device=made[0].device)
     for n, m, t in list(zip(FFTS, made, true, strict=True))[:3]:
         bands = _mel_bands(n, 80 if n > 512 else 40).to(m.device)
@@ -279,28 +284,6 @@ def _mel_bands(fft: int, count: int) -> Tensor:
     return triangles
 
 
-class SpectrogramDiscriminator(nn.Module):
-    """Judges one resolution's complex spectrogram (as in Encodec, Défossez et al. 2022); small enough for a CPU."""
-
-    def __init__(self, channels: int = 16) -> None:
-        super().__init__()
-        sizes = ((2, channels, 1), (channels, channels, 2), (channels, channels, 2), (channels, 2 * channels, 2))
-        self.convs = nn.ModuleList(
-            nn.utils.parametrizations.weight_norm(nn.Conv2d(i, o, (5, 3), stride=(stride, 1), padding=(2, 1)))
-            for i, o, stride in sizes
-        )
-        self.judge = nn.utils.parametrizations.weight_norm(nn.Conv2d(2 * channels, 1, 3, padding=1))
-
-    def forward(self, spectrum: Tensor) -> tuple[Tensor, list[Tensor]]:
-        c = compressed(spectrum)
-        x, seen = torch.stack((c.real, c.imag), dim=1), []
-        with torch.autocast(x.device.type, torch.bfloat16):
-            for conv in self.convs:
-                x = F.leaky_relu(conv(x), 0.2)
-                seen.append(x)
-            return self.judge(x).float(), seen
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
@@ -310,7 +293,6 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--units", choices=("labels", "encoder"), default="encoder")
-    parser.add_argument("--adversarial", action="store_true")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rate", type=float, default=LEARNING_RATE)
@@ -324,24 +306,19 @@ def main() -> None:
     encoder = load_finished(args.encoder) if args.units == "encoder" else None
     began = time.monotonic()
     basis = Basis(**taught["basis"])
-    data, everybody = load(args.pairs, basis, encoder, 1)
+    data, everybody = load(args.pairs, basis, encoder)
     print(f"{sum(len(u.audio) for u in data) / RATE_HZ / 60:.1f} minutes, read in {time.monotonic() - began:.0f} s", flush=True)
     held_back, data = data[::40], [u for i, u in enumerate(data) if i % 40]
     model = bounded(build()).to(device)
-    judges = nn.ModuleList(SpectrogramDiscriminator() for _ in FFTS[1:]).to(device)
     average = {k: v.detach().clone() for k, v in model.state_dict().items()}
     learned = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(learned, args.rate, betas=(0.8, 0.99), weight_decay=0.01)
-    judging = torch.optim.AdamW(judges.parameters(), args.rate, betas=(0.8, 0.99), weight_decay=0.01)
     step, spent_s = 0, 0.0
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True, map_location=device)
         model.load_state_dict(saved["model"])
         average, step, spent_s = saved["average"], saved["step"], saved["spent_s"]
         optimiser.load_state_dict(saved["optimiser"])
-        if "judges" in saved:
-            judges.load_state_dict(saved["judges"])
-            judging.load_state_dict(saved["judging"])
     elif args.start:
         begun, own = torch.load(args.start, weights_only=True, map_location=device)["average"], model.state_dict()
         model.load_state_dict({k: begun[k] if k in begun and begun[k].shape == v.shape else v for k, v in own.items()})
@@ -353,36 +330,13 @@ def main() -> None:
         now = time.monotonic()
         progress = min(1.0, (now - began) / (60 * args.minutes))
         rate = args.rate * min(1.0, (step + 1) / 100) * (0.1 + 0.9 * min(1.0, (1 - progress) / 0.4))
-        for group in (*optimiser.param_groups, *judging.param_groups):
+        for group in optimiser.param_groups:
             group["lr"] = rate
-        units, coarse, phase, voiced, audio = (column.to(device) for column in batch_of(data, everybody, basis, dice))
+        batch = [column.to(device) for column in batch_of(data, everybody, basis, dice)]
         with torch.autocast(device.type, torch.bfloat16):
-            made = synthesise(model, units, coarse, phase, voiced).float()
-        fake, true = spectra(made), spectra(audio)
-        magnitude = magnitude_loss(fake, true)
-        mel = mel_loss(fake, true)
+            made, again = said_twice(model, batch)
+        magnitude, mel = energy_distances(spectra(made), spectra(again), spectra(batch[-1]))
         loss, parts = MAGNITUDE_WEIGHT * magnitude + MEL_WEIGHT * mel, {"magnitude": magnitude, "mel": mel}
-        if args.adversarial and progress > JUDGED_FROM:
-            fakes, trues = ([s[:JUDGED] for s in part[1:]] for part in (fake, true))
-            judged = torch.zeros((), device=device)
-            for judge, m, t in zip(judges, fakes, trues, strict=True):
-                judged = judged + F.relu(1 - judge(t)[0]).mean() + F.relu(1 + judge(m.detach())[0]).mean()
-            judging.zero_grad(set_to_none=True)
-            judged.backward()
-            judging.step()
-            fooled, alike = torch.zeros((), device=device), torch.zeros((), device=device)
-            for p in judges.parameters():
-                p.requires_grad_(False)
-            for judge, m, t in zip(judges, fakes, trues, strict=True):
-                verdict, seen = judge(m)
-                with torch.no_grad():
-                    _, wanted = judge(t)
-                fooled = fooled - verdict.mean()
-                alike = alike + sum((a - b).abs().mean() / b.abs().mean() for a, b in zip(seen, wanted, strict=True)) / len(seen)
-            for p in judges.parameters():
-                p.requires_grad_(True)
-            loss = loss + FOOLED_WEIGHT * fooled + ALIKE_WEIGHT * alike
-            parts |= {"judged": judged, "fooled": fooled, "alike": alike}
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(learned, 5.0)
@@ -401,8 +355,6 @@ def main() -> None:
             last_saved = now
             state = {"model": model.state_dict(), "average": average, "optimiser": optimiser.state_dict(), "step": step,
                      "spent_s": spent_s + now - began}  # fmt: skip
-            if args.adversarial:
-                state |= {"judges": judges.state_dict(), "judging": judging.state_dict()}
             torch.save(state, checkpoint.with_suffix(".part"))
             checkpoint.with_suffix(".part").replace(checkpoint)
             report(model, average, held_back, basis)
@@ -418,10 +370,9 @@ def report(model: Synthesizer, average: dict[str, Tensor], data: list[Utterance]
     dice, device = np.random.default_rng(0), next(model.parameters()).device
     found = []
     for _ in range(4):
-        units, coarse, phase, voiced, audio = (column.to(device) for column in batch_of(data, [], basis, dice))
-        made = synthesise(model, units, coarse, phase, voiced)
-        fake, true = spectra(made), spectra(audio)
-        found.append([float(magnitude_loss(fake, true)), float(mel_loss(fake, true))])
+        batch = [column.to(device) for column in batch_of(data, [], basis, dice)]
+        made, again = said_twice(model, batch)
+        found.append([float(d) for d in energy_distances(spectra(made), spectra(again), spectra(batch[-1]))])
     model.load_state_dict(own)
     magnitude, mel = np.mean(found, axis=0)
     print(f"  held back, averaged weights: magnitude {magnitude:.3f} mel {mel:.3f}", flush=True)
