@@ -210,8 +210,8 @@ def _model(settings: Settings, status: AssetStatus) -> Finding:
                 Level.FAIL, "models", f"{name} is empty, but engine.f0_method = 'rmvpe' needs it; `rvcd assets` names the file"
             )
         if settings.models.content_encoder == BUILT_IN:
-            preview = "the built-in voice's, a preview that loses many words"
-            return Finding(Level.NOTE, "models", f"{name}: {preview}; `rvcd assets` names a real one")
+            preview = "the built-in voice's, a preview that loses some words"
+            return Finding(Level.NOTE, "models", f"{name}: {preview}; `rvcd assets` names the one for RVC voices")
         return Finding(
             Level.NOTE, "models", f"{name}: test weights, no word can be understood; `rvcd assets` names the real file"
         )
@@ -244,7 +244,7 @@ def _voice(settings: Settings, probes: Probes, resumed: str) -> Finding:
         request = probes.first_voice(settings, resumed)
         if request is None:
             folders = ", ".join(settings.voices.folders) or "any folder: voices.folders is empty"
-            advice = "put one there, or set voices.voice; models.content_encoder = 'built-in' takes the built-in voice"
+            advice = "put one there, or set voices.voice; an empty models.content_encoder takes the built-in voice"
             return Finding(Level.FAIL, "voice", f"there is no voice (*.pth) in {folders}; {advice}")
         tested = settings.models.content_encoder == TEST_WEIGHTS
         if tested and TestWeightPaths.below(cache_folder()).folder in Path(request.path).parents:

@@ -55,8 +55,7 @@ def _resolve(value: Any, info: ValidationInfo) -> Any:
 
 BUILT_IN, TEST_WEIGHTS = "built-in", "test"
 """models.content_encoder for the built-in voice's own, and for the test weights: words in place of a path."""
-DEFAULT_ENCODER = TEST_WEIGHTS
-"""The built-in voice gets too many words wrong to be what a newcomer hears: see the README's section on it."""
+DEFAULT_ENCODER = BUILT_IN
 FilePath = Annotated[str, BeforeValidator(_resolve)]
 """An absolute path as text; "" means none."""
 

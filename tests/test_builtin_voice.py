@@ -19,7 +19,6 @@ from rvcd.render import RenderRequest, render_file
 from tests.rig import running
 
 SECONDS = 2.0
-OWN_CONFIG = Path(__file__).parents[1] / "config" / "built-in.toml"
 T = np.arange(round(RATE_HZ * SECONDS)) / RATE_HZ
 
 
@@ -96,16 +95,16 @@ def test_the_pitch_is_the_speaker_s_own_moved_as_asked(conversion):
     assert found.median_cents < 20 and found.agreement > 0.9
 
 
-def test_a_file_is_converted_with_the_configuration_that_names_it(tmp_path):
+def test_a_file_is_converted_without_any_configuration(tmp_path):
     soundfile.write(tmp_path / "in.wav", speech(), RATE_HZ)
-    result = render_file(load_config(OWN_CONFIG), RenderRequest(tmp_path / "in.wav", tmp_path / "out.wav"), print)
+    result = render_file(load_config(None), RenderRequest(tmp_path / "in.wav", tmp_path / "out.wav"), print)
     out, rate_hz = soundfile.read(tmp_path / "out.wav", dtype="float32")
     assert rate_hz == result.rate_hz == 24000
     assert len(out) == pytest.approx(SECONDS * rate_hz, abs=2) and level_dbfs(out) > -40
 
 
-def test_a_daemon_speaks_with_it(tmp_path):
-    with running(tmp_path, f'[audio]\nbackend = "virtual"\n{OWN_CONFIG.read_text()}') as daemon:
+def test_a_daemon_without_models_of_its_users_speaks_with_it(tmp_path):
+    with running(tmp_path, '[audio]\nbackend = "virtual"\n[models]\ncontent_encoder = ""\n') as daemon:
         stats = daemon.osc.until(lambda s: s.blocks > 3 and s.in_peak_dbfs > -40 and s.out_peak_dbfs > -40 and s.f0_hz > 50)
         assert (stats.voice, stats.voice_slot) == (BUILT_IN_VOICE, 1)
 

@@ -64,7 +64,7 @@ def test_it_holds_the_osc_reference_as_the_code_generates_it() -> None:
 
 def test_the_first_screen_names_both_commands_says_what_is_heard_and_opens_rvcctl() -> None:
     first_screen = " ".join(TEXT.splitlines()[:40])
-    for words in ("`make run`", "`make test`", "buzz at your pitch", "no word can be", ".venv/bin/rvcctl"):
+    for words in ("`make run`", "`make test`", "built-in voice", "preview", ".venv/bin/rvcctl"):
         assert words in first_screen
 
 

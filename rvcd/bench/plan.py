@@ -233,7 +233,8 @@ def _models(settings: Settings, request: BenchRequest) -> tuple[str, VoiceReques
     """Return the encoder's path ("": random weights), the voice (None: random weights), and what the user should know."""
     encoder = "" if request.synthetic else settings.models.real_encoder
     if settings.models.content_encoder == BUILT_IN and not (request.synthetic or request.voice or request.index):
-        encoder = str(BUILT_IN_ENCODER)
+        note = "measuring the built-in voice, a small one: --synthetic measures random weights of the sizes that RVC voices have"
+        return str(BUILT_IN_ENCODER), _own_voice(settings, request), (note,)
     if encoder and not Path(encoder).exists():
         raise ParamError(
             f"models.content_encoder: {encoder} does not exist; `rvcd assets` names the file, --synthetic measures without it"
@@ -246,7 +247,7 @@ def _models(settings: Settings, request: BenchRequest) -> tuple[str, VoiceReques
     notes: tuple[str, ...] = ()
     if not request.synthetic:
         notes = (
-            "no content encoder is configured, and rvcd's small test weights are no measure of anything: "
+            "no content encoder of yours is configured, and rvcd's small ones are no measure of it: "
             "measuring random weights of the published sizes, as --synthetic does",
         )
     if request.voice and not request.voice.endswith(".pth"):

@@ -74,7 +74,8 @@ def test_short_measurements_still_have_enough_blocks_for_a_percentile() -> None:
 def test_the_built_in_voice_is_measured_with_its_own_encoder() -> None:
     plan = make_plan(settings(models={"content_encoder": BUILT_IN}), request(synthetic=False), 2)
     assert plan.encoder == str(BUILT_IN_ENCODER) and plan.voice is not None and plan.voice.name == BUILT_IN_VOICE
-    assert plan.notes == ()
+    (note,) = plan.notes
+    assert "--synthetic" in note
 
 
 def test_with_the_test_weights_random_ones_are_measured_and_it_is_said() -> None:
@@ -82,7 +83,7 @@ def test_with_the_test_weights_random_ones_are_measured_and_it_is_said() -> None
     assert (plan.encoder, plan.voice, plan.synthetic_rates_hz) == ("", None, (40000,))
     (note,) = plan.notes
     assert note == (
-        "no content encoder is configured, and rvcd's small test weights are no measure of anything: "
+        "no content encoder of yours is configured, and rvcd's small ones are no measure of it: "
         "measuring random weights of the published sizes, as --synthetic does"
     )
     assert make_plan(Settings(), request(), 2).notes == ()
