@@ -210,7 +210,7 @@ def _model(settings: Settings, status: AssetStatus) -> Finding:
                 Level.FAIL, "models", f"{name} is empty, but engine.f0_method = 'rmvpe' needs it; `rvcd assets` names the file"
             )
         if settings.models.content_encoder == BUILT_IN:
-            preview = "the built-in voice's, a preview that loses some words"
+            preview = "the built-in voice's, a preview that loses many words"
             return Finding(Level.NOTE, "models", f"{name}: {preview}; `rvcd assets` names the one for RVC voices")
         return Finding(
             Level.NOTE, "models", f"{name}: test weights, no word can be understood; `rvcd assets` names the real file"
