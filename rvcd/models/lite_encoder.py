@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from rvcd.errors import ModelFileError
 from rvcd.models.contentvec_state import ENCODER_RATE_HZ, RECEPTIVE_FIELD_SAMPLES, UNIT_HOP_SAMPLES
 from rvcd.models.own_envelope import OwnEnvelope, OwnEnvelopeSizes
+from rvcd.models.packed import PackedLinear
 
 LONG_BANDS, SHORT_BANDS = 80, 32
 FEATURES = LONG_BANDS + 2 * SHORT_BANDS
@@ -116,14 +117,21 @@ class LiteBlock(nn.Module):
         self.shape = shape
         self.over_time = nn.Conv1d(width, width, shape.kernel, dilation=shape.dilation, groups=width)
         self.norm = nn.LayerNorm(width)
-        self.inner = nn.Linear(width, inner_width)
-        self.outer = nn.Linear(inner_width, width)
+        self.inner: nn.Linear | PackedLinear = nn.Linear(width, inner_width)
+        self.activation: nn.Module = nn.GELU()
+        self.outer: nn.Linear | PackedLinear = nn.Linear(inner_width, width)
 
     def forward(self, x: Tensor, past: Tensor | None = None) -> Tensor:
         """(B, N, W) -> (B, N, W); past (B, W, up to left): the inputs before x. Zeros stand beyond both ends."""
         seen = self.seen(x, past)
         y = self.over_time(F.pad(seen, (0, self.shape.right))).transpose(1, 2)
-        return x + self.outer(F.gelu(self.inner(self.norm(y))))  # type: ignore[no-any-return]
+        return x + self.outer(self.activation(self.inner(self.norm(y))))  # type: ignore[no-any-return]
+
+    def pack(self, dtype: torch.dtype) -> None:
+        """Compute the dense layers in dtype from now on."""
+        inner, outer = self.inner, self.outer
+        self.inner, self.activation = PackedLinear(inner.weight, inner.bias, dtype, "gelu"), nn.Identity()
+        self.outer = PackedLinear(outer.weight, outer.bias, dtype)
 
     def seen(self, x: Tensor, past: Tensor | None) -> Tensor:
         """Return the convolution's input, (B, W, left + N)."""
@@ -161,7 +169,9 @@ class LiteEncoder(nn.Module):
             )
 
     def pack(self, dtype: torch.dtype) -> None:
-        """Stay in float32: the network is too small for another precision to be faster."""
+        """Compute the blocks' dense layers, nearly all of the weights, in dtype from now on; the rest stays float32."""
+        for block in self.blocks:
+            block.pack(dtype)  # type: ignore[operator]
 
     def start_front_end(self, memory_s: float) -> None:
         """The features of a unit depend on its own audio only: nothing is carried."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,6 +95,16 @@ def test_the_file_gives_the_same_units_and_says_its_width(encoder: LiteEncoder, 
     audio = torch.from_numpy(np.random.default_rng(1).standard_normal((1, 8000)).astype(np.float32) * 0.1)
     torch.testing.assert_close(loaded.units(audio, unit_width=12), encoder.units(audio, unit_width=12), rtol=0, atol=2e-2)
     assert read_unit_widths(path) == loaded.unit_widths == (12,)
+
+
+@pytest.mark.parametrize(("dtype", "off"), [(torch.float32, 1e-4), (torch.bfloat16, 0.05)])
+def test_packed_for_a_processor_it_makes_nearly_the_same_units(encoder: LiteEncoder, dtype: torch.dtype, off: float) -> None:
+    features = torch.randn(1, 40, FEATURES, generator=torch.Generator().manual_seed(3))
+    packed = copy.deepcopy(encoder)
+    packed.pack(dtype)
+    assert all(block.inner.dtype is dtype for block in packed.blocks)
+    made, whole = packed.from_features(features), encoder.from_features(features)
+    assert made.dtype is torch.float32 and float((made - whole).abs().max()) < off * float(whole.std())
 
 
 def test_a_voice_of_another_width_is_refused_with_both_numbers(path: Path) -> None:
