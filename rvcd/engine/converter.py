@@ -16,6 +16,7 @@ from torch import Tensor
 from rvcd.dsp.loudness import GainRamp, Gate, Limiter, RmsMix
 from rvcd.dsp.resample import StreamResampler
 from rvcd.dsp.track import Track
+from rvcd.engine.faders import Faders
 from rvcd.engine.incoming import FADE_MS, FEED_FRAMES, JOIN_FRAMES, Incoming, Step, StepCosts, fade_over
 from rvcd.engine.pitch import PitchMethod, PitchTrack, PitchTracker, fill_unvoiced, transpose
 from rvcd.engine.stopwatch import Stopwatch, Timings
@@ -31,8 +32,6 @@ GATE_MARGIN_FRAMES = 4
 AFTER_SILENCE_FRAMES = 6
 """Frames decoded and thrown away where the gate opens: it is seen to open more frames than that before it is heard, so that the
 decoder's left context (11.4 frames) is real by then."""
-RAMP_FRAMES = 1
-"""Parameters of the voice reach their new value within so many frames: soon enough for a player, slow enough not to click."""
 
 
 class EngineError(Exception):
@@ -77,7 +76,7 @@ class Converter:
         self.geometry, self.pitch, self.seed, self.fill_unvoiced = geometry, pitch, seed, fill_unvoiced
         self.encoder, self.device = encoder, torch.device(device)
         self.units = UnitStream(encoder, geometry, self.device)
-        self.applied = snapshot or Snapshot()
+        self.faders = Faders.at_rest(snapshot or Snapshot())
         self.stream = self.new_stream(voice, speaker_id, gain_db)
         self.incoming: Incoming | None = None
         self.step_costs = StepCosts()
@@ -103,6 +102,11 @@ class Converter:
     def voice(self) -> Voice:
         """The voice that is heard."""
         return self.stream.voice
+
+    @property
+    def applied(self) -> Snapshot:
+        """The parameters with which the last block ended."""
+        return self.faders.now
 
     def reset(self) -> None:
         """Forget all audio. Parameters and the voice stay."""
@@ -172,7 +176,7 @@ class Converter:
         first = incoming.fed
         units = self.units.per_frame(first, end, incoming.stream.unit_width)[: until - first]
         f0_hz, voiced = self._known_pitch(first, until)
-        incoming.stream.feed(self._batch(incoming.stream, first, until, units, f0_hz, voiced, self.applied))
+        incoming.stream.feed(self._batch(incoming.stream, first, until, units, f0_hz, voiced, Faders.at_rest(self.applied)))
         incoming.fed = until
 
     def _join(self, incoming: Incoming, settled: int, end: int) -> None:
@@ -181,7 +185,7 @@ class Converter:
         known, ahead = self._known_pitch(first, settled), self._pitch_between(settled, end)
         f0_hz, voiced = np.concatenate((known[0], ahead.f0_hz)), np.concatenate((known[1], ahead.voiced))
         units = self.units.per_frame(first, end, stream.unit_width)
-        stream.feed(self._batch(stream, first, settled, units, f0_hz, voiced, self.applied))
+        stream.feed(self._batch(stream, first, settled, units, f0_hz, voiced, Faders.at_rest(self.applied)))
         incoming.fed = settled
         heard = self._heard_end() + self.rms_mix.delay_samples
         stream.start_decoding(heard // self.geometry.hop_samples, JOIN_FRAMES)
@@ -230,17 +234,17 @@ class Converter:
         """Take a block as context only: no network runs, its output is not wanted (it came too late)."""
         self._take_audio(block, snapshot, Stopwatch())
         self._skip_frames()
-        self.applied = snapshot
+        self.faders = self.faders.then(snapshot)
 
     @torch.inference_mode()
     def process(self, block: NDArray[np.float32], snapshot: Snapshot) -> Block:
         """Convert one block (block_samples,) and return the one that ends lookahead_samples before its end.
 
-        Parameters move from the previous snapshot's values to this one's within the block. Raises EngineError when the
+        Parameters move within the block to the values of this snapshot (see Faders). Raises EngineError when the
         networks give no numbers; call recover() then.
         """
         watch = Stopwatch()
-        before, self.applied = self.applied, snapshot
+        self.faders = self.faders.then(snapshot)
         self._take_audio(block, snapshot, watch)
 
         geometry = self.geometry
@@ -270,7 +274,7 @@ class Converter:
 
         past = self._known_pitch(first, known)
         f0_hz, voiced = np.concatenate((past[0], f0_hz)), np.concatenate((past[1], voiced))
-        batch = self._batch(stream, first, settled, units, f0_hz, voiced, before)
+        batch = self._batch(stream, first, settled, units, f0_hz, voiced, self.faders)
         watch.lap("retrieval")
         stream.feed(batch)
         watch.lap("prior")
@@ -372,24 +376,21 @@ class Converter:
         units: Tensor,
         f0_hz: NDArray[np.float32],
         voiced: NDArray[np.bool_],
-        before: Snapshot,
+        faders: Faders,
     ) -> FrameBatch:
-        """Apply pitch, formant, retrieval and protect, each ramped over the first of this block's new frames."""
-        now, T = self.applied, len(units)
-        new = max(0, settled - self.geometry.block_frames)
-        ramp = np.clip((np.arange(first, first + T) - new + 1) / RAMP_FRAMES, 0, 1)
+        """Apply pitch, formant, retrieval and protect, each frame by frame."""
+        block_frames = self.geometry.block_frames
+        frames = np.arange(first, first + len(units)) - max(0, settled - block_frames)
 
-        def ramped(old: float, new: float) -> NDArray[np.float32]:
-            return (old + (new - old) * ramp).astype(np.float32)
+        def moved(name: str) -> NDArray[np.float32]:
+            return faders.per_frame(name, frames, block_frames)
 
-        units = blend_units(
-            stream.voice, units, voiced, ramped(before.index_rate, now.index_rate), ramped(before.protect, now.protect)
-        )
-        f0_hz = transpose(f0_hz, ramped(before.pitch, now.pitch))
+        units = blend_units(stream.voice, units, voiced, moved("index_rate"), moved("protect"))
+        f0_hz = transpose(f0_hz, moved("pitch"))
         if self.fill_unvoiced:
             filled = fill_unvoiced(PitchTrack(f0_hz, voiced))
             f0_hz, voiced = filled.f0_hz, filled.voiced
-        return FrameBatch(first, settled - first, units, f0_hz, voiced, ramped(before.formant, now.formant))
+        return FrameBatch(first, settled - first, units, f0_hz, voiced, moved("formant"))
 
     def _openness(self, first: int, end: int) -> NDArray[np.float32]:
         """Return the gate's gain for output samples: 1 near open frames, ramped over one frame."""

@@ -25,8 +25,15 @@ from rvcd.dsp.loudness import GainRamp, Gate, Limiter, RmsMix
 from rvcd.engine import voice_stream
 from rvcd.engine.converter import Converter
 from rvcd.engine.decoder import StreamingDecoder
-from rvcd.engine.pitch import PitchTracker
+from rvcd.engine.pitch import PitchTrack, PitchTracker
+from rvcd.engine.retrieval import read_index
+from rvcd.engine.units import ContentEncoder
+from rvcd.engine.voice_stream import Voice
 from rvcd.geometry import StreamGeometry
+from rvcd.models.builtin_paths import BUILT_IN_ENCODER, BUILT_IN_FOLDER, BUILT_IN_VOICE
+from rvcd.models.contentvec_file import load_content_encoder
+from rvcd.models.synthesizer import build_synthesizer
+from rvcd.models.voice import read_voice
 from rvcd.params import BY_NAME, Snapshot
 from tests.audio.conftest import HandDriven
 from tests.support import FakeEncoder, FakePitch, small_voice
@@ -293,6 +300,16 @@ def test_a_pitch_fader_adds_nothing_beside_the_band_it_sweeps(block_ms: int) -> 
 
 @pytest.mark.usefixtures("a_clean_tone")
 @pytest.mark.parametrize("block_ms", [40, 140])
+def test_a_pitch_fader_glides_past_every_frequency_and_climbs_no_stairs(block_ms: int) -> None:
+    out = converted("pitch", block_ms, level=EXCITATION, spoken=0.1)
+    # The first block's way is a leap, up from the bottom of the range: a key may have been pressed.
+    leapt = 2 ** (block_ms / 800 * 48 / 12)
+    first, last = (round(f_hz * FRAME_SAMPLES / VOICE_RATE_HZ) for f_hz in (F0_HZ / 4 * leapt, F0_HZ * 3.5))
+    assert 20 * np.log10(spectrum(out)[first:last].min()) > -30
+
+
+@pytest.mark.usefixtures("a_clean_tone")
+@pytest.mark.parametrize("block_ms", [40, 140])
 @pytest.mark.parametrize(
     ("name", "faders", "level", "spoken"),
     [
@@ -310,3 +327,73 @@ def test_a_fader_of_the_converter_adds_nothing_beside_the_tone(
     expected = EXCITATION if name == "formant" else LOUD
     assert np.abs(out).max() == pytest.approx(expected, rel=0.05)
     assert around(out, F0_HZ, FADER_BAND_HZ, VOICE_RATE_HZ) < AUDIBLE_DBFS
+
+
+# ---- the built-in voice: what units that move do to a real generator, which has a texture of its own
+
+
+class NothingIsVoiced(FakePitch):
+    """Every frame is breath, which is what `protect` is about."""
+
+    def estimate(self, audio_16k: FloatArray) -> PitchTrack:
+        return PitchTrack.unvoiced(len(super().estimate(audio_16k)))
+
+
+@pytest.fixture(scope="module")
+def built_in() -> tuple[ContentEncoder, Voice]:
+    """The built-in encoder, and the voice with its index."""
+    encoder, file = load_content_encoder(BUILT_IN_ENCODER), read_voice(BUILT_IN_FOLDER / f"{BUILT_IN_VOICE}.pth")
+    index = read_index(BUILT_IN_FOLDER / f"{BUILT_IN_VOICE}.index", file.spec.config.unit_width)
+    return encoder, Voice.of(BUILT_IN_VOICE, file.spec, build_synthesizer(file.spec.config, file.weights, path=""), index)
+
+
+def vowel(f0_hz: float, seconds: float, rate_hz: int) -> FloatArray:
+    """Harmonics with two formants, -8 dBFS."""
+    at_s, parts = np.arange(round(seconds * rate_hz)) / rate_hz, []
+    for k in range(1, round(8000 / f0_hz)):
+        level = sum(share / (1 + ((k * f0_hz - f_hz) / 200) ** 2) for share, f_hz in ((1.0, 600), (0.5, 1700))) / k
+        parts.append(level * np.cos(2 * np.pi * k * f0_hz * at_s + k * k))
+    joined = np.sum(parts, axis=0)
+    return (0.4 * joined / np.abs(joined).max()).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "pitch", "index_rate", "texture_hz"),
+    [
+        ("index_rate", FakePitch(175.0), 0.0, 175.0),
+        ("formant", FakePitch(175.0), 0.0, 175.0),
+        ("protect", NothingIsVoiced(), 1.0, 50.0),  # units come 50 times a second
+    ],
+)
+def test_a_fader_of_the_voice_adds_nothing_to_what_the_generator_has_between_its_harmonics_at_rest(
+    name: str,
+    pitch: FakePitch,
+    index_rate: float,
+    texture_hz: float,
+    built_in: tuple[ContentEncoder, Voice],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The loudest anywhere further than a third from a multiple of texture_hz, moving against resting in three places."""
+    monkeypatch.setattr(
+        voice_stream, "frame_noise", lambda seed, first, frames, width, stream=0: np.zeros((frames, width), np.float32)
+    )
+    encoder, voice = built_in
+    rate_hz, block_ms = voice.spec.rate_hz, 140
+    geometry = StreamGeometry.from_ms(rate_hz=rate_hz, block_ms=block_ms, lookahead_ms=100, deadline_ms=block_ms, context_ms=500)
+    audio = vowel(175.0, 2.4, rate_hz)
+    there_and_back: Movement = lambda at_s: sweep(0.6)(at_s - 0.4) - sweep(0.3)(at_s - 1.2)  # noqa: E731
+
+    def heard(movement: Movement) -> NDArray[np.float64]:
+        def at(now_s: float) -> Snapshot:
+            return replace(replace(FADERS, index_rate=index_rate), **{name: in_range(name, movement(now_s))})
+
+        tracker = PitchTracker(pitch, lookahead_frames=geometry.settle_frames)
+        converter = Converter(geometry, encoder, tracker, voice, snapshot=at(0.0))
+        out = in_blocks(block_ms, len(audio), lambda part, at_s: converter.process(audio[part], at(at_s)).audio, rate_hz)
+        return spectrum(out[round(0.8 * rate_hz) :])
+
+    at_hz = np.arange(FRAME_SAMPLES // 2 + 1) * rate_hz / FRAME_SAMPLES
+    between = np.abs(at_hz / texture_hz - np.maximum(np.round(at_hz / texture_hz), 1)) > 1 / 3
+    resting = [heard(lambda _, place=place: place) for place in (0.0, 0.5, 1.0)]
+    assert 20 * np.log10(np.abs(resting[0] - resting[2]).max()) > AUDIBLE_DBFS  # the fader does something
+    assert heard(there_and_back)[between].max() < 1.12 * max(found[between].max() for found in resting)
