@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rvcd.dsp.history_buffer import HistoryBuffer
 from rvcd.dsp.loudness import GainRamp, Gate, Limiter, RmsMix
 from rvcd.dsp.resample import StreamResampler
-from rvcd.dsp.track import Track
 from rvcd.engine.faders import Faders
 from rvcd.engine.incoming import FADE_MS, FEED_FRAMES, JOIN_FRAMES, Incoming, Step, StepCosts, fade_over
 from rvcd.engine.pitch import PitchMethod, PitchTrack, PitchTracker, fill_unvoiced, transpose
@@ -89,9 +89,9 @@ class Converter:
         self.gate = Gate(rate)
         self.gain_in, self.gain_out = GainRamp(rate), GainRamp(rate)
         self.rms_mix, self.limiter = RmsMix(rate), Limiter(rate)
-        self.gated = Track(samples)
-        self.open = Track(frames, dtype=np.bool_)
-        self.f0_hz, self.voiced = Track(frames), Track(frames, dtype=np.bool_)
+        self.gated = HistoryBuffer(samples)
+        self.open = HistoryBuffer(frames, dtype=np.bool_)
+        self.f0_hz, self.voiced = HistoryBuffer(frames), HistoryBuffer(frames, dtype=np.bool_)
         self._cores = len(os.sched_getaffinity(0))
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="pitch")
         self._hearing: Future[float] | None = None
