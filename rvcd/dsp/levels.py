@@ -1,4 +1,4 @@
-"""Measuring levels: peak, RMS, and the 40 ms RMS that gate and loudness match are made of."""
+"""Measuring levels: the 40 ms RMS that gate and loudness match are made of."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from rvcd.geometry import FRAMES_PER_SECOND
-from rvcd.protocol import SILENCE_DBFS, to_dbfs
 
 FloatArray = npt.NDArray[np.float32]
 DoubleArray = npt.NDArray[np.float64]
@@ -22,18 +21,6 @@ def finite(block: npt.ArrayLike) -> FloatArray:
     samples = np.asarray(block, np.float32)
     known = np.isfinite(samples)
     return samples if known.all() else np.where(known, samples, np.float32(0))
-
-
-def peak_dbfs(block: npt.ArrayLike) -> float:
-    """Return the largest absolute sample in dBFS, not below SILENCE_DBFS (-120, also for an empty block)."""
-    samples = finite(block)
-    return to_dbfs(float(np.abs(samples).max())) if samples.size else SILENCE_DBFS
-
-
-def rms_dbfs(block: npt.ArrayLike) -> float:
-    """Return the root mean square in dBFS (a full-scale sine: -3.01), not below SILENCE_DBFS (also for an empty block)."""
-    samples = finite(block).astype(np.float64)
-    return to_dbfs(float(np.sqrt(np.mean(np.square(samples))))) if samples.size else SILENCE_DBFS
 
 
 def hop_samples_of(rate_hz: int) -> int:

@@ -1,22 +1,19 @@
-"""Levels: gate, loudness match, limiter, gain ramp, high-pass, meters. Streaming, mono, zero added latency.
+"""Levels: gate, loudness match, limiter, gain ramp. Streaming, mono.
 
 Every processor keeps its state in a dataclass, has reset(), returns a new array and takes non-finite samples as 0.
-GainRamp, Limiter and HighPass take blocks of any length. Gate and RmsMix take whole 10 ms hops (the engine's blocks are): they
+GainRamp and Limiter take blocks of any length. Gate and RmsMix take whole 10 ms hops (the engine's blocks are): they
 may then look at the hop they are working on without adding latency, and any cut into whole hops gives the same output.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from rvcd.dsp.glide import Glide
-from rvcd.dsp.levels import DoubleArray, FloatArray, HopEnergies, finite, hop_samples_of, peak_dbfs, rms_dbfs, trailing_rms
-
-__all__ = ["GainRamp", "Gate", "HighPass", "Limiter", "RmsMix", "peak_dbfs", "rms_dbfs"]
+from rvcd.dsp.levels import DoubleArray, FloatArray, HopEnergies, finite, hop_samples_of, trailing_rms
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -26,8 +23,6 @@ GATE_HOLD_HOPS = 6
 RMS_MIX_FLOOR = 1e-3
 LIMITER_THRESHOLD = 10.0 ** (-1.0 / 20.0)
 LIMITER_RELEASE_MS = 60.0
-HIGH_PASS_HZ = 48.0
-HIGH_PASS_ORDER = 5
 
 
 @dataclass
@@ -66,11 +61,6 @@ class Gate:
         self.state = GateState()
         self.open: BoolArray = np.zeros(0, np.bool_)
         """(hops,) of the last block: whether anything of the hop can be heard; False means exact zeros."""
-
-    @property
-    def any_open(self) -> bool:
-        """Whether anything of the last block can be heard."""
-        return bool(self.open.any())
 
     def process(self, block: npt.ArrayLike, threshold_dbfs: float) -> FloatArray:
         """Return the gated block (n,), n a whole number of hops. threshold_dbfs <= -90 lets everything through unchanged.
@@ -247,40 +237,3 @@ class GainRamp:
         if isinstance(gain, float):
             return samples.copy() if gain == 1.0 else samples * np.float32(gain)
         return (samples * gain).astype(np.float32)
-
-
-@dataclass
-class HighPassState:
-    """zi: (sections, 2) float64, the biquads' delays."""
-
-    zi: DoubleArray
-
-
-class HighPass:
-    """Causal 5th-order Butterworth high-pass at 48 Hz: removes DC and rumble.
-
-    Upstream filters forwards and backwards (zero phase), which needs the future; this one turns the
-    phase of the lowest voices a little.
-    """
-
-    def __init__(self, rate_hz: int) -> None:
-        """rate_hz: of the audio, > 96. Raises ValueError for a lower rate."""
-        if rate_hz <= 2 * HIGH_PASS_HZ:
-            raise ValueError(f"a {HIGH_PASS_HZ:g} Hz high-pass needs a rate above {2 * HIGH_PASS_HZ:g} Hz, not {rate_hz} Hz")
-        from scipy import signal  # here: scipy.signal is slow to import and only needed with this filter
-
-        self._signal: Any = signal
-        self._sections: DoubleArray = signal.butter(HIGH_PASS_ORDER, HIGH_PASS_HZ, "highpass", fs=rate_hz, output="sos")
-        self.reset()
-
-    def reset(self) -> None:
-        """As if only silence had been heard."""
-        self.state = HighPassState(np.zeros((len(self._sections), 2)))
-
-    def process(self, block: npt.ArrayLike) -> FloatArray:
-        """Return the filtered block (n,)."""
-        samples = finite(block)
-        if not len(samples):
-            return samples.copy()
-        filtered, self.state.zi = self._signal.sosfilt(self._sections, samples.astype(np.float64), zi=self.state.zi)
-        return np.asarray(filtered, np.float32)

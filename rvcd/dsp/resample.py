@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from rvcd.dsp.track import Track
+from rvcd.dsp.history_buffer import HistoryBuffer
 
 ZERO_CROSSINGS = 32
 KAISER_BETA = 10.0
@@ -51,10 +51,10 @@ def kernel_for(ratio: float) -> Kernel:
     return _kernel(max(0, math.ceil(_STEPS_PER_OCTAVE * math.log2(ratio) - 1e-9)) if ratio > 1 else 0)
 
 
-def interpolate(source: Track, positions: NDArray[np.float64], kernel: Kernel) -> NDArray[np.float32]:
+def interpolate(source: HistoryBuffer, positions: NDArray[np.float64], kernel: Kernel) -> NDArray[np.float32]:
     """Return the band-limited values of source at fractional positions (ascending, in its absolute sample numbers).
 
-    Samples positions[0] - reach .. positions[-1] + reach must be in the track (before its first: zeros).
+    Samples positions[0] - reach .. positions[-1] + reach must be in the buffer (before its first: zeros).
     """
     if not len(positions):
         return np.zeros(0, np.float32)
@@ -84,21 +84,21 @@ class StreamResampler:
         self._in, self._out = rate_in_hz // common, rate_out_hz // common
         self._kernel = kernel_for(rate_in_hz / rate_out_hz)
         self.reach_samples = 0 if self._in == self._out else self._kernel.reach
-        self._track = Track(max_chunk_samples + 4 * self._kernel.reach + 2 * self._in)
+        self._history = HistoryBuffer(max_chunk_samples + 4 * self._kernel.reach + 2 * self._in)
         self.reset()
 
     def reset(self) -> None:
-        self._track.reset()
+        self._history.reset()
         self.produced = 0
 
     def process(self, chunk: NDArray[np.float32]) -> NDArray[np.float32]:
         """Take input samples, return every output sample that is now final."""
-        self._track.append(chunk)
-        known = self._track.end - self.reach_samples  # positions < known are final
+        self._history.append(chunk)
+        known = self._history.end - self.reach_samples  # positions < known are final
         end = max(self.produced, -(-known * self._out // self._in))
         numbers = np.arange(self.produced, end, dtype=np.int64)
         scaled = numbers * self._in
         # Whole and fractional parts from integers: exact after any number of hours.
         positions = scaled // self._out + (scaled % self._out) / self._out
         self.produced = end
-        return interpolate(self._track, positions, self._kernel)
+        return interpolate(self._history, positions, self._kernel)

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from rvcd.dsp.noise import frame_noise
-from rvcd.engine.converter import blend_units
 from rvcd.engine.pitch import PitchMethod, PitchTrack, coarse_pitch, fill_unvoiced, transpose
+from rvcd.engine.shaper import blend_units
 from rvcd.engine.units import ContentEncoder
 from rvcd.engine.voice_stream import PRIOR_STREAM, SOURCE_STREAM, Voice
 from rvcd.geometry import ENCODER_HOP_SAMPLES, FRAMES_PER_UNIT

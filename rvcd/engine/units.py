@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rvcd.dsp.track import Track
+from rvcd.dsp.history_buffer import HistoryBuffer
 from rvcd.geometry import ENCODER_HOP_SAMPLES, FRAMES_PER_UNIT, StreamGeometry
 from rvcd.models.contentvec_state import RECEPTIVE_FIELD_SAMPLES, UNIT_HOP_SAMPLES
 
@@ -74,7 +74,7 @@ class UnitStream:
 
     def __init__(self, encoder: ContentEncoder, geometry: StreamGeometry, device: torch.device) -> None:
         self.encoder, self.geometry, self.device = encoder, geometry, device
-        self._audio = Track((geometry.window_frames + geometry.block_frames) * ENCODER_HOP_SAMPLES)
+        self._audio = HistoryBuffer((geometry.window_frames + geometry.block_frames) * ENCODER_HOP_SAMPLES)
         self.reset()
 
     def reset(self) -> None:

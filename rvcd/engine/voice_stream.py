@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rvcd.dsp.history_buffer import HistoryBuffer
 from rvcd.dsp.noise import frame_noise
 from rvcd.dsp.resample import interpolate, kernel_for
-from rvcd.dsp.track import Track
 from rvcd.engine.decoder import StreamingDecoder
 from rvcd.engine.decoder_layers import DecoderLayers
 from rvcd.engine.pitch import coarse_pitch
@@ -152,7 +152,7 @@ class VoiceStream:
         self.device = self.speaker.device
         self.decoder = StreamingDecoder(voice.decoder, self.speaker)
         # The stretched clock runs up to twice as fast as the real one.
-        self.decoded = Track(2 * self.hop * (geometry.window_frames + 2 * WARM_UP_FRAMES))
+        self.decoded = HistoryBuffer(2 * self.hop * (geometry.window_frames + 2 * WARM_UP_FRAMES))
         self.restart(0)
 
     def restart(self, frame: int) -> None:

@@ -33,12 +33,10 @@ MAX_SETTINGS_BYTES = 1 << 20
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
-def load_content_encoder(
-    path: Path | str, device: str = "cpu", dtype: torch.dtype = torch.float32
-) -> ContentEncoder | LiteEncoder:
-    """Load a fairseq `.pt` file, a Transformers folder, or a weight file inside one; in eval mode, without gradients.
+def load_content_encoder(path: Path | str, device: str = "cpu") -> ContentEncoder | LiteEncoder:
+    """Load a fairseq `.pt` file, a Transformers folder, or a weight file inside one; float32, in eval mode, without gradients.
 
-    A weight file may also be a lite encoder's, which is always float32.
+    A weight file may also be a lite encoder's.
 
     Raises ModelFileError when the file is damaged, is another network, or has sizes that cannot work.
     """
@@ -65,7 +63,7 @@ def load_content_encoder(
     sizes = reader.sizes()
     with torch.device("meta"):
         model = ContentEncoder(sizes, str(path))
-    state = {key: value.to(dtype=dtype).contiguous() for key, value in reader.state().items()}
+    state = {key: value.contiguous() for key, value in reader.state().items()}
     try:
         model.load_state_dict(check_finite(weights_path, state), strict=True, assign=True)
     except RuntimeError as error:

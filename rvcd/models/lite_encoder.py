@@ -153,10 +153,6 @@ class LiteEncoder(nn.Module):
         self.own_envelope = OwnEnvelope(sizes.own_envelope, FEATURES) if sizes.own_envelope else None
 
     @property
-    def unit_widths(self) -> tuple[int, ...]:
-        return (self.sizes.unit_width,)
-
-    @property
     def lookahead_units(self) -> int:
         """Future units that one may see."""
         return sum(shape.right for shape in self.sizes.blocks)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from rvcd.bench.recompute import FADE_FRAMES, SEARCH_FRAMES, RecomputeConverter, load_plain, load_recompute
-from rvcd.engine.closeness import compare
 from rvcd.engine.offline import convert_offline
+from rvcd.engine.parity import compare
 from rvcd.engine.pitch import create_pitch_method
 from rvcd.engine.voice_stream import Voice
 from rvcd.errors import ModelFileError, ParamError

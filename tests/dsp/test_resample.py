@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rvcd.dsp.history_buffer import HistoryBuffer
 from rvcd.dsp.resample import StreamResampler, interpolate, kernel_for
-from rvcd.dsp.track import Track
 
 RATES = [(48000, 16000), (44100, 16000), (40000, 48000), (40000, 44100), (32000, 48000), (16000, 44100), (48000, 40000)]
 
@@ -55,8 +55,8 @@ def test_equal_rates_pass_the_samples_through_untouched():
 
 def test_positions_may_move_at_a_changing_pace():
     rate_hz = 40000
-    track = Track(rate_hz)
-    track.append(sine(rate_hz, 500.0, rate_hz))
+    history = HistoryBuffer(rate_hz)
+    history.append(sine(rate_hz, 500.0, rate_hz))
     positions = 1000 + np.cumsum(np.linspace(0.6, 1.2, 20000))
-    out = interpolate(track, positions, kernel_for(1.2))
+    out = interpolate(history, positions, kernel_for(1.2))
     assert np.abs(out - np.sin(2 * np.pi * 500.0 * positions / rate_hz)).max() < 1e-4

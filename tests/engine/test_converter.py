@@ -99,9 +99,9 @@ def test_a_switch_to_a_voice_of_another_rate_leaves_no_gap_and_keeps_the_latency
     out = []
     for number in range(len(audio) // size):
         if number == 12:
-            converter.switch(converter.new_stream(other))
-            while converter.next_step() is not None:
-                converter.prepare()
+            converter.switch.begin(converter.new_stream(other))
+            while converter.switch.next_step() is not None:
+                converter.switch.prepare()
         out.append(converter.process(audio[number * size :][:size], PLAIN).audio)
         assert converter.voice.name == ("new" if number >= 12 else "old")
     joined = np.concatenate(out)
@@ -210,6 +210,6 @@ def test_a_speaker_of_a_multi_speaker_voice_changes_the_sound():
     audio = speech_like(RATE_HZ, 0.6)
     one = make(voice)
     other = make(voice)
-    other.switch(other.new_stream(voice, speaker_id=1))
+    other.switch.begin(other.new_stream(voice, speaker_id=1))
     torch.manual_seed(0)
     assert not np.allclose(run(one, audio)[8000:], run(other, audio)[8000:], atol=1e-3)

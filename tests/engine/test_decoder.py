@@ -66,7 +66,7 @@ def test_streamed_samples_equal_offline_samples(stem, cut):
 
 
 @pytest.mark.parametrize("stem", VOICES[:2])
-def test_less_lookahead_costs_closeness_and_nothing_else(stem):
+def test_less_lookahead_costs_parity_with_offline_and_nothing_else(stem):
     model, _ = parity_voice(stem)
     z, source = latents(model)
     offline = model.dec(z, source, model.speaker(0)).reshape(-1)

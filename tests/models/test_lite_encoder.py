@@ -94,7 +94,7 @@ def test_the_file_gives_the_same_units_and_says_its_width(encoder: LiteEncoder, 
     loaded = load_content_encoder(path)
     audio = torch.from_numpy(np.random.default_rng(1).standard_normal((1, 8000)).astype(np.float32) * 0.1)
     torch.testing.assert_close(loaded.units(audio, unit_width=12), encoder.units(audio, unit_width=12), rtol=0, atol=2e-2)
-    assert read_unit_widths(path) == loaded.unit_widths == (12,)
+    assert read_unit_widths(path) == (loaded.sizes.unit_width,) == (12,)
 
 
 @pytest.mark.parametrize(("dtype", "off"), [(torch.float32, 1e-4), (torch.bfloat16, 0.05)])

@@ -1,4 +1,4 @@
-"""A rolling array that remembers where in the stream it is: rows are found by their absolute number."""
+"""The newest rows of a stream, found by their absolute number."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Track:
+class HistoryBuffer:
     """The newest `capacity` rows of an endless sequence. Rows before the first are zero; rows that were let go are an error.
 
     first: number of the first row that could ever be asked for. end: number after the newest row.
@@ -41,7 +41,7 @@ class Track:
         self._used += count
 
     def rows(self, first: int, end: int) -> NDArray[np.generic]:
-        """Return rows first .. end (a view where possible). Rows before the track's first are zeros.
+        """Return rows first .. end (a view where possible). Rows before the buffer's first are zeros.
 
         Raises IndexError for rows not yet appended or already let go.
         """

@@ -7,9 +7,9 @@ import pytest
 import soundfile
 import soxr
 
-from rvcd.engine.closeness import compare, measure_closeness
 from rvcd.engine.converter import Converter
 from rvcd.engine.offline import convert_offline
+from rvcd.engine.parity import compare, measure_parity
 from rvcd.geometry import StreamGeometry
 from rvcd.loading import Loader
 from rvcd.models.test_weights import ensure_test_weights
@@ -42,7 +42,7 @@ def test_the_whole_pipeline_comes_closer_to_offline_the_more_it_may_look_ahead(l
         )
         return loader.converter(voice, method, Snapshot())
 
-    found = measure_closeness(make, soxr.resample(speech, rate_hz, 40000, quality="VHQ"), offline, LOOKAHEADS_MS)
+    found = measure_parity(make, soxr.resample(speech, rate_hz, 40000, quality="VHQ"), offline, LOOKAHEADS_MS)
     with capsys.disabled():
         print("\nlookahead ms  SNR dB  spectral distance dB (test weights, 100 ms blocks, 2 s of context)")
         for row in found:
@@ -52,7 +52,7 @@ def test_the_whole_pipeline_comes_closer_to_offline_the_more_it_may_look_ahead(l
     assert distance[-1] < 3.0
 
 
-def test_closeness_is_measured_as_it_says():
+def test_parity_with_offline_is_measured_as_it_says():
     x = np.random.default_rng(0).standard_normal(20000).astype(np.float32)
     same = compare(x, x, 0)
     assert same.spectral_db == 0 and same.snr_db > 200

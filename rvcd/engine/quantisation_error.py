@@ -1,4 +1,4 @@
-"""What the fast numbers cost: the streamed output in bfloat16 against offline float32, from the same latents of real speech."""
+"""The quantisation error of bfloat16: the streamed output against offline float32, from the same latents of real speech."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SEAM_MS = 1.0
 
 
 @dataclass(frozen=True)
-class Fidelity:
+class QuantisationError:
     """snr_db: of the streamed samples against offline ones. seam_ratio: energy of the second difference near the blocks'
     boundaries over its value elsewhere, itself divided by the same ratio of the offline samples, which have no seams."""
 
@@ -63,9 +63,9 @@ def latents_of(converter: Converter, audio: NDArray[np.float32]) -> tuple[Tensor
 
 
 @torch.inference_mode()
-def measure_fidelity(
+def measure_quantisation_error(
     generator: Generator, speaker: Tensor, z: Tensor, source: Tensor | None, *, dtype: torch.dtype, block_frames: int
-) -> Fidelity:
+) -> QuantisationError:
     """Decode z (1, inter, T) in blocks in dtype, and at once by the plain generator, and compare."""
     decoder = StreamingDecoder(DecoderLayers.of(generator, dtype), speaker)
     hop, lookahead, out = generator.hop, decoder.lookahead_frames, []
@@ -79,7 +79,7 @@ def measure_fidelity(
     rate_hz = hop * FRAMES_PER_SECOND
     block_samples, start = block_frames * hop, -decoder.tail_samples
     ratios = [seam_ratio(x, block_samples, start, round(SEAM_MS * rate_hz / 1000)) for x in (streamed, offline)]
-    return Fidelity(10 * float(np.log10(power / max(error, 1e-30))), ratios[0] / ratios[1], len(streamed) / rate_hz)
+    return QuantisationError(10 * float(np.log10(power / max(error, 1e-30))), ratios[0] / ratios[1], len(streamed) / rate_hz)
 
 
 def seam_ratio(x: NDArray[np.float32], block_samples: int, start: int, margin: int) -> float:

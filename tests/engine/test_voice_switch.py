@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from rvcd.engine.converter import Converter, EngineError
-from rvcd.engine.incoming import FADE_MS, Step, StepCosts, fade_over
 from rvcd.engine.voice_stream import Voice
+from rvcd.engine.voice_switch import FADE_MS, Step, StepCosts, crossfade
 from tests.engine.test_converter import PLAIN, RATE_HZ, make, rms
 from tests.support import small_voice, speech_like
 
@@ -31,9 +31,9 @@ def play(converter: Converter, voice: Voice | None, steps_a_block: int = 99) -> 
         blocks.append(converter.process(AUDIO[number * size :][:size], PLAIN).audio)
         voices.append(converter.voice.name)
         if number == change_at and voice is not None:
-            converter.switch(converter.new_stream(voice))
+            converter.switch.begin(converter.new_stream(voice))
         for _ in range(steps_a_block):
-            converter.prepare()
+            converter.switch.prepare()
     return blocks, voices
 
 
@@ -84,9 +84,9 @@ def test_in_a_silence_the_change_is_immediate_and_costs_nothing() -> None:
     silence = np.zeros(converter.geometry.block_samples, np.float32)
     for _ in range(20):
         converter.process(silence, gated)
-    converter.switch(converter.new_stream(other_voice()))
-    assert converter.voice.name == "new"
-    assert converter.next_step() is None
+    converter.switch.begin(converter.new_stream(other_voice()))
+    assert converter.voice.name == "new" and not converter.switch.active
+    assert converter.switch.next_step() is None
 
 
 def test_a_voice_asked_for_while_another_is_on_its_way_takes_its_place() -> None:
@@ -94,12 +94,12 @@ def test_a_voice_asked_for_while_another_is_on_its_way_takes_its_place() -> None
     size = converter.geometry.block_samples
     for number in range(CHANGE_AT):
         converter.process(AUDIO[number * size :][:size], PLAIN)
-    converter.switch(converter.new_stream(other_voice()))
-    while converter.next_step() is not None:
-        converter.prepare()
-    converter.switch(converter.new_stream(small_voice("newest", seed=3, n_layers=0)))
-    while converter.next_step() is not None:
-        converter.prepare()
+    converter.switch.begin(converter.new_stream(other_voice()))
+    while converter.switch.next_step() is not None:
+        converter.switch.prepare()
+    converter.switch.begin(converter.new_stream(small_voice("newest", seed=3, n_layers=0)))
+    while converter.switch.next_step() is not None:
+        converter.switch.prepare()
     converter.process(AUDIO[CHANGE_AT * size :][:size], PLAIN)
     assert converter.voice.name == "newest"
 
@@ -111,18 +111,34 @@ def test_a_voice_that_gives_nan_is_refused_before_it_is_heard() -> None:
     size = converter.geometry.block_samples
     for number in range(CHANGE_AT):
         converter.process(AUDIO[number * size :][:size], PLAIN)
-    converter.switch(converter.new_stream(broken))
+    converter.switch.begin(converter.new_stream(broken))
 
     def prepare_all() -> None:
-        while converter.next_step() is not None:
-            converter.prepare()
+        while converter.switch.next_step() is not None:
+            converter.switch.prepare()
 
     with pytest.raises(EngineError):
         prepare_all()
-    converter.incoming = None
+    converter.switch.cancel()
     block = converter.process(AUDIO[CHANGE_AT * size :][:size], PLAIN)
     assert converter.voice.name == "old"
     assert np.isfinite(block.audio).all() and rms(block.audio) > 1e-3
+
+
+def test_a_cancelled_change_leaves_the_old_voice_as_if_nobody_had_asked() -> None:
+    asked, alone = (make(small_voice("old", n_layers=0)) for _ in range(2))
+    size = asked.geometry.block_samples
+    for number in range(len(AUDIO) // size):
+        block = AUDIO[number * size :][:size]
+        assert np.array_equal(asked.process(block, PLAIN).audio, alone.process(block, PLAIN).audio)
+        if number == CHANGE_AT:
+            asked.switch.begin(asked.new_stream(other_voice()))
+            asked.switch.prepare()
+            assert asked.switch.active
+        if number == CHANGE_AT + 3:
+            asked.switch.cancel()
+            assert not asked.switch.active and asked.switch.next_step() is None
+    assert asked.voice.name == "old"
 
 
 def test_a_voice_that_lost_its_place_because_blocks_were_late_comes_with_the_next_block() -> None:
@@ -130,8 +146,8 @@ def test_a_voice_that_lost_its_place_because_blocks_were_late_comes_with_the_nex
     size = converter.geometry.block_samples
     for number in range(CHANGE_AT):
         converter.process(AUDIO[number * size :][:size], PLAIN)
-    converter.switch(converter.new_stream(other_voice()))
-    converter.prepare()
+    converter.switch.begin(converter.new_stream(other_voice()))
+    converter.switch.prepare()
     converter.absorb(AUDIO[CHANGE_AT * size :][:size], PLAIN)
     block = converter.process(AUDIO[(CHANGE_AT + 1) * size :][:size], PLAIN)
     assert converter.voice.name == "new"
@@ -158,6 +174,6 @@ def test_a_step_is_expected_to_cost_as_much_of_a_block_as_lately() -> None:
 
 
 def test_a_fade_begins_with_the_old_and_ends_with_the_new() -> None:
-    faded = fade_over(np.ones(10, np.float32), np.zeros(6, np.float32))
+    faded = crossfade(np.zeros(6, np.float32), np.ones(10, np.float32))
     assert faded[0] == 0.0 and (np.diff(faded[:6]) > 0).all() and (faded[5:] == 1.0).all()
-    assert (fade_over(np.ones(4, np.float32), np.zeros(0, np.float32)) == 1.0).all()
+    assert (crossfade(np.zeros(0, np.float32), np.ones(4, np.float32)) == 1.0).all()

@@ -1,4 +1,4 @@
-"""What the fast numbers cost, measured on the latents of speech: `pytest -s tests/engine/test_fidelity.py` prints it."""
+"""The quantisation error of bfloat16 on the latents of speech: `pytest -s tests/engine/test_quantisation_error.py` prints it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import soundfile
 import soxr
 import torch
 
-from rvcd.engine.fidelity import latents_of, measure_fidelity, seam_ratio
+from rvcd.engine.quantisation_error import latents_of, measure_quantisation_error, seam_ratio
 from rvcd.geometry import StreamGeometry
 from rvcd.loading import Loader
 from rvcd.models.test_weights import ensure_test_weights
@@ -39,7 +39,7 @@ def spoken(tmp_path_factory):
 @pytest.mark.parametrize("block_frames", [4, 10, 20])
 def test_bfloat16_streams_within_40_db_of_offline_float32_and_without_seams(spoken, block_frames, capsys):
     generator, speaker, z, source = spoken
-    found = measure_fidelity(generator, speaker, z, source, dtype=torch.bfloat16, block_frames=block_frames)
+    found = measure_quantisation_error(generator, speaker, z, source, dtype=torch.bfloat16, block_frames=block_frames)
     with capsys.disabled():
         print(f"\n{10 * block_frames} ms blocks: {found.snr_db:.1f} dB, seam ratio {found.seam_ratio:.3f}, {found.seconds:.1f} s")
     assert found.seconds > 5
@@ -49,7 +49,7 @@ def test_bfloat16_streams_within_40_db_of_offline_float32_and_without_seams(spok
 
 def test_float32_is_exact(spoken):
     generator, speaker, z, source = spoken
-    found = measure_fidelity(generator, speaker, z, source, dtype=torch.float32, block_frames=10)
+    found = measure_quantisation_error(generator, speaker, z, source, dtype=torch.float32, block_frames=10)
     assert found.snr_db > 110
 
 
@@ -66,5 +66,5 @@ def test_without_torchs_onednn_operators_the_numbers_are_as_good(spoken, monkeyp
     monkeypatch.setattr("rvcd.models.packed.fuses", lambda weight: False)
     generator, speaker, z, source = spoken
     cut = z[..., :150], None if source is None else source[..., : 150 * generator.hop]
-    found = measure_fidelity(generator, speaker, *cut, dtype=torch.bfloat16, block_frames=10)
+    found = measure_quantisation_error(generator, speaker, *cut, dtype=torch.bfloat16, block_frames=10)
     assert found.snr_db >= 40

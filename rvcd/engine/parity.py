@@ -1,4 +1,4 @@
-"""How close the stream comes to offline, against the lookahead it is given: what a truncated future costs, as numbers."""
+"""Parity of the stream with offline, against the lookahead it is given: what a truncated future costs, as numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FLOOR_DB = -60.0
 
 
 @dataclass(frozen=True)
-class Closeness:
+class Parity:
     """snr_db: of the samples against offline ones (a shifted phase counts as an error). spectral_db: mean absolute difference of
     the two short-time spectra, which is nearer to what is heard."""
 
@@ -26,12 +26,12 @@ class Closeness:
     spectral_db: float
 
 
-def measure_closeness(
+def measure_parity(
     make_converter: Callable[[int], Converter],
     audio: NDArray[np.float32],
     offline: NDArray[np.float32],
     lookaheads_ms: Sequence[int],
-) -> list[Closeness]:
+) -> list[Parity]:
     """Stream audio through a converter for each lookahead and compare with what one offline pass gave at the same rate.
 
     make_converter takes the lookahead. Loudness matching and the gate are off: offline has neither. The first and last half
@@ -51,13 +51,13 @@ def measure_closeness(
     return results
 
 
-def compare(found: NDArray[np.float32], expected: NDArray[np.float32], lookahead_ms: int) -> Closeness:
-    """Return the closeness of two aligned signals."""
+def compare(found: NDArray[np.float32], expected: NDArray[np.float32], lookahead_ms: int) -> Parity:
+    """Return how near two aligned signals are."""
     error = float(np.sum(np.square(found - expected, dtype=np.float64)))
     power = float(np.sum(np.square(expected, dtype=np.float64)))
     spectra = [_spectrum_db(x) for x in (found, expected)]
     heard = spectra[1] > spectra[1].max() + FLOOR_DB
-    return Closeness(
+    return Parity(
         lookahead_ms,
         10 * float(np.log10(power / max(error, 1e-30))),
         float(np.mean(np.abs(spectra[0] - spectra[1])[heard])),
