@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rvcd.control.osc import encode
-from rvcd.control.rig import Rig
+from rvcd.control.codec import encode
+from rvcd.control.session import Session
 from rvcd.control.subscriptions import SocketAddress, Subscriptions, Target
 from rvcd.control.telemetry import Message, meter_messages, stats_message
 from rvcd.params import BY_ADDRESS, PARAMS
@@ -22,12 +22,12 @@ class Publisher:
 
     def __init__(
         self,
-        rig: Rig,
+        session: Session,
         subscriptions: Subscriptions,
         send: Callable[[bytes, SocketAddress], None],
         clock: Callable[[], float],
     ) -> None:
-        self._rig = rig
+        self._session = session
         self._subscriptions = subscriptions
         self._send = send
         self._clock = clock
@@ -41,7 +41,7 @@ class Publisher:
 
     def reply_stats(self, to: SocketAddress) -> None:
         """Send the telemetry once. The peaks it takes are kept for those who subscribe."""
-        stats = self._rig.stats()
+        stats = self._session.stats()
         for target in self._subscriptions.targets():
             target.peaks.add(stats)
         address, args = stats_message(stats)
@@ -49,19 +49,19 @@ class Publisher:
 
     def state_messages(self) -> list[Message]:
         """Return the whole state as messages, each the identical path a client would set."""
-        rig = self._rig
-        voice = rig.voice()
+        session = self._session
+        voice = session.voice()
         return [
-            *((param.address, (float(rig.get_param(param.name)),)) for param in PARAMS),
-            *((at, (int(rig.get_switch(at.lstrip("/"))),)) for at in SWITCH_ADDRESSES),
-            ("/panic", (int(rig.panicked()),)),
+            *((param.address, (float(session.get_param(param.name)),)) for param in PARAMS),
+            *((at, (int(session.get_switch(at.lstrip("/"))),)) for at in SWITCH_ADDRESSES),
+            ("/panic", (int(session.panicked()),)),
             ("/voice", (voice.name,)),
             ("/voice/slot", (voice.slot,)),
-            ("/speaker", (rig.speaker(),)),
-            ("/preset", (rig.preset(),)),
-            ("/latency/preset", (rig.latency_preset(),)),
-            ("/f0/method", (rig.f0_method(),)),
-            status_message(rig),
+            ("/speaker", (session.speaker(),)),
+            ("/preset", (session.preset(),)),
+            ("/latency/preset", (session.latency_preset(),)),
+            ("/f0/method", (session.f0_method(),)),
+            status_message(session),
         ]
 
     def send_state(self, target: Target) -> None:
@@ -70,7 +70,7 @@ class Publisher:
             for address, args in self.state_messages():
                 self._send(encode(PREFIX + address, *args), target.address)
         if len(self._subscriptions.targets()) == 1:
-            self._rig.stats()  # nobody has read the peaks for a while: the first meter must not show an old one
+            self._session.stats()  # nobody has read the peaks for a while: the first meter must not show an old one
         target.next_push_s = self._clock() + target.period_s
 
     def publish_changes(self) -> None:
@@ -95,7 +95,7 @@ class Publisher:
         now = self._clock()
         due = [target for target in targets if target.next_push_s <= now]
         if due:
-            stats = self._rig.stats()
+            stats = self._session.stats()
             for target in targets:
                 target.peaks.add(stats)
             for target in due:
@@ -111,7 +111,7 @@ class Publisher:
         return min((target.next_push_s for target in targets), default=None)
 
     def _new_log_lines(self, target: Target) -> list[Message]:
-        lines = self._rig.log_lines(target.log_number)
+        lines = self._session.log_lines(target.log_number)
         if lines:
             target.log_number = lines[-1].number
         return [("/log", (line.number, line.level, line.text)) for line in lines]
@@ -137,7 +137,7 @@ class Publisher:
         self._send(encode(PREFIX + address, *args), target.address)
 
 
-def status_message(rig: Rig) -> Message:
+def status_message(session: Session) -> Message:
     """Return the message that says state, voice, bypass, mute, record, talk, panic."""
-    switches = (int(rig.get_switch(at.lstrip("/"))) for at in SWITCH_ADDRESSES)
-    return "/status", (rig.state().value, rig.voice().name, *switches, int(rig.panicked()))
+    switches = (int(session.get_switch(at.lstrip("/"))) for at in SWITCH_ADDRESSES)
+    return "/status", (session.state().value, session.voice().name, *switches, int(session.panicked()))

@@ -1,4 +1,4 @@
-"""From a decoded message to the rig: finds the verb, applies limits, acts, and replies in scsynth's grammar."""
+"""From a decoded message to the session: finds the verb, applies limits, acts, and replies in scsynth's grammar."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import TypeVar
 
 from rvcd.control import arguments
 from rvcd.control.arguments import Args
+from rvcd.control.codec import OscMessage
 from rvcd.control.lane import Job, SlowLane
 from rvcd.control.limits import RATES, WILDCARD_COST, Sources
 from rvcd.control.logs import LogThrottle, fields, get_logger, one_printable_line
-from rvcd.control.osc import OscMessage, is_pattern, match
+from rvcd.control.patterns import is_pattern, match
 from rvcd.control.publisher import Publisher, status_message
-from rvcd.control.rig import Rig, VoiceStatus
+from rvcd.control.session import Session, VoiceStatus
 from rvcd.control.subscriptions import DEFAULT_HZ, SocketAddress, Subscriptions
 from rvcd.control.verbs import SENT_ONLY, STATS_PATH, VERBS, Action, Limit, Verb, Wildcard, find_verb
 from rvcd.errors import ProtocolError, RvcdError
@@ -69,7 +70,7 @@ class Router:
 
     def __init__(
         self,
-        rig: Rig,
+        session: Session,
         publisher: Publisher,
         subscriptions: Subscriptions,
         lane: SlowLane,
@@ -78,7 +79,7 @@ class Router:
         defer: Callable[[float, Callable[[], None]], object],
         local_port: Callable[[], int],
     ) -> None:
-        self._rig = rig
+        self._session = session
         self._publisher = publisher
         self._subscriptions = subscriptions
         self._lane = lane
@@ -98,7 +99,7 @@ class Router:
             Action.SWITCH: self._switch,
             Action.SWITCH_ON: lambda call: self._set_switch(call, True),
             Action.SWITCH_OFF: lambda call: self._set_switch(call, False),
-            Action.SWITCH_TOGGLE: lambda call: self._set_switch(call, not self._rig.get_switch(call.verb.subject)),
+            Action.SWITCH_TOGGLE: lambda call: self._set_switch(call, not self._session.get_switch(call.verb.subject)),
             Action.PANIC: self._panic,
             Action.PANIC_CLEAR: self._panic_clear,
             Action.VOICE: self._voice,
@@ -110,8 +111,8 @@ class Router:
             Action.SPEAKER: self._speaker,
             Action.PRESET: self._preset,
             Action.PRESET_RECALL_N: lambda call: self._recall_preset(call, call.n),
-            Action.PRESET_SAVE: lambda call: self._change_preset(call, self._rig.save_preset),
-            Action.PRESET_DELETE: lambda call: self._change_preset(call, self._rig.delete_preset),
+            Action.PRESET_SAVE: lambda call: self._change_preset(call, self._session.save_preset),
+            Action.PRESET_DELETE: lambda call: self._change_preset(call, self._session.delete_preset),
             Action.PRESET_LIST: self._preset_list,
             Action.LATENCY_PRESET: self._latency_preset,
             Action.F0_METHOD: self._f0_method,
@@ -245,13 +246,13 @@ class Router:
             return
         value, waiting = fader.value, fader.waiting
         fader.value, fader.waiting, fader.applied_at_s = None, {}, self._clock()
-        self._rig.set_param(name, value)
+        self._session.set_param(name, value)
         for sender, as_norm in waiting.items():
             self._reply_number(sender, name, as_norm)
 
     def _reply_number(self, sender: SocketAddress, name: str, as_norm: bool) -> None:
         param = BY_NAME[name]
-        value = self._rig.get_param(name)
+        value = self._session.get_param(name)
         self._publisher.reply(sender, param.address, float(value))
         if as_norm:
             self._publisher.reply(sender, param.address + "/norm", param.normalised(value))
@@ -260,13 +261,13 @@ class Router:
         name = call.verb.subject
         self._apply_waiting(name)
         step = arguments.number(call.args)
-        self._rig.set_param(name, self._rig.get_param(name) + step)
+        self._session.set_param(name, self._session.get_param(name) + step)
         self._reply_number(call.sender, name, False)
 
     def _reset(self, call: Call) -> None:
         name = call.verb.subject
         self._apply_waiting(name)
-        self._rig.set_param(name, BY_NAME[name].default)
+        self._session.set_param(name, BY_NAME[name].default)
         self._reply_number(call.sender, name, False)
 
     # Switches and panic
@@ -281,27 +282,27 @@ class Router:
         if call.verb.subject == "record":
             self._record(call, on)
         else:
-            self._rig.set_switch(call.verb.subject, on)
+            self._session.set_switch(call.verb.subject, on)
             self._reply_switch(call)
 
     def _record(self, call: Call, on: bool) -> None:
         async def work() -> None:
-            await self._rig.set_record(on)
+            await self._session.set_record(on)
             self._reply_switch(call)
 
         self._submit("record", call, work)
 
     def _reply_switch(self, call: Call) -> None:
         name = call.verb.subject
-        self._publisher.reply(call.sender, f"/{name}", int(self._rig.get_switch(name)))
+        self._publisher.reply(call.sender, f"/{name}", int(self._session.get_switch(name)))
 
     def _panic(self, call: Call) -> None:
-        self._rig.panic()
-        self._publisher.reply(call.sender, "/panic", int(self._rig.panicked()))
+        self._session.panic()
+        self._publisher.reply(call.sender, "/panic", int(self._session.panicked()))
 
     def _panic_clear(self, call: Call) -> None:
-        self._rig.clear_panic()
-        self._publisher.reply(call.sender, "/panic", int(self._rig.panicked()))
+        self._session.clear_panic()
+        self._publisher.reply(call.sender, "/panic", int(self._session.panicked()))
 
     # Voices, F0 methods, latency: slow
 
@@ -313,13 +314,13 @@ class Router:
         self._load_voice(call, self._voice_named(asked) if isinstance(asked, str) else self._voice_in_slot(asked))
 
     def _voice_named(self, name: str) -> VoiceStatus:
-        for voice in self._rig.voices():
+        for voice in self._session.voices():
             if voice.name == name:
                 return voice
         raise ProtocolError(f"no voice is called '{name}'; {PREFIX}/voice/list lists them")
 
     def _voice_in_slot(self, slot: int) -> VoiceStatus:
-        for voice in self._rig.voices():
+        for voice in self._session.voices():
             if voice.slot == slot:
                 return voice
         raise ProtocolError(f"no voice is in slot {slot}; {PREFIX}/voice/list lists them")
@@ -329,17 +330,17 @@ class Router:
 
         So two quick presses go two on, and a voice that cannot be loaded does not bar the way to those behind it.
         """
-        voices = sorted(self._rig.voices(), key=lambda voice: voice.slot)
+        voices = sorted(self._session.voices(), key=lambda voice: voice.slot)
         if not voices:
             raise ProtocolError("there are no voices")
-        here = self._wished_voice or self._rig.voice()
+        here = self._wished_voice or self._session.voice()
         slots = [voice.slot for voice in voices]
         at = slots.index(here.slot) + by if here.slot in slots else min(by, 0)
         self._load_voice(call, voices[at % len(voices)])
 
     def _load_voice(self, call: Call, voice: VoiceStatus) -> None:
         async def work() -> None:
-            live = await self._rig.load_voice(voice.name)
+            live = await self._session.load_voice(voice.name)
             if self._wished_voice is voice:
                 self._wished_voice = None
             self._publisher.reply(call.sender, "/done", call.sent_as, live.name, live.slot)
@@ -349,40 +350,40 @@ class Router:
         self._submit("voice", call, work)
 
     def _reply_voice(self, sender: SocketAddress) -> None:
-        voice = self._rig.voice()
+        voice = self._session.voice()
         self._publisher.reply(sender, "/voice", voice.name)
         self._publisher.reply(sender, "/voice/slot", voice.slot)
 
     def _voice_list(self, call: Call) -> None:
-        voices = self._rig.voices()
+        voices = self._session.voices()
         for voice in voices:
             self._publisher.reply(call.sender, "/voice/list", voice.slot, voice.name)
         self._publisher.reply(call.sender, "/voice/list/end", len(voices))
 
     def _voice_rescan(self, call: Call) -> None:
         async def work() -> None:
-            self._publisher.reply(call.sender, "/done", call.sent_as, await self._rig.rescan_voices())
+            self._publisher.reply(call.sender, "/done", call.sent_as, await self._session.rescan_voices())
 
         self._submit("rescan", call, work)
 
     def _speaker(self, call: Call) -> None:
         if not call.args:
-            self._publisher.reply(call.sender, "/speaker", self._rig.speaker())
+            self._publisher.reply(call.sender, "/speaker", self._session.speaker())
             return
-        self._change(call, "/speaker", self._rig.set_speaker, arguments.name_or_number(call.args))
+        self._change(call, "/speaker", self._session.set_speaker, arguments.name_or_number(call.args))
 
     def _f0_method(self, call: Call) -> None:
         if not call.args:
-            self._publisher.reply(call.sender, "/f0/method", self._rig.f0_method())
+            self._publisher.reply(call.sender, "/f0/method", self._session.f0_method())
             return
-        self._change(call, "/f0/method", self._rig.set_f0_method, _choice(call.args, "F0 method", F0_METHODS))
+        self._change(call, "/f0/method", self._session.set_f0_method, _choice(call.args, "F0 method", F0_METHODS))
 
     def _latency_preset(self, call: Call) -> None:
         if not call.args:
-            self._publisher.reply(call.sender, "/latency/preset", self._rig.latency_preset())
+            self._publisher.reply(call.sender, "/latency/preset", self._session.latency_preset())
             return
         name = _choice(call.args, "latency preset", LATENCY_PRESET_NAMES)
-        self._change(call, "/latency/preset", self._rig.set_latency_preset, name)
+        self._change(call, "/latency/preset", self._session.set_latency_preset, name)
 
     def _change(self, call: Call, address: str, change: Callable[[T], Awaitable[str | int]], wanted: T) -> None:
         """Change something slowly; what holds then is told with /done and at its own address."""
@@ -402,12 +403,12 @@ class Router:
         elif call.args:
             raise ProtocolError(f"takes no argument; {PREFIX}/preset/recall sets a preset")
         else:
-            self._publisher.reply(call.sender, "/preset", self._rig.preset())
+            self._publisher.reply(call.sender, "/preset", self._session.preset())
 
     def _recall_preset(self, call: Call, name_or_number: str | int) -> None:
         for name in BY_NAME:
             self._apply_waiting(name)  # a fader moved before the recall must not win over it
-        self._publisher.reply(call.sender, "/done", call.sent_as, self._rig.recall_preset(name_or_number))
+        self._publisher.reply(call.sender, "/done", call.sent_as, self._session.recall_preset(name_or_number))
 
     def _change_preset(self, call: Call, change: Callable[[str | int], Awaitable[str]]) -> None:
         wanted = arguments.name_or_number(call.args)
@@ -418,7 +419,7 @@ class Router:
         self._submit("preset", call, work)
 
     def _preset_list(self, call: Call) -> None:
-        names = self._rig.presets()
+        names = self._session.presets()
         for number, name in enumerate(names, start=1):
             self._publisher.reply(call.sender, "/preset/list", number, name)
         self._publisher.reply(call.sender, "/preset/list/end", len(names))
@@ -439,10 +440,10 @@ class Router:
         self._publisher.reply(call.sender, "/pong", *call.args)
 
     def _version(self, call: Call) -> None:
-        self._publisher.reply(call.sender, "/version", self._rig.version, str(PROTOCOL_VERSION))
+        self._publisher.reply(call.sender, "/version", self._session.version, str(PROTOCOL_VERSION))
 
     def _status(self, call: Call) -> None:
-        address, args = status_message(self._rig)
+        address, args = status_message(self._session)
         self._publisher.reply(call.sender, address, *args)
 
     def _subscribe(self, call: Call) -> None:

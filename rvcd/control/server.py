@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from rvcd.control.codec import decode
 from rvcd.control.lane import SLOW_TIMEOUT_S, SlowLane
 from rvcd.control.logs import LogThrottle, fields, get_logger
-from rvcd.control.osc import decode
 from rvcd.control.publisher import Publisher
-from rvcd.control.rig import Rig
 from rvcd.control.router import Router
+from rvcd.control.session import Session
 from rvcd.control.subscriptions import FeedbackTarget, SocketAddress, Subscriptions
 from rvcd.errors import ProtocolError, RvcdError
 from rvcd.protocol import DEFAULT_HOST, DEFAULT_PORT, MAX_SUBSCRIPTIONS, SUBSCRIPTION_LEASE_S
@@ -53,12 +53,12 @@ class ServerCounters:
 
 
 class OscServer(asyncio.DatagramProtocol):
-    """Drives a Rig from OSC. All of it runs on the event loop that start() is awaited on."""
+    """Drives a Session from OSC. All of it runs on the event loop that start() is awaited on."""
 
     def __init__(
         self,
         settings: OscSettings,
-        rig: Rig,
+        session: Session,
         *,
         clock: Callable[[], float] = time.monotonic,
         lease_s: float = SUBSCRIPTION_LEASE_S,
@@ -78,10 +78,10 @@ class OscServer(asyncio.DatagramProtocol):
         self._push_error_lines = LogThrottle(clock=clock)
         self.counters = ServerCounters()
         self.subscriptions = Subscriptions(clock, limit=max_subscriptions, lease_s=lease_s)
-        self._publisher = Publisher(rig, self.subscriptions, self._send, clock)
+        self._publisher = Publisher(session, self.subscriptions, self._send, clock)
         self._lane = SlowLane(slow_timeout_s)
         self.router = Router(
-            rig,
+            session,
             self._publisher,
             self.subscriptions,
             self._lane,

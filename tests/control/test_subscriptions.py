@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import pytest
 
+from rvcd.control.codec import decode
 from rvcd.control.limits import Sources, TokenBucket
-from rvcd.control.osc import decode
 from rvcd.control.publisher import Publisher
 from rvcd.control.subscriptions import Subscriptions
 from rvcd.control.verbs import Limit
 from rvcd.errors import RvcdError
 from rvcd.protocol import DEFAULT_GROUPS, MAX_SUBSCRIPTIONS
-from tests.control.fake_rig import FakeRig
+from tests.control.fake_session import FakeSession
 
 
 class Clock:
@@ -25,10 +25,10 @@ class Wire:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self.rig = FakeRig()
+        self.session = FakeSession()
         self.table = Subscriptions(clock)
         self.sent: list[tuple[str, tuple[object, ...], object]] = []
-        self.publisher = Publisher(self.rig, self.table, self.send, clock)
+        self.publisher = Publisher(self.session, self.table, self.send, clock)
 
     def send(self, datagram: bytes, to: object) -> None:
         (message,) = decode(datagram, max_arguments=64)
@@ -120,9 +120,9 @@ def test_a_slow_meter_shows_the_peak_that_a_fast_one_has_already_read() -> None:
     wire.table.subscribe(ME, hz=2, groups=("meters",))
     wire.table.subscribe(OTHER, hz=20, groups=("meters",))
     wire.advance(0.6)
-    wire.rig.telemetry = type(wire.rig.telemetry)(in_peak_dbfs=-3.0)
+    wire.session.telemetry = type(wire.session.telemetry)(in_peak_dbfs=-3.0)
     wire.advance(0.06)
-    wire.rig.telemetry = type(wire.rig.telemetry)(in_peak_dbfs=-40.0)
+    wire.session.telemetry = type(wire.session.telemetry)(in_peak_dbfs=-40.0)
     sent = wire.advance(0.6)
     peaks = [args[0] for address, args, to in sent if to == ME and address == "/rvc/meter/in/peak"]
     assert peaks[0] == -3.0
@@ -134,9 +134,9 @@ def test_a_held_echo_is_dropped_when_its_client_has_had_a_newer_reply() -> None:
     wire.table.subscribe(ME, hz=1, groups=("params",))
     wire.advance(0.1)
     for value in (1.0, 2.0):
-        wire.rig.set_param("pitch", value)
+        wire.session.set_param("pitch", value)
         wire.publisher.publish_changes()
-    wire.rig.set_param("pitch", 3.0)
+    wire.session.set_param("pitch", 3.0)
     wire.publisher.reply(ME, "/pitch", 3.0)
     wire.publisher.publish_changes()
     assert [args[0] for address, args, _ in wire.advance(2.5) if address == "/rvc/pitch"] == []

@@ -29,7 +29,7 @@ class LogLine:
     text: str
 
 
-class Rig(Protocol):
+class Session(Protocol):
     """The running daemon. Called on the event loop's thread; only the async methods may take longer than ~1 ms.
 
     Every method may raise a RvcdError, whose text becomes the reason of a /fail reply.

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from rvcd.control.rig import NO_VOICE, LogLine, VoiceStatus
+from rvcd.control.session import NO_VOICE, LogLine, VoiceStatus
 from rvcd.errors import MissingExtraError, ModelFileError, RvcdError
 from rvcd.params import ParamStore
 from rvcd.presets import PresetBook
@@ -14,8 +14,8 @@ from rvcd.protocol import State, Stats
 
 
 @dataclass
-class FakeRig:
-    """Satisfies rvcd.control.rig.Rig. gate: while set to an unset Event, loading a voice waits for it."""
+class FakeSession:
+    """Satisfies rvcd.control.session.Session. gate: while set to an unset Event, loading a voice waits for it."""
 
     version: str = "0.1.0"
     params: ParamStore = field(default_factory=ParamStore)
