@@ -262,6 +262,9 @@ class LiveRig:
             return NO_VOICE
         return VoiceStatus(live.name, next((e.slot for e in self.registry.entries if e.name == live.name), 0))
 
+    def wanted_voice(self) -> VoiceStatus:
+        return self.voice()
+
     def voices(self) -> Sequence[VoiceStatus]:
         return [VoiceStatus(entry.name, entry.slot) for entry in self.registry.entries]
 

@@ -9,12 +9,12 @@ from typing import TypeVar
 from rvcd.control import arguments
 from rvcd.control.arguments import Args
 from rvcd.control.codec import OscMessage
-from rvcd.control.lane import Job, SlowLane
-from rvcd.control.limits import RATES, WILDCARD_COST, Sources
+from rvcd.control.job_queue import Job, JobQueues, Order
+from rvcd.control.limits import RATES, WILDCARD_COST, Sources, TokenBucket
 from rvcd.control.logs import LogThrottle, fields, get_logger, one_printable_line
 from rvcd.control.patterns import is_pattern, match
 from rvcd.control.publisher import Publisher, status_message
-from rvcd.control.session import Session, VoiceStatus
+from rvcd.control.session import NO_VOICE, Session, SupersededError, VoiceStatus
 from rvcd.control.subscriptions import DEFAULT_HZ, SocketAddress, Subscriptions
 from rvcd.control.verbs import SENT_ONLY, STATS_PATH, VERBS, Action, Limit, Verb, Wildcard, find_verb
 from rvcd.errors import ProtocolError, RvcdError
@@ -26,6 +26,8 @@ TICK_S = 0.01
 MAX_WAITING_REPLIES = 32
 MAX_REASON = 300
 """Characters of a /fail's reason."""
+FAILURE_LINES_HZ, FAILURE_LINES_BURST = 0.2, 10.0
+"""Lines a second in the log about commands that failed, and the most at once: a client that errs must not fill a disk."""
 
 _log = get_logger("control")
 T = TypeVar("T")
@@ -73,7 +75,7 @@ class Router:
         session: Session,
         publisher: Publisher,
         subscriptions: Subscriptions,
-        lane: SlowLane,
+        queues: JobQueues,
         *,
         clock: Callable[[], float],
         defer: Callable[[float, Callable[[], None]], object],
@@ -82,15 +84,18 @@ class Router:
         self._session = session
         self._publisher = publisher
         self._subscriptions = subscriptions
-        self._lane = lane
+        self._queues = queues
         self._clock = clock
         self._defer = defer
         self._local_port = local_port
         self.sources = Sources(clock)
         self.counters = RouterCounters()
         self._faders = {name: Fader() for name in BY_NAME}
-        self._wished_voice: VoiceStatus | None = None
+        self._unloadable = (NO_VOICE, NO_VOICE)
+        """(what was wanted when a load had failed, the voice that could not be loaded): next and prev go on from there."""
         self._crash_lines = LogThrottle(clock=clock)
+        self._failure_lines = TokenBucket(FAILURE_LINES_HZ, FAILURE_LINES_BURST, FAILURE_LINES_BURST, clock())
+        self._unlogged_failures = 0
         self._handlers: dict[Action, Callable[[Call], None]] = {
             Action.NUMBER: self._number,
             Action.NORM: self._number,
@@ -103,9 +108,9 @@ class Router:
             Action.PANIC: self._panic,
             Action.PANIC_CLEAR: self._panic_clear,
             Action.VOICE: self._voice,
-            Action.VOICE_NEXT: lambda call: self._voice_beside(call, 1),
-            Action.VOICE_PREV: lambda call: self._voice_beside(call, -1),
-            Action.VOICE_SLOT: lambda call: self._load_voice(call, self._voice_in_slot(call.n)),
+            Action.VOICE_NEXT: lambda call: self._load_voice(call, lambda: self._voice_beside(1)),
+            Action.VOICE_PREV: lambda call: self._load_voice(call, lambda: self._voice_beside(-1)),
+            Action.VOICE_SLOT: lambda call: self._load_voice(call, lambda: self._voice_in_slot(call.n)),
             Action.VOICE_LIST: self._voice_list,
             Action.VOICE_RESCAN: self._voice_rescan,
             Action.SPEAKER: self._speaker,
@@ -189,10 +194,31 @@ class Router:
             if call.verb.trigger and not arguments.fires(call.args):
                 return  # the release of a button
             self._handlers[call.verb.action](call)
-        except RvcdError as error:
-            self._fail(call.sender, call.sent_as, str(error))
         except Exception as error:
-            self._fail(call.sender, call.sent_as, self._report_defect(error, call.verb.address))
+            self._fail_call(call, error)
+
+    def _fail_call(self, call: Call, error: Exception) -> None:
+        """Tell the sender why a command came to nothing; of one that loads or writes something, the log too.
+
+        A pedal or a stream deck does not show a /fail: whoever wonders why nothing happened looks into the log.
+        """
+        if not isinstance(error, RvcdError):
+            reason = self._report_defect(error, call.verb.address)
+        else:
+            reason = str(error)
+            if call.verb.limit in (Limit.HEAVY, Limit.RARE) and not isinstance(error, SupersededError):
+                self._log_failure(call, reason)
+        self._fail(call.sender, call.sent_as, reason)
+
+    def _log_failure(self, call: Call, reason: str) -> None:
+        if not self._failure_lines.take(self._clock()):
+            self._unlogged_failures += 1
+            return
+        unlogged = {"others_not_logged": self._unlogged_failures} if self._unlogged_failures else {}
+        self._unlogged_failures = 0
+        sender = f"{call.sender[0]}:{call.sender[1]}"
+        reason = one_printable_line(reason, MAX_REASON)
+        _log.warning("a command failed: %s", reason, extra=fields(address=call.sent_as, sender=sender, **unlogged))
 
     def _report_defect(self, error: Exception, address: str) -> str:
         """Log an exception nobody expected, at a limited rate, and return the reason for the client."""
@@ -290,7 +316,7 @@ class Router:
             await self._session.set_record(on)
             self._reply_switch(call)
 
-        self._submit("record", call, work)
+        self._submit("recording", Order.IN_TURN, call, work)
 
     def _reply_switch(self, call: Call) -> None:
         name = call.verb.subject
@@ -311,7 +337,7 @@ class Router:
             self._reply_voice(call.sender)
             return
         asked = arguments.name_or_number(call.args)
-        self._load_voice(call, self._voice_named(asked) if isinstance(asked, str) else self._voice_in_slot(asked))
+        self._load_voice(call, lambda: self._voice_named(asked) if isinstance(asked, str) else self._voice_in_slot(asked))
 
     def _voice_named(self, name: str) -> VoiceStatus:
         for voice in self._session.voices():
@@ -325,29 +351,39 @@ class Router:
                 return voice
         raise ProtocolError(f"no voice is in slot {slot}; {PREFIX}/voice/list lists them")
 
-    def _voice_beside(self, call: Call, by: int) -> None:
-        """Load the next or previous voice, counted from the one last asked for.
+    def _voice_beside(self, by: int) -> VoiceStatus:
+        """Return the next or previous voice, counted from the one that is wanted: two quick presses go two on.
 
-        So two quick presses go two on, and a voice that cannot be loaded does not bar the way to those behind it.
+        A voice that cannot be loaded does not bar the way to those behind it.
         """
         voices = sorted(self._session.voices(), key=lambda voice: voice.slot)
         if not voices:
             raise ProtocolError("there are no voices")
-        here = self._wished_voice or self._session.voice()
+        here = self._session.wanted_voice()
+        wanted_then, unloadable = self._unloadable
+        if unloadable.slot and here == wanted_then:
+            here = unloadable
         slots = [voice.slot for voice in voices]
         at = slots.index(here.slot) + by if here.slot in slots else min(by, 0)
-        self._load_voice(call, voices[at % len(voices)])
+        return voices[at % len(voices)]
 
-    def _load_voice(self, call: Call, voice: VoiceStatus) -> None:
+    def _load_voice(self, call: Call, choose: Callable[[], VoiceStatus]) -> None:
+        """Load the voice that is chosen when its turn comes: what was asked for before is wanted by then."""
+
         async def work() -> None:
-            live = await self._session.load_voice(voice.name)
-            if self._wished_voice is voice:
-                self._wished_voice = None
+            voice = choose()
+            try:
+                live = await self._session.load_voice(voice.name)
+            except SupersededError:
+                raise
+            except RvcdError:
+                self._unloadable = (self._session.wanted_voice(), voice)
+                raise
+            self._unloadable = (NO_VOICE, NO_VOICE)
             self._publisher.reply(call.sender, "/done", call.sent_as, live.name, live.slot)
             self._reply_voice(call.sender)
 
-        self._wished_voice = voice
-        self._submit("voice", call, work)
+        self._submit("voice", Order.AT_ONCE, call, work)
 
     def _reply_voice(self, sender: SocketAddress) -> None:
         voice = self._session.voice()
@@ -364,7 +400,7 @@ class Router:
         async def work() -> None:
             self._publisher.reply(call.sender, "/done", call.sent_as, await self._session.rescan_voices())
 
-        self._submit("rescan", call, work)
+        self._submit("rescan", Order.IN_TURN, call, work)
 
     def _speaker(self, call: Call) -> None:
         if not call.args:
@@ -393,7 +429,7 @@ class Router:
             self._publisher.reply(call.sender, "/done", call.sent_as, holds)
             self._publisher.reply(call.sender, address, holds)
 
-        self._submit(address, call, work)
+        self._submit(address, Order.AT_ONCE, call, work)
 
     # Presets
 
@@ -416,7 +452,7 @@ class Router:
         async def work() -> None:
             self._publisher.reply(call.sender, "/done", call.sent_as, await change(wanted))
 
-        self._submit("preset", call, work)
+        self._submit("presets", Order.IN_TURN, call, work)
 
     def _preset_list(self, call: Call) -> None:
         names = self._session.presets()
@@ -424,12 +460,12 @@ class Router:
             self._publisher.reply(call.sender, "/preset/list", number, name)
         self._publisher.reply(call.sender, "/preset/list/end", len(names))
 
-    def _submit(self, kind: str, call: Call, work: Callable[[], Awaitable[None]]) -> None:
+    def _submit(self, kind: str, order: Order, call: Call, work: Callable[[], Awaitable[None]]) -> None:
         async def work_then_publish() -> None:
             await work()
             self._publisher.publish_changes()
 
-        self._lane.submit(Job(kind, work_then_publish, lambda reason: self._fail(call.sender, call.sent_as, reason)))
+        self._queues.submit(Job(kind, order, work_then_publish, lambda error: self._fail_call(call, error)))
 
     # Queries and subscriptions
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rvcd.control.codec import decode
-from rvcd.control.lane import SLOW_TIMEOUT_S, SlowLane
+from rvcd.control.job_queue import SLOW_TIMEOUT_S, JobQueues
 from rvcd.control.logs import LogThrottle, fields, get_logger
 from rvcd.control.publisher import Publisher
 from rvcd.control.router import Router
@@ -79,12 +79,12 @@ class OscServer(asyncio.DatagramProtocol):
         self.counters = ServerCounters()
         self.subscriptions = Subscriptions(clock, limit=max_subscriptions, lease_s=lease_s)
         self._publisher = Publisher(session, self.subscriptions, self._send, clock)
-        self._lane = SlowLane(slow_timeout_s)
+        self._queues = JobQueues(slow_timeout_s)
         self.router = Router(
             session,
             self._publisher,
             self.subscriptions,
-            self._lane,
+            self._queues,
             clock=clock,
             defer=self._defer,
             local_port=lambda: int(self._address[1]),
@@ -131,7 +131,7 @@ class OscServer(asyncio.DatagramProtocol):
         if self._pusher is not None:
             self._pusher.cancel()
             await asyncio.gather(self._pusher, return_exceptions=True)
-        await self._lane.close()
+        await self._queues.close()
         if self._transport is not None:
             self._transport.close()
             await self._closed.wait()

@@ -287,22 +287,71 @@ def test_panic_and_mute_act_while_a_voice_loads() -> None:
     converse(talk)
 
 
-def test_a_newer_voice_supersedes_the_waiting_one_but_not_the_running_one_nor_an_f0_method() -> None:
+def test_the_newest_voice_counts_and_a_pitch_method_does_not_wait_for_it() -> None:
     async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
         session.gate = asyncio.Event()
         async with client_of(server) as second:
             client.send("/rvc/voice", "Anna")
             await client.settle()
             second.send("/rvc/voice/slot/2")
-            second.send("/rvc/f0/method", "yin")
-            await second.settle()
+            assert (await client.expect("/rvc/fail")).args == ("/rvc/voice", "superseded by a newer request")
+            assert (await second.ask("/rvc/f0/method", "yin", reply="/rvc/done")).args == ("/rvc/f0/method", "yin")
             client.send("/rvc/voice/slot/1")
             assert (await second.expect("/rvc/fail")).args == ("/rvc/voice/slot/2", "superseded by a newer request")
             session.gate.set()
-            assert (await client.expect("/rvc/done", 2)).args == ("/rvc/voice/slot/1", "Anna", 1)
-            assert (await second.expect("/rvc/done")).args == ("/rvc/f0/method", "yin")
-            assert session.loads == ["Anna", "Anna"]
-            assert len(second.find("/rvc/fail")) == 1
+            assert (await client.expect("/rvc/done")).args == ("/rvc/voice/slot/1", "Anna", 1)
+            assert session.loads == ["Anna", "Bo Li", "Anna"]
+            await second.settle()
+            assert len(second.find("/rvc/fail")) == 1 and len(second.find("/rvc/done")) == 1
+
+    converse(talk)
+
+
+def test_the_voice_that_is_live_is_asked_for_again_while_another_loads() -> None:
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
+        await client.ask("/rvc/voice", "Anna", reply="/rvc/done")
+        session.gate = asyncio.Event()
+        client.send("/rvc/voice", "Bo Li")
+        await client.settle()
+        client.send("/rvc/voice", "Anna")
+        assert (await client.expect("/rvc/fail")).args == ("/rvc/voice", "superseded by a newer request")
+        assert len(client.find("/rvc/done")) == 1, "not answered before it is sure"
+        session.gate.set()
+        assert (await client.expect("/rvc/done", 2)).args == ("/rvc/voice", "Anna", 1)
+        assert session.loads == ["Anna", "Bo Li", "Anna"]
+
+    converse(talk)
+
+
+def test_a_recording_begins_at_once_while_a_voice_loads_and_a_disk_hangs() -> None:
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
+        session.gate = session.disk = asyncio.Event()
+        client.send("/rvc/voice", "Anna")
+        client.send("/rvc/preset/save", "Deep")
+        await client.settle()
+        assert (await client.ask("/rvc/record", 1)).args == (1,)
+        assert (await client.ask("/rvc/voice/rescan", reply="/rvc/done")).args == ("/rvc/voice/rescan", 3)
+        assert (await client.ask("/rvc/mute", 1)).args == (1,)
+        assert (await client.ask("/rvc/panic")).args == (1,)
+        assert (await client.ask("/rvc/panic/clear", reply="/rvc/panic")).args == (0,)
+        assert session.live.slot == 0 and session.book.names == ()
+        session.gate.set()
+        await client.expect("/rvc/done", 3)
+
+    converse(talk)
+
+
+def test_presets_are_saved_in_the_order_in_which_they_were_asked_for_and_none_is_lost() -> None:
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
+        session.disk = asyncio.Event()
+        for name in ("One", "Two", "Three"):
+            client.send("/rvc/preset/save", name)
+        client.send("/rvc/preset/delete", "Two")
+        await client.settle()
+        session.disk.set()
+        await client.expect("/rvc/done", 4)
+        assert session.book.names == ("One", "Three")
+        assert not client.find("/rvc/fail")
 
     converse(talk)
 
@@ -311,11 +360,10 @@ def test_two_quick_presses_of_next_go_two_voices_on() -> None:
     async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
         session.registry = tuple(voice for voice in FakeSession().registry if "broken" not in voice.name)
         session.gate = asyncio.Event()
-        client.send("/rvc/voice/next")
-        client.send("/rvc/voice/next")
+        client.send_raw(bundle(encode("/rvc/voice/next"), encode("/rvc/voice/next")))
         await client.settle()
         session.gate.set()
-        await client.expect("/rvc/done", 2)
+        assert (await client.expect("/rvc/done")).args == ("/rvc/voice/next", "Bo Li", 2)
         assert session.loads == ["Anna", "Bo Li"]
 
     converse(talk)
@@ -327,6 +375,9 @@ def test_next_goes_past_a_voice_that_cannot_be_loaded() -> None:
         assert (await client.ask("/rvc/voice/next", reply="/rvc/fail")).args[0] == "/rvc/voice/next"
         assert session.live.name == "Bo Li"
         assert (await client.ask("/rvc/voice/next", reply="/rvc/done")).args[1] == "Anna"
+        await client.ask("/rvc/voice/prev", reply="/rvc/fail")
+        client.inbox.clear()
+        assert (await client.ask("/rvc/voice/prev", reply="/rvc/done")).args[1] == "Bo Li"
 
     converse(talk)
 
