@@ -497,6 +497,7 @@ class Router:
             call.sender, "/done", call.sent_as, target.address[0], target.address[1], target.hz, joined, lease_s
         )
         if is_new:
+            target.knows_state = False
             self._publisher.send_state(target)
 
     def _unsubscribe(self, call: Call) -> None:

@@ -78,7 +78,7 @@ class OscServer(asyncio.DatagramProtocol):
         self._push_error_lines = LogThrottle(clock=clock)
         self.counters = ServerCounters()
         self.subscriptions = Subscriptions(clock, limit=max_subscriptions, lease_s=lease_s)
-        self._publisher = Publisher(session, self.subscriptions, self._send, clock)
+        self._publisher = Publisher(session, self.subscriptions, self._send, clock, self._report_push_error)
         self._queues = JobQueues(slow_timeout_s)
         self.router = Router(
             session,
@@ -138,7 +138,10 @@ class OscServer(asyncio.DatagramProtocol):
 
     def changed(self) -> None:
         """Echo to subscribers what the daemon changed by itself. Without this call they hear of it within ~33 ms."""
-        self._publisher.publish_changes()
+        try:
+            self._publisher.publish_changes()
+        except Exception as error:
+            self._report_push_error(error)
 
     # asyncio.DatagramProtocol
 
@@ -157,10 +160,7 @@ class OscServer(asyncio.DatagramProtocol):
             return
         for message in messages:
             self.router.handle(message, addr)
-        try:
-            self._publisher.publish_changes()
-        except Exception:
-            self._log_push_error()
+        self.changed()
         if self.subscriptions.targets():
             self._wake.set()
 
@@ -198,11 +198,10 @@ class OscServer(asyncio.DatagramProtocol):
 
     async def _push(self) -> None:
         while True:
-            next_s: float | None = None
             try:
                 next_s = self._publisher.push_due()
-            except Exception:
-                self._log_push_error()
+            except Exception as error:  # whatever it is, telemetry goes on
+                self._report_push_error(error)
                 next_s = self._clock() + 1.0
             if next_s is None:
                 self._wake.clear()
@@ -210,10 +209,16 @@ class OscServer(asyncio.DatagramProtocol):
             else:
                 await asyncio.sleep(min(max(next_s - self._clock(), 0.001), PUSH_TICK_S))
 
-    def _log_push_error(self) -> None:
+    def _report_push_error(self, error: Exception) -> None:
+        """Say in one line that state or telemetry could not be told; where it happened is for those who debug."""
         count = self._push_error_lines.hit()
-        if count:
-            _log.exception("telemetry could not be built", extra=fields(count=count))
+        if not count:
+            return
+        if isinstance(error, RvcdError):
+            _log.info("no telemetry yet: %s", error, extra=fields(count=count))
+            return
+        _log.error("telemetry could not be built: %s: %s", type(error).__name__, error, extra=fields(count=count))
+        _log.debug("where it happened", exc_info=error)
 
     def _log_dropped(self, throttle: LogThrottle, what: str, addr: SocketAddress, reason: str) -> None:
         count = throttle.hit()

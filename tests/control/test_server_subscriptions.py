@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import time
 
@@ -144,3 +145,27 @@ def test_configured_feedback_targets_are_told_without_asking() -> None:
                 raise AssertionError(heard[-20:])
 
     asyncio.run(run())
+
+
+def test_a_session_that_is_not_ready_costs_one_line_of_the_log_and_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        session = FakeSession(is_ready=False)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ear:
+            ear.bind(("127.0.0.1", 0))
+            target = FeedbackTarget("127.0.0.1", ear.getsockname()[1], 30, ("params", "meters", "stats"))
+            async with serving(session, OscSettings(port=0, feedback=(target,))) as server, client_of(server) as client:
+                await client.ask("/rvc/subscribe", 0, 30, reply="/rvc/done")
+                for _ in range(5):
+                    await client.settle()
+                    server.changed()
+                    await asyncio.sleep(0.04)
+                assert not client.find("/rvc/fail") and not client.find("/rvc/stats")
+                session.is_ready = True
+                await client.expect("/rvc/stats")
+                assert client.find("/rvc/pitch")
+
+    with caplog.at_level(logging.INFO, "rvcd"):
+        asyncio.run(run())
+    (line,) = [record for record in caplog.records if "telemetry" in record.getMessage()]
+    assert line.getMessage() == "telemetry could not be built: KeyError: 'nothing measured yet'"
+    assert line.exc_info is None

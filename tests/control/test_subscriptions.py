@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from rvcd.control.codec import decode
+from rvcd.control.codec import decode, encode
 from rvcd.control.limits import Sources, TokenBucket
 from rvcd.control.publisher import Publisher
+from rvcd.control.session import LogLine
 from rvcd.control.subscriptions import Subscriptions
 from rvcd.control.verbs import Limit
 from rvcd.errors import RvcdError
@@ -27,8 +28,9 @@ class Wire:
         self.clock = clock
         self.session = FakeSession()
         self.table = Subscriptions(clock)
+        self.reports: list[Exception] = []
         self.sent: list[tuple[str, tuple[object, ...], object]] = []
-        self.publisher = Publisher(self.session, self.table, self.send, clock)
+        self.publisher = Publisher(self.session, self.table, self.send, clock, self.reports.append)
 
     def send(self, datagram: bytes, to: object) -> None:
         (message,) = decode(datagram, max_arguments=64)
@@ -107,10 +109,37 @@ def test_a_static_target_never_expires() -> None:
     assert wire.table.unsubscribe(ME) == 0
 
 
+def test_a_static_target_is_told_the_whole_state_at_the_start_whoever_asked_before() -> None:
+    wire = Wire(Clock())
+    wire.publisher.publish_changes()
+    wire.table.add_static(ME, 10, ("params",))
+    wire.publisher.publish_changes()
+    assert wire.sent == []
+    told = [(address, args) for address, args, _ in wire.advance(0.05)]
+    state = [decode(encode(f"/rvc{address}", *args))[0] for address, args in wire.publisher.state_messages()]
+    assert told == [(message.address, message.args) for message in state]
+    assert wire.advance(1.0) == []
+    assert wire.reports == []
+
+
+def test_a_session_that_is_not_ready_is_asked_again_and_the_log_goes_out_meanwhile() -> None:
+    wire = Wire(Clock())
+    wire.session.is_ready = False
+    wire.session.lines.append(LogLine(1, "info", "the worker starts"))
+    wire.table.add_static(ME, 10, ("params", "stats", "log"))
+    sent = wire.advance(0.5)
+    assert [(address, args) for address, args, _ in sent] == [("/rvc/log", (1, "info", "the worker starts"))]
+    assert wire.reports and all(isinstance(report, KeyError) for report in wire.reports)
+    wire.session.is_ready = True
+    told = [address for address, _, _ in wire.advance(0.25)]
+    assert told.count("/rvc/pitch") == told.count("/rvc/status") == 1
+    assert 2 <= told.count("/rvc/stats") <= 3
+
+
 def test_pushes_keep_their_rate_and_do_not_catch_up_after_a_stall() -> None:
     wire = Wire(Clock())
     wire.table.subscribe(ME, hz=10, groups=("stats",))
-    assert len(wire.advance(1.0)) in (10, 11)
+    assert len(wire.advance(1.0)) in (9, 10), "the first covers a whole period"
     wire.clock.now_s += 5.0
     assert len(wire.advance(1.0)) in (10, 11)
 
