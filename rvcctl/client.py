@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from rvcctl.reading import clean_text, messages_of
 from rvcctl.view import DaemonView, Done, Failure, Outcome
-from rvcctl.wire import Arg, Message, clean_text, decode, encode
 from rvcd import protocol
+from rvcd.control.codec import OscMessage, encode
 from rvcd.errors import DaemonUnreachableError, ProtocolError, RvcdError
 from rvcd.params import BY_ADDRESS
 
@@ -108,7 +109,7 @@ class DaemonClient:
             self._transport = None
 
     def send(self, address: str, *args: str | int | float) -> None:
-        """Send one message to an address below /rvc. Without a socket it is lost, like any datagram. Raises ProtocolError."""
+        """Send one message to an address below /rvc. Without a socket it is lost, like any datagram."""
         datagram = encode(protocol.PREFIX + address, *args)
         if self._transport is not None:
             self._transport.sendto(datagram)
@@ -175,10 +176,10 @@ class DaemonClient:
         self,
         address: str,
         *args: str | int | float,
-        is_answer: Callable[[Message], bool] | None = None,
+        is_answer: Callable[[OscMessage], bool] | None = None,
         timeout_s: float = 1.0,
         tries: int = 3,
-    ) -> Message:
+    ) -> OscMessage:
         """Send a message below /rvc and return its answer.
 
         is_answer: sees each message that arrives and says whether it is the one; by default the first that comes back
@@ -204,12 +205,17 @@ class DaemonClient:
 
     def received(self, datagram: bytes) -> None:
         """Take in one datagram; anything unreadable is counted and forgotten."""
-        outcome: Outcome = None
         try:
-            message = decode(datagram)
+            messages = messages_of(datagram)
         except ProtocolError:
             self.view.bad_datagrams += 1
             return
+        for message in messages:
+            self.take(message)
+
+    def take(self, message: OscMessage) -> None:
+        """Take in one message, and tell those who wait for it."""
+        outcome: Outcome = None
         try:
             outcome = self.view.apply(message, self._clock())
         except ProtocolError:
@@ -248,12 +254,12 @@ def tell(listener: Listener, outcome: Outcome) -> None:
 class _Waiter:
     """One question that is still open."""
 
-    def __init__(self, address: str, is_answer: Callable[[Message], bool]) -> None:
+    def __init__(self, address: str, is_answer: Callable[[OscMessage], bool]) -> None:
         self._command = address.removeprefix(protocol.PREFIX)
         self._is_answer = is_answer
-        self.result: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self.result: asyncio.Future[OscMessage] = asyncio.get_running_loop().create_future()
 
-    def offer(self, message: Message, outcome: Outcome) -> None:
+    def offer(self, message: OscMessage, outcome: Outcome) -> None:
         if self.result.done():
             return
         if isinstance(outcome, Failure):
@@ -281,7 +287,7 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._client.refused("nobody listens on this port" if isinstance(exc, ConnectionRefusedError) else str(exc))
 
 
-def is_done(address: str) -> Callable[[Message], bool]:
+def is_done(address: str) -> Callable[[OscMessage], bool]:
     """Return an `is_answer` for DaemonClient.ask that waits for /rvc/done about an address below /rvc."""
     commands = (protocol.PREFIX + address, address)
     return lambda message: message.address == protocol.PREFIX + "/done" and message.args[:1] in [(c,) for c in commands]
@@ -301,10 +307,3 @@ def converse(client: DaemonClient, script: Callable[[DaemonClient], Awaitable[T]
             client.close()
 
     return asyncio.run(whole())
-
-
-def first_arg(message: Message) -> Arg:
-    """Return a message's first argument. Raises ProtocolError when it has none."""
-    if not message.args:
-        raise ProtocolError(f"{message.address} was answered without a value")
-    return message.args[0]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from rvcctl.client import Listener, tell
 from rvcctl.demo_daemon import DemoDaemon
 from rvcctl.view import DaemonView
-from rvcctl.wire import Message
+from rvcd.control.codec import OscMessage
 
 PUSH_HZ = 15.0
 
@@ -45,7 +45,7 @@ class DemoClient:
         """Take in what the daemon tells at the clock's present time."""
         self._take(self.daemon.tick(self._clock()))
 
-    def _take(self, messages: Iterable[Message]) -> None:
+    def _take(self, messages: Iterable[OscMessage]) -> None:
         for message in messages:
             outcome = self.view.apply(message, self._clock())
             if self._listener is not None:

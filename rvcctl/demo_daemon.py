@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rvcctl.demo_singer import sung
-from rvcctl.wire import ON_FROM, Message, number_of
+from rvcctl.reading import number_of
 from rvcd import protocol
+from rvcd.control.codec import OscMessage
 from rvcd.params import BY_ADDRESS, PARAMS
-from rvcd.protocol import SILENCE_DBFS, State, Stats
+from rvcd.protocol import ON_FROM, SILENCE_DBFS, State, Stats
 
 Args = tuple[str | int | float, ...]
 
@@ -50,7 +51,7 @@ class _Due:
     """Something that happens later."""
 
     at_s: float
-    what: Callable[[float], list[Message]]
+    what: Callable[[float], list[OscMessage]]
 
 
 @dataclass
@@ -84,7 +85,7 @@ class DemoDaemon:
 
     # ---- commands
 
-    def greeting(self) -> list[Message]:
+    def greeting(self) -> list[OscMessage]:
         """Return what a new subscriber is told at once: numbers, lists and the last lines of the log."""
         told = [_message(address, value) for address, value in self.numbers.items()]
         told += [*self._voice_list(), *self._preset_list()]
@@ -92,13 +93,13 @@ class DemoDaemon:
         told += self._log("info", f"device scarlett 2i2 at {RATE_HZ} Hz, 256 samples; latency {self.latency}")
         return told + self._log("info", f"voice {self.voice} is live, loaded in {LOAD_S:.1f} s")
 
-    def obey(self, address: str, args: Args, now_s: float) -> list[Message]:
+    def obey(self, address: str, args: Args, now_s: float) -> list[OscMessage]:
         """Carry out one command below /rvc and return what the daemon would answer."""
         if address in BY_ADDRESS:
             return self._set_number(address, args)
         if address in protocol.SWITCH_ADDRESSES:
             return self._set_switch(address, args, now_s)
-        handlers: dict[str, Callable[[Args, float], list[Message]]] = {
+        handlers: dict[str, Callable[[Args, float], list[OscMessage]]] = {
             "/panic": lambda _args, _now_s: self._panic(1),
             "/panic/clear": lambda _args, _now_s: self._panic(0),
             "/voice": lambda args, now_s: self._load(str(args[0]), "/voice", now_s),
@@ -116,7 +117,7 @@ class DemoDaemon:
             return _fail(address, "the demo does not know this command")
         return handlers[address](args, now_s)
 
-    def _set_number(self, address: str, args: Args) -> list[Message]:
+    def _set_number(self, address: str, args: Args) -> list[OscMessage]:
         value = number_of(args[0]) if args else self.numbers[address]
         if value is None:
             return _fail(address, "a finite number is needed")
@@ -128,31 +129,31 @@ class DemoDaemon:
             echoes.append(_message("/preset", ""))
         return echoes
 
-    def _set_switch(self, address: str, args: Args, now_s: float) -> list[Message]:
+    def _set_switch(self, address: str, args: Args, now_s: float) -> list[OscMessage]:
         on = int((number_of(args[0]) or 0.0) >= ON_FROM) if args else self.switches[address]
-        lines: list[Message] = []
+        lines: list[OscMessage] = []
         if address == "/record" and on != self.switches[address]:
             self.recorded_from_s = now_s
             lines = self._log("info", "records to take-007.flac" if on else "the recording ended: take-007.flac")
         self.switches[address] = on
         return [_message(address, on), *lines]
 
-    def _panic(self, on: int) -> list[Message]:
+    def _panic(self, on: int) -> list[OscMessage]:
         self.switches["/panic"] = on
         return [_message("/panic", on), *self._log("warning" if on else "info", "panic" if on else "panic cleared")]
 
-    def _load_slot(self, args: Args, now_s: float) -> list[Message]:
+    def _load_slot(self, args: Args, now_s: float) -> list[OscMessage]:
         slot = int(number_of(args[0]) or 0)
         if not 1 <= slot <= len(VOICES):
             return _fail("/voice/slot", f"there is no voice in slot {slot}; slots 1..{len(VOICES)} are taken")
         return self._load(VOICES[slot - 1], "/voice/slot", now_s)
 
-    def _load(self, name: str, address: str, now_s: float) -> list[Message]:
+    def _load(self, name: str, address: str, now_s: float) -> list[OscMessage]:
         if name not in VOICES:
             return _fail(address, f"no voice is called '{name}'; /rvc/voice/list has the names")
         self.loading = name
 
-        def loaded(_now_s: float) -> list[Message]:
+        def loaded(_now_s: float) -> list[OscMessage]:
             if self.loading != name:
                 return []  # another one was asked for meanwhile
             self.loading = ""
@@ -168,14 +169,14 @@ class DemoDaemon:
         self._due.append(_Due(now_s + (LOAD_S / 2 if name in BROKEN else LOAD_S), loaded))
         return []
 
-    def _set_speaker(self, args: Args, _now_s: float) -> list[Message]:
+    def _set_speaker(self, args: Args, _now_s: float) -> list[OscMessage]:
         number, speakers = int(number_of(args[0]) or 0), SPEAKERS.get(self.voice, 1)
         if not 0 <= number < speakers:
             return _fail("/speaker", f"{self.voice} has no speaker {number}; it has 0..{speakers - 1}")
         self.speaker = number
         return [_message("/speaker", number), *_done("/speaker", number)]
 
-    def _recall(self, args: Args, _now_s: float) -> list[Message]:
+    def _recall(self, args: Args, _now_s: float) -> list[OscMessage]:
         name = str(args[0])
         if name not in self.presets:
             return _fail("/preset/recall", f"no preset is called '{name}'; /rvc/preset/list has the names")
@@ -185,14 +186,14 @@ class DemoDaemon:
         echoes = [_message(address, value) for address, value in self.numbers.items()]
         return [*echoes, _message("/preset", name), *_done("/preset/recall", name), *self._log("info", f"preset {name} recalled")]
 
-    def _save(self, args: Args, _now_s: float) -> list[Message]:
+    def _save(self, args: Args, _now_s: float) -> list[OscMessage]:
         name = str(args[0])
         self.presets[name] = dict(self.numbers)
         self.preset = name
         told = [_message("/preset", name), *_done("/preset/save", name), *self._log("info", f"preset {name} saved")]
         return told + self._preset_list()
 
-    def _delete(self, args: Args, _now_s: float) -> list[Message]:
+    def _delete(self, args: Args, _now_s: float) -> list[OscMessage]:
         name = str(args[0])
         if self.presets.pop(name, None) is None:
             return _fail("/preset/delete", f"no preset is called '{name}'")
@@ -200,20 +201,20 @@ class DemoDaemon:
         told = [_message("/preset", self.preset), *_done("/preset/delete", name), *self._log("info", f"preset {name} deleted")]
         return told + self._preset_list()
 
-    def _set_method(self, args: Args, _now_s: float) -> list[Message]:
+    def _set_method(self, args: Args, _now_s: float) -> list[OscMessage]:
         name = str(args[0])
         if name in MISSING_METHODS or name not in protocol.F0_METHODS:
             return _fail("/f0/method", MISSING_METHODS.get(name, f"unknown pitch method '{name}'"))
         self.method = name
         return [_message("/f0/method", name), *_done("/f0/method", name), *self._log("info", f"pitch is tracked by {name}")]
 
-    def _set_latency(self, args: Args, now_s: float) -> list[Message]:
+    def _set_latency(self, args: Args, now_s: float) -> list[OscMessage]:
         name = str(args[0])
         if name not in LATENCIES_MS:
             return _fail("/latency/preset", f"unknown latency preset '{name}'; known: {', '.join(LATENCIES_MS)}")
         self.resizing = True
 
-        def resized(_now_s: float) -> list[Message]:
+        def resized(_now_s: float) -> list[OscMessage]:
             self.latency, self.resizing = name, False
             self._loads.clear()
             self._loads.append(self._load_of(self.blocks))
@@ -227,7 +228,7 @@ class DemoDaemon:
 
     # ---- telemetry
 
-    def tick(self, now_s: float) -> list[Message]:
+    def tick(self, now_s: float) -> list[OscMessage]:
         """Return what happened since the last tick and the telemetry of now."""
         happened = []
         for due in [due for due in self._due if due.at_s <= now_s]:
@@ -237,13 +238,13 @@ class DemoDaemon:
         stats = self.stats(now_s)
         self.in_clips += stats.in_peak_dbfs > 0.0
         self.out_clips += stats.out_peak_dbfs >= 0.0
-        return [*happened, Message(protocol.PREFIX + "/stats", protocol.stats_to_args(stats))]
+        return [*happened, OscMessage(protocol.PREFIX + "/stats", protocol.stats_to_args(stats))]
 
-    def _compute_blocks(self, now_s: float) -> list[Message]:
+    def _compute_blocks(self, now_s: float) -> list[OscMessage]:
         """Compute the blocks that are due since the last tick; a slow one is late."""
         before_s, self._ticked_s = self._ticked_s if self._ticked_s is not None else now_s - 1.0, now_s
         block_s = LATENCIES_MS[self.latency][0] / 1000
-        lines: list[Message] = []
+        lines: list[OscMessage] = []
         for _ in range(min(200, int((now_s - self.started_s) / block_s) - int((before_s - self.started_s) / block_s))):
             self.blocks += 1
             self._loads.append(self._load_of(self.blocks))
@@ -306,13 +307,13 @@ class DemoDaemon:
             gpu_util=0.31 + 0.05 * math.sin(1.3 * at_s), gpu_memory_mb=2150.0, gpu_memory_total_mb=8192.0,
         )  # fmt: skip
 
-    def _voice_list(self) -> list[Message]:
+    def _voice_list(self) -> list[OscMessage]:
         return _listed("/voice/list", VOICES)
 
-    def _preset_list(self) -> list[Message]:
+    def _preset_list(self) -> list[OscMessage]:
         return _listed("/preset/list", tuple(self.presets))
 
-    def _log(self, level: str, text: str) -> list[Message]:
+    def _log(self, level: str, text: str) -> list[OscMessage]:
         self.log_lines += 1
         return [_message("/log", self.log_lines, level, text)]
 
@@ -324,19 +325,19 @@ def _slot_of(voice: str) -> int:
     return VOICES.index(voice) + 1 if voice else 0
 
 
-def _message(address: str, *args: str | int | float) -> Message:
-    return Message(protocol.PREFIX + address, args)
+def _message(address: str, *args: str | int | float) -> OscMessage:
+    return OscMessage(protocol.PREFIX + address, args)
 
 
-def _done(address: str, *subject: str | int) -> list[Message]:
+def _done(address: str, *subject: str | int) -> list[OscMessage]:
     return [_message("/done", protocol.PREFIX + address, *subject)]
 
 
-def _fail(address: str, reason: str) -> list[Message]:
+def _fail(address: str, reason: str) -> list[OscMessage]:
     return [_message("/fail", protocol.PREFIX + address, reason)]
 
 
-def _listed(address: str, names: tuple[str, ...]) -> list[Message]:
+def _listed(address: str, names: tuple[str, ...]) -> list[OscMessage]:
     items = [_message(address, number, name) for number, name in enumerate(names, start=1)]
     return [*items, _message(address + "/end", len(names))]
 

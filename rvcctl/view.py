@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from rvcctl.wire import ON_FROM, Message, clean_text, number_of
+from rvcctl.reading import clean_text, number_of
 from rvcd import protocol
+from rvcd.control.codec import OscMessage
 from rvcd.errors import ProtocolError
 from rvcd.params import BY_ADDRESS
-from rvcd.protocol import State
+from rvcd.protocol import ON_FROM, State
 
 FRESH_S = 2.0
 """Older data than this means that nobody is there: stats arrive several times a second."""
@@ -80,7 +81,7 @@ class DaemonView:
     revision: int = 0
     _coming: dict[str, dict[int, str]] = field(default_factory=dict)
 
-    def apply(self, message: Message, now_s: float) -> Outcome:
+    def apply(self, message: OscMessage, now_s: float) -> Outcome:
         """Take in one message; return what it says was done or failed. Raises ProtocolError for arguments that make no sense."""
         if not message.address.startswith(protocol.PREFIX + "/"):
             raise ProtocolError(f"{message.address:.40} is not an address of rvcd")
@@ -109,7 +110,7 @@ class DaemonView:
             self._take_log_line(message)
         return None
 
-    def _take_entry(self, address: str, message: Message) -> None:
+    def _take_entry(self, address: str, message: OscMessage) -> None:
         coming = self._coming.setdefault(address, {})
         if len(coming) < MAX_ENTRIES and len(message.args) > 1:
             coming[_whole(message)] = clean_text(message.args[1])
@@ -125,14 +126,14 @@ class DaemonView:
         else:
             self.presets = entries
 
-    def _take_log_line(self, message: Message) -> None:
+    def _take_log_line(self, message: OscMessage) -> None:
         """Append a line. A new subscription brings the last lines once more: those that are kept already are ignored."""
         if len(message.args) > 2:
             line = LogEntry(_whole(message), clean_text(message.args[1], 16), clean_text(message.args[2], 400))
             if line not in self.log:
                 self.log.append(line)
 
-    def _failure(self, message: Message) -> Failure:
+    def _failure(self, message: OscMessage) -> Failure:
         command = clean_text(message.args[0]) if message.args else "?"
         reason = clean_text(message.args[1], 300) if len(message.args) > 1 else "no reason given"
         failure = Failure(command.removeprefix(protocol.PREFIX), reason)
@@ -150,31 +151,31 @@ class DaemonView:
         return age_s is not None and age_s < FRESH_S and not self.trouble
 
 
-def _done(message: Message) -> Done:
+def _done(message: OscMessage) -> Done:
     command, *rest = (clean_text(arg) for arg in message.args[:2]) if message.args else ("?",)
     return Done(command.removeprefix(protocol.PREFIX), rest[0] if rest else "")
 
 
-def _number(message: Message) -> float:
+def _number(message: OscMessage) -> float:
     number = number_of(message.args[0]) if message.args else None
     if number is None:
         raise ProtocolError(f"{message.address} came without a finite number")
     return number
 
 
-def _flag(message: Message) -> int:
+def _flag(message: OscMessage) -> int:
     return int(_number(message) >= ON_FROM)
 
 
-def _whole(message: Message) -> int:
+def _whole(message: OscMessage) -> int:
     return int(_number(message))
 
 
-def _text(message: Message) -> str:
+def _text(message: OscMessage) -> str:
     return clean_text(message.args[0]) if message.args else ""
 
 
-_FIELDS: dict[str, tuple[str, Callable[[Message], str | int | float]]] = {
+_FIELDS: dict[str, tuple[str, Callable[[OscMessage], str | int | float]]] = {
     "/bypass": ("bypass", _flag),
     "/mute": ("mute", _flag),
     "/panic": ("panic", _flag),

@@ -1,6 +1,6 @@
 """What the OSC server steers: parameters, switches, voices, presets, latency, telemetry, over the worker and the segment.
 
-Satisfies control.rig.Rig. All of it runs on the event loop's thread. No torch here.
+Satisfies control.session.Session. All of it runs on the event loop's thread. No torch here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rvcd.config import Settings
 from rvcd.control.gpu import GpuMonitor
 from rvcd.control.log_tail import LogTail
 from rvcd.control.logs import fields
-from rvcd.control.rig import NO_VOICE, LogLine, VoiceStatus
+from rvcd.control.session import NO_VOICE, LogLine, VoiceStatus
 from rvcd.errors import RvcdError
 from rvcd.models.registry import VoiceRegistry
 from rvcd.params import PARAMS, ParamStore
@@ -261,6 +261,9 @@ class LiveRig:
         if live is None:
             return NO_VOICE
         return VoiceStatus(live.name, next((e.slot for e in self.registry.entries if e.name == live.name), 0))
+
+    def wanted_voice(self) -> VoiceStatus:
+        return self.voice()
 
     def voices(self) -> Sequence[VoiceStatus]:
         return [VoiceStatus(entry.name, entry.slot) for entry in self.registry.entries]

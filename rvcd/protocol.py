@@ -18,6 +18,8 @@ MAX_SUBSCRIPTIONS = 8
 SILENCE_DBFS = -120.0
 """Meters never show less than this; it stands for digital silence."""
 
+ON_FROM = 0.5
+"""A switch that comes as a number is on from here: tablets send only floats."""
 SWITCH_ADDRESSES: tuple[str, ...] = ("/bypass", "/mute", "/record", "/talk")
 GROUPS: tuple[str, ...] = ("params", "meters", "stats", "log")
 """What a subscriber may ask for."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from rvcctl.client import CommandFailedError, DaemonClient, first_arg, is_done
+from rvcctl.client import CommandFailedError, DaemonClient, is_done
 from rvcctl.names import SETTABLE, Kind, Name
+from rvcctl.reading import clean_text, first_arg, number_of
 from rvcctl.scripts.writing import stats_values, written
-from rvcctl.wire import Arg, Message, clean_text, number_of
 from rvcd import protocol
+from rvcd.control.codec import OscMessage, OscValue
 from rvcd.errors import DaemonUnreachableError, ProtocolError
 
 SLOW_TIMEOUT_S = 60.0
@@ -22,7 +23,7 @@ LEVELS = frozenset({"in_peak_dbfs", "out_peak_dbfs"})
 """Peaks since the last push: only a subscription says since when."""
 
 
-def arrives_at(address: str) -> Callable[[Message], bool]:
+def arrives_at(address: str) -> Callable[[OscMessage], bool]:
     """Return an `is_answer` for DaemonClient.ask that waits for a value at an address below /rvc."""
     return lambda message: message.address == protocol.PREFIX + address and bool(message.args)
 
@@ -33,8 +34,8 @@ async def ping(client: DaemonClient) -> None:
 
 
 async def ask_slowly(
-    client: DaemonClient, address: str, *args: str | int | float, is_answer: Callable[[Message], bool] | None = None
-) -> Message:
+    client: DaemonClient, address: str, *args: str | int | float, is_answer: Callable[[OscMessage], bool] | None = None
+) -> OscMessage:
     """Send a message below /rvc once, and wait for /done (or is_answer) while the daemon lives.
 
     Raises CommandFailedError for /fail or after SLOW_TIMEOUT_S, DaemonUnreachableError as soon as nobody is there any more.
@@ -59,12 +60,12 @@ async def ask_slowly(
         await asyncio.gather(answer, return_exceptions=True)
 
 
-def held_after(done: Message, otherwise: Arg) -> Arg:
+def held_after(done: OscMessage, otherwise: OscValue) -> OscValue:
     """Return what a /done says holds now: its first argument after the command."""
     return done.args[1] if len(done.args) > 1 else otherwise
 
 
-async def change(client: DaemonClient, known: Name, value: str | int | float) -> Arg:
+async def change(client: DaemonClient, known: Name, value: str | int | float) -> OscValue:
     """Set something to a value of parse_value, and return what then holds.
 
     Raises CommandFailedError when the daemon refuses, or when a recording does not do as it was told.
@@ -78,14 +79,14 @@ async def change(client: DaemonClient, known: Name, value: str | int | float) ->
         done = await ask_slowly(client, known.set_address, value)
         return value if known.kind is Kind.WHOLE else held_after(done, value)  # a slot's /done names the voice
 
-    def is_echo(message: Message) -> bool:
+    def is_echo(message: OscMessage) -> bool:
         # A number may come back limited, so every echo of it counts; of a switch an older state may still be under way.
         return arrives_at(known.address)(message) and (known.kind is Kind.NUMBER or message.args[0] == value)
 
     return first_arg(await client.ask(known.set_address, value, is_answer=is_echo))
 
 
-async def ask_once(client: DaemonClient, address: str, *args: str | int | float, reply: str) -> Message:
+async def ask_once(client: DaemonClient, address: str, *args: str | int | float, reply: str) -> OscMessage:
     """Send what must not happen twice, and return what comes back at `reply`. Raises DaemonUnreachableError."""
     await ping(client)
     return await client.ask(address, *args, is_answer=arrives_at(reply), tries=1)
@@ -95,7 +96,7 @@ async def ask_list(client: DaemonClient, address: str, timeout_s: float = 1.0, t
     """Return what a list such as /voice/list holds: number or slot to name, in the daemon's order."""
     found: dict[int, str] = {}
 
-    def is_end(message: Message) -> bool:
+    def is_end(message: OscMessage) -> bool:
         if message.address == protocol.PREFIX + address and len(message.args) >= 2:
             found[int(number_of(message.args[0]) or 0)] = clean_text(message.args[1])
         return message.address == f"{protocol.PREFIX}{address}/end"
@@ -125,7 +126,7 @@ def known_stats(client: DaemonClient) -> dict[str, str | int | float]:
     return stats_values(client.view.stats)
 
 
-async def ask_values(client: DaemonClient, names: Iterable[str]) -> list[Arg]:
+async def ask_values(client: DaemonClient, names: Iterable[str]) -> list[OscValue]:
     """Return the present values of some READABLE names, in their order."""
     wanted = list(names)
     measured = [name for name in wanted if name not in SETTABLE]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 
 from rvcctl.client import CommandFailedError, DaemonClient, is_done
-from rvcctl.wire import Message, clean_text, decode
+from rvcctl.reading import clean_text
 from rvcd import protocol
-from rvcd.errors import DaemonUnreachableError, ProtocolError
+from rvcd.control.codec import OscMessage
+from rvcd.errors import DaemonUnreachableError
 
 FAIL, SUBSCRIBE = protocol.PREFIX + "/fail", protocol.PREFIX + "/subscribe"
 GONE_AFTER_S = 3.0
@@ -30,15 +31,14 @@ class Feed(DaemonClient):
     def __init__(self, host: str, port: int, groups: str, rate_hz: int) -> None:
         super().__init__(host, port, rate_hz=rate_hz)
         self._groups = groups
-        self._arrived: asyncio.Queue[Message] = asyncio.Queue()
+        self._arrived: asyncio.Queue[OscMessage] = asyncio.Queue()
 
-    def received(self, datagram: bytes) -> None:
-        """Take in one datagram; see DaemonClient."""
-        super().received(datagram)
-        with suppress(ProtocolError):
-            self._arrived.put_nowait(decode(datagram))
+    def take(self, message: OscMessage) -> None:
+        """Take in one message; see DaemonClient."""
+        super().take(message)
+        self._arrived.put_nowait(message)
 
-    async def messages(self) -> AsyncGenerator[Message, None]:
+    async def messages(self) -> AsyncGenerator[OscMessage, None]:
         """Open, subscribe, and yield every message until the daemon is gone (DaemonUnreachableError).
 
         Raises CommandFailedError when the daemon refuses the subscription.
@@ -65,7 +65,7 @@ class Feed(DaemonClient):
             self.send("/unsubscribe")
             self.close()
 
-    async def _next(self) -> Message | None:
+    async def _next(self) -> OscMessage | None:
         """Return the next message, None when none comes for a moment. Raises CommandFailedError for a refused renewal."""
         try:
             message = await asyncio.wait_for(self._arrived.get(), TICK_S)
@@ -76,7 +76,7 @@ class Feed(DaemonClient):
         return message
 
 
-Take = Callable[[Feed, Message], bool]
+Take = Callable[[Feed, OscMessage], bool]
 """What becomes of a message; returns whether more are wanted."""
 
 

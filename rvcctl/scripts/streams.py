@@ -11,13 +11,14 @@ from typing import Annotated, Optional
 import typer
 
 from rvcctl.names import SETTABLE, STATS_NAMES, find_readable
+from rvcctl.reading import clean_text, number_of
 from rvcctl.scripts.asking import known_stats
 from rvcctl.scripts.completion import readable_names
 from rvcctl.scripts.feed import Feed, follow
 from rvcctl.scripts.options import HostOption, PortOption, target_of
 from rvcctl.scripts.writing import columns, rounded, say, summary_line
-from rvcctl.wire import Message, clean_text, number_of
 from rvcd import protocol
+from rvcd.control.codec import OscMessage
 
 WATCH_HZ, MAX_HZ = 10, 30
 LOG_HZ, ONCE_HZ = 10, 30
@@ -89,7 +90,7 @@ class WatchLines:
         self._changes_only = changes_only
         self._previous = ""
 
-    def take(self, feed: Feed, message: Message) -> bool:
+    def take(self, feed: Feed, message: OscMessage) -> bool:
         """Print what a message says, if it is a push; return whether more is wanted."""
         if message.address != protocol.PREFIX + "/stats":
             return True
@@ -127,7 +128,7 @@ class LogLines:
         self._pushes = 0
         self._uptime_s = 0.0
 
-    def take(self, feed: Feed, message: Message) -> bool:
+    def take(self, feed: Feed, message: OscMessage) -> bool:
         """Print a line of the log; return whether more is wanted.
 
         Every push begins with the telemetry and ends with the new lines, so the second telemetry says that all old ones came.

@@ -6,14 +6,16 @@ from typing import Annotated
 
 import typer
 
-from rvcctl.client import DaemonClient, converse, first_arg
+from rvcctl.client import DaemonClient, converse
 from rvcctl.names import READABLE, SETTABLE, Kind, Name, find_of_kind, find_readable, find_settable, names_of, parse_value
+from rvcctl.reading import first_arg, number_of
 from rvcctl.scripts.asking import arrives_at, ask_once, ask_values, change
 from rvcctl.scripts.completion import number_names, readable_names, settable_names, switch_names
 from rvcctl.scripts.completion import values as completed_values
 from rvcctl.scripts.options import HostOption, PortOption, client_of
 from rvcctl.scripts.writing import say, written
-from rvcctl.wire import ON_FROM, Arg, number_of
+from rvcd.control.codec import OscValue
+from rvcd.protocol import ON_FROM
 
 NumberArgument = Annotated[str, typer.Argument(help=", ".join(names_of(Kind.NUMBER)), autocompletion=number_names)]
 
@@ -85,7 +87,7 @@ def toggle(
     """Turn a switch over and print its new state."""
     known = find_of_kind(name, Kind.SWITCH, "toggle")
 
-    async def turn_over(client: DaemonClient) -> Arg:
+    async def turn_over(client: DaemonClient) -> OscValue:
         now = number_of(first_arg(await client.ask(known.address, is_answer=arrives_at(known.address))))
         return await change(client, known, int(not (now or 0.0) >= ON_FROM))
 
@@ -110,7 +112,7 @@ def _number_after(client: DaemonClient, known: Name, verb: str, *args: str | int
     return written(known.name, first_arg(reply))
 
 
-def _limit_note(known: Name, value: str | int | float, holds: Arg) -> str:
+def _limit_note(known: Name, value: str | int | float, holds: OscValue) -> str:
     """Return what to say when the daemon limited a number."""
     number = number_of(holds)
     if known.kind is not Kind.NUMBER or isinstance(value, str) or number is None or abs(number - value) <= 1e-4:

@@ -7,14 +7,14 @@ from typing import Annotated, Optional
 
 import typer
 
-from rvcctl.client import DaemonClient, converse, first_arg
+from rvcctl.client import DaemonClient, converse
 from rvcctl.names import SETTABLE, is_number, name_or_number, parse_value
+from rvcctl.reading import clean_text, first_arg
 from rvcctl.scripts.asking import arrives_at, ask_list, ask_slowly, held_after
 from rvcctl.scripts.completion import preset_names, voice_words
 from rvcctl.scripts.options import HostOption, PortOption, client_of
 from rvcctl.scripts.values import set_and_print
 from rvcctl.scripts.writing import say, written
-from rvcctl.wire import clean_text
 
 JsonListOption = Annotated[bool, typer.Option("--json", help="The list as one JSON array on one line.")]
 

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 
 from rvcctl.names import SETTABLE, Kind, names_of
-from rvcctl.wire import ON_FROM, Arg, clean_text, number_of
+from rvcctl.reading import clean_text, number_of
 from rvcd import protocol
+from rvcd.control.codec import OscValue
+from rvcd.protocol import ON_FROM
 
 _ON_OR_OFF = frozenset({*names_of(Kind.SWITCH), "panic"})
 NOTHING = "-"
@@ -57,7 +59,7 @@ def rounded(value: int | float) -> int | float:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def written(name: str, value: Arg) -> str:
+def written(name: str, value: OscValue) -> str:
     """Return one value of a READABLE name as the command line writes it: switches as on and off."""
     number = number_of(value)
     if number is None or isinstance(value, str):
@@ -94,6 +96,6 @@ def summary_line(values: Mapping[str, str | int | float]) -> str:
     ).rstrip()
 
 
-def columns(names: Sequence[str], values: Mapping[str, Arg]) -> str:
+def columns(names: Sequence[str], values: Mapping[str, OscValue]) -> str:
     """Return some values as one line, separated by tabs, an empty text as '-'."""
     return "\t".join(written(name, values[name]) or NOTHING for name in names)

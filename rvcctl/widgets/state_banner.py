@@ -1,4 +1,4 @@
-"""The state of the whole rig in one word, readable from across the room and without colour."""
+"""The state of the daemon in one word, readable from across the room and without colour."""
 
 from __future__ import annotations
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import re
 
-from rvcd.control.osc import OscValue
+from rvcd.control.codec import OscValue
 from rvcd.errors import ProtocolError
-from rvcd.protocol import NAME_PATTERN, NAME_RULE
+from rvcd.protocol import NAME_PATTERN, NAME_RULE, ON_FROM
 
 Args = tuple[OscValue, ...]
-ON_FROM = 0.5
 MAX_WHOLE = 2**31
 _NAME = re.compile(NAME_PATTERN + r"\Z")
 

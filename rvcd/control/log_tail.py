@@ -7,7 +7,7 @@ import threading
 from collections import deque
 
 from rvcd.control.logs import ROOT, one_line
-from rvcd.control.rig import LogLine
+from rvcd.control.session import LogLine
 
 KEPT_LINES = 200
 SHOWN_LINES = 20

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rvcd.control.osc import encode
-from rvcd.control.rig import Rig
+from rvcd.control.codec import encode
+from rvcd.control.session import Session
 from rvcd.control.subscriptions import SocketAddress, Subscriptions, Target
 from rvcd.control.telemetry import Message, meter_messages, stats_message
 from rvcd.params import BY_ADDRESS, PARAMS
-from rvcd.protocol import PREFIX, SWITCH_ADDRESSES
+from rvcd.protocol import PREFIX, SWITCH_ADDRESSES, Stats
 
 ECHO_GAP_S = 0.02
 """Least time between two echoes of one switch to one target. Numbers keep to the target's own rate."""
@@ -22,15 +22,18 @@ class Publisher:
 
     def __init__(
         self,
-        rig: Rig,
+        session: Session,
         subscriptions: Subscriptions,
         send: Callable[[bytes, SocketAddress], None],
         clock: Callable[[], float],
+        report: Callable[[Exception], None],
     ) -> None:
-        self._rig = rig
+        """report: told what kept telemetry or state from being built; the next push tries again."""
+        self._session = session
         self._subscriptions = subscriptions
         self._send = send
         self._clock = clock
+        self._report = report
         self._published: dict[str, Args] = {}
         self._told: set[tuple[SocketAddress, str]] = set()
 
@@ -41,7 +44,7 @@ class Publisher:
 
     def reply_stats(self, to: SocketAddress) -> None:
         """Send the telemetry once. The peaks it takes are kept for those who subscribe."""
-        stats = self._rig.stats()
+        stats = self._session.stats()
         for target in self._subscriptions.targets():
             target.peaks.add(stats)
         address, args = stats_message(stats)
@@ -49,33 +52,41 @@ class Publisher:
 
     def state_messages(self) -> list[Message]:
         """Return the whole state as messages, each the identical path a client would set."""
-        rig = self._rig
-        voice = rig.voice()
+        session = self._session
+        voice = session.voice()
         return [
-            *((param.address, (float(rig.get_param(param.name)),)) for param in PARAMS),
-            *((at, (int(rig.get_switch(at.lstrip("/"))),)) for at in SWITCH_ADDRESSES),
-            ("/panic", (int(rig.panicked()),)),
+            *((param.address, (float(session.get_param(param.name)),)) for param in PARAMS),
+            *((at, (int(session.get_switch(at.lstrip("/"))),)) for at in SWITCH_ADDRESSES),
+            ("/panic", (int(session.panicked()),)),
             ("/voice", (voice.name,)),
             ("/voice/slot", (voice.slot,)),
-            ("/speaker", (rig.speaker(),)),
-            ("/preset", (rig.preset(),)),
-            ("/latency/preset", (rig.latency_preset(),)),
-            ("/f0/method", (rig.f0_method(),)),
-            status_message(rig),
+            ("/speaker", (session.speaker(),)),
+            ("/preset", (session.preset(),)),
+            ("/latency/preset", (session.latency_preset(),)),
+            ("/f0/method", (session.f0_method(),)),
+            status_message(session),
         ]
 
     def send_state(self, target: Target) -> None:
-        """Tell a new target the state, at once; its telemetry follows after one period, over which its meters are taken."""
-        if "params" in target.groups:
-            for address, args in self.state_messages():
-                self._send(encode(PREFIX + address, *args), target.address)
+        """Tell a new target the state, at once; its telemetry follows after one period, over which its meters are taken.
+
+        A session that cannot tell yet is asked again with the next push.
+        """
+        try:
+            messages = self.state_messages() if "params" in target.groups else []
+        except Exception as error:
+            self._report(error)
+            return
+        for address, args in messages:
+            self._send(encode(PREFIX + address, *args), target.address)
+        target.knows_state = True
         if len(self._subscriptions.targets()) == 1:
-            self._rig.stats()  # nobody has read the peaks for a while: the first meter must not show an old one
+            self._stats()  # nobody has read the peaks for a while: the first meter must not show an old one
         target.next_push_s = self._clock() + target.period_s
 
     def publish_changes(self) -> None:
         """Echo to group 'params' whatever has changed since the last call, whoever changed it."""
-        targets = [target for target in self._subscriptions.targets() if "params" in target.groups]
+        targets = [target for target in self._subscriptions.targets() if "params" in target.groups and target.knows_state]
         for address, args in self.state_messages():
             if self._published.get(address) == args:
                 continue
@@ -88,30 +99,49 @@ class Publisher:
         self._told.clear()
 
     def push_due(self) -> float | None:
-        """Push to every target whose time has come. Return when the next push is due (clock seconds), None without targets."""
+        """Push to every target whose time has come. Return when the next push is due (clock seconds), None without targets.
+
+        What the session cannot tell yet, or at all, is left out and reported: the rest is sent.
+        """
         self._subscriptions.expire()
-        self.publish_changes()
         targets = self._subscriptions.targets()
         now = self._clock()
+        try:
+            self.publish_changes()
+        except Exception as error:
+            self._report(error)
+        for target in targets:
+            if not target.knows_state:
+                self.send_state(target)
         due = [target for target in targets if target.next_push_s <= now]
         if due:
-            stats = self._rig.stats()
+            stats = self._stats()
             for target in targets:
-                target.peaks.add(stats)
+                if stats is not None:
+                    target.peaks.add(stats)
             for target in due:
                 self._push(target, now)
-                held = target.peaks.take(stats)
-                messages = meter_messages(held) if "meters" in target.groups else []
-                if "stats" in target.groups:
-                    messages.append(stats_message(held))
+                messages = self._telemetry(target, stats) if stats is not None else []
                 if "log" in target.groups:
                     messages += self._new_log_lines(target)
                 for address, args in messages:
                     self._send(encode(PREFIX + address, *args), target.address)
         return min((target.next_push_s for target in targets), default=None)
 
+    def _stats(self) -> Stats | None:
+        try:
+            return self._session.stats()
+        except Exception as error:
+            self._report(error)
+            return None
+
+    def _telemetry(self, target: Target, stats: Stats) -> list[Message]:
+        held = target.peaks.take(stats)
+        messages = meter_messages(held) if "meters" in target.groups else []
+        return [*messages, stats_message(held)] if "stats" in target.groups else messages
+
     def _new_log_lines(self, target: Target) -> list[Message]:
-        lines = self._rig.log_lines(target.log_number)
+        lines = self._session.log_lines(target.log_number)
         if lines:
             target.log_number = lines[-1].number
         return [("/log", (line.number, line.level, line.text)) for line in lines]
@@ -137,7 +167,7 @@ class Publisher:
         self._send(encode(PREFIX + address, *args), target.address)
 
 
-def status_message(rig: Rig) -> Message:
+def status_message(session: Session) -> Message:
     """Return the message that says state, voice, bypass, mute, record, talk, panic."""
-    switches = (int(rig.get_switch(at.lstrip("/"))) for at in SWITCH_ADDRESSES)
-    return "/status", (rig.state().value, rig.voice().name, *switches, int(rig.panicked()))
+    switches = (int(session.get_switch(at.lstrip("/"))) for at in SWITCH_ADDRESSES)
+    return "/status", (session.state().value, session.voice().name, *switches, int(session.panicked()))

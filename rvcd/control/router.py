@@ -1,4 +1,4 @@
-"""From a decoded message to the rig: finds the verb, applies limits, acts, and replies in scsynth's grammar."""
+"""From a decoded message to the session: finds the verb, applies limits, acts, and replies in scsynth's grammar."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import TypeVar
 
 from rvcd.control import arguments
 from rvcd.control.arguments import Args
-from rvcd.control.lane import Job, SlowLane
-from rvcd.control.limits import RATES, WILDCARD_COST, Sources
+from rvcd.control.codec import OscMessage
+from rvcd.control.job_queue import Job, JobQueues, Order
+from rvcd.control.limits import RATES, WILDCARD_COST, Sources, TokenBucket
 from rvcd.control.logs import LogThrottle, fields, get_logger, one_printable_line
-from rvcd.control.osc import OscMessage, is_pattern, match
+from rvcd.control.patterns import is_pattern, match
 from rvcd.control.publisher import Publisher, status_message
-from rvcd.control.rig import Rig, VoiceStatus
+from rvcd.control.session import NO_VOICE, Session, SupersededError, VoiceStatus
 from rvcd.control.subscriptions import DEFAULT_HZ, SocketAddress, Subscriptions
 from rvcd.control.verbs import SENT_ONLY, STATS_PATH, VERBS, Action, Limit, Verb, Wildcard, find_verb
 from rvcd.errors import ProtocolError, RvcdError
@@ -25,6 +26,8 @@ TICK_S = 0.01
 MAX_WAITING_REPLIES = 32
 MAX_REASON = 300
 """Characters of a /fail's reason."""
+FAILURE_LINES_HZ, FAILURE_LINES_BURST = 0.2, 10.0
+"""Lines a second in the log about commands that failed, and the most at once: a client that errs must not fill a disk."""
 
 _log = get_logger("control")
 T = TypeVar("T")
@@ -69,27 +72,30 @@ class Router:
 
     def __init__(
         self,
-        rig: Rig,
+        session: Session,
         publisher: Publisher,
         subscriptions: Subscriptions,
-        lane: SlowLane,
+        queues: JobQueues,
         *,
         clock: Callable[[], float],
         defer: Callable[[float, Callable[[], None]], object],
         local_port: Callable[[], int],
     ) -> None:
-        self._rig = rig
+        self._session = session
         self._publisher = publisher
         self._subscriptions = subscriptions
-        self._lane = lane
+        self._queues = queues
         self._clock = clock
         self._defer = defer
         self._local_port = local_port
         self.sources = Sources(clock)
         self.counters = RouterCounters()
         self._faders = {name: Fader() for name in BY_NAME}
-        self._wished_voice: VoiceStatus | None = None
+        self._unloadable = (NO_VOICE, NO_VOICE)
+        """(what was wanted when a load had failed, the voice that could not be loaded): next and prev go on from there."""
         self._crash_lines = LogThrottle(clock=clock)
+        self._failure_lines = TokenBucket(FAILURE_LINES_HZ, FAILURE_LINES_BURST, FAILURE_LINES_BURST, clock())
+        self._unlogged_failures = 0
         self._handlers: dict[Action, Callable[[Call], None]] = {
             Action.NUMBER: self._number,
             Action.NORM: self._number,
@@ -98,20 +104,20 @@ class Router:
             Action.SWITCH: self._switch,
             Action.SWITCH_ON: lambda call: self._set_switch(call, True),
             Action.SWITCH_OFF: lambda call: self._set_switch(call, False),
-            Action.SWITCH_TOGGLE: lambda call: self._set_switch(call, not self._rig.get_switch(call.verb.subject)),
+            Action.SWITCH_TOGGLE: lambda call: self._set_switch(call, not self._session.get_switch(call.verb.subject)),
             Action.PANIC: self._panic,
             Action.PANIC_CLEAR: self._panic_clear,
             Action.VOICE: self._voice,
-            Action.VOICE_NEXT: lambda call: self._voice_beside(call, 1),
-            Action.VOICE_PREV: lambda call: self._voice_beside(call, -1),
-            Action.VOICE_SLOT: lambda call: self._load_voice(call, self._voice_in_slot(call.n)),
+            Action.VOICE_NEXT: lambda call: self._load_voice(call, lambda: self._voice_beside(1)),
+            Action.VOICE_PREV: lambda call: self._load_voice(call, lambda: self._voice_beside(-1)),
+            Action.VOICE_SLOT: lambda call: self._load_voice(call, lambda: self._voice_in_slot(call.n)),
             Action.VOICE_LIST: self._voice_list,
             Action.VOICE_RESCAN: self._voice_rescan,
             Action.SPEAKER: self._speaker,
             Action.PRESET: self._preset,
             Action.PRESET_RECALL_N: lambda call: self._recall_preset(call, call.n),
-            Action.PRESET_SAVE: lambda call: self._change_preset(call, self._rig.save_preset),
-            Action.PRESET_DELETE: lambda call: self._change_preset(call, self._rig.delete_preset),
+            Action.PRESET_SAVE: lambda call: self._change_preset(call, self._session.save_preset),
+            Action.PRESET_DELETE: lambda call: self._change_preset(call, self._session.delete_preset),
             Action.PRESET_LIST: self._preset_list,
             Action.LATENCY_PRESET: self._latency_preset,
             Action.F0_METHOD: self._f0_method,
@@ -188,10 +194,31 @@ class Router:
             if call.verb.trigger and not arguments.fires(call.args):
                 return  # the release of a button
             self._handlers[call.verb.action](call)
-        except RvcdError as error:
-            self._fail(call.sender, call.sent_as, str(error))
         except Exception as error:
-            self._fail(call.sender, call.sent_as, self._report_defect(error, call.verb.address))
+            self._fail_call(call, error)
+
+    def _fail_call(self, call: Call, error: Exception) -> None:
+        """Tell the sender why a command came to nothing; of one that loads or writes something, the log too.
+
+        A pedal or a stream deck does not show a /fail: whoever wonders why nothing happened looks into the log.
+        """
+        if not isinstance(error, RvcdError):
+            reason = self._report_defect(error, call.verb.address)
+        else:
+            reason = str(error)
+            if call.verb.limit in (Limit.HEAVY, Limit.RARE) and not isinstance(error, SupersededError):
+                self._log_failure(call, reason)
+        self._fail(call.sender, call.sent_as, reason)
+
+    def _log_failure(self, call: Call, reason: str) -> None:
+        if not self._failure_lines.take(self._clock()):
+            self._unlogged_failures += 1
+            return
+        unlogged = {"others_not_logged": self._unlogged_failures} if self._unlogged_failures else {}
+        self._unlogged_failures = 0
+        sender = f"{call.sender[0]}:{call.sender[1]}"
+        reason = one_printable_line(reason, MAX_REASON)
+        _log.warning("a command failed: %s", reason, extra=fields(address=call.sent_as, sender=sender, **unlogged))
 
     def _report_defect(self, error: Exception, address: str) -> str:
         """Log an exception nobody expected, at a limited rate, and return the reason for the client."""
@@ -245,13 +272,13 @@ class Router:
             return
         value, waiting = fader.value, fader.waiting
         fader.value, fader.waiting, fader.applied_at_s = None, {}, self._clock()
-        self._rig.set_param(name, value)
+        self._session.set_param(name, value)
         for sender, as_norm in waiting.items():
             self._reply_number(sender, name, as_norm)
 
     def _reply_number(self, sender: SocketAddress, name: str, as_norm: bool) -> None:
         param = BY_NAME[name]
-        value = self._rig.get_param(name)
+        value = self._session.get_param(name)
         self._publisher.reply(sender, param.address, float(value))
         if as_norm:
             self._publisher.reply(sender, param.address + "/norm", param.normalised(value))
@@ -260,13 +287,13 @@ class Router:
         name = call.verb.subject
         self._apply_waiting(name)
         step = arguments.number(call.args)
-        self._rig.set_param(name, self._rig.get_param(name) + step)
+        self._session.set_param(name, self._session.get_param(name) + step)
         self._reply_number(call.sender, name, False)
 
     def _reset(self, call: Call) -> None:
         name = call.verb.subject
         self._apply_waiting(name)
-        self._rig.set_param(name, BY_NAME[name].default)
+        self._session.set_param(name, BY_NAME[name].default)
         self._reply_number(call.sender, name, False)
 
     # Switches and panic
@@ -281,27 +308,27 @@ class Router:
         if call.verb.subject == "record":
             self._record(call, on)
         else:
-            self._rig.set_switch(call.verb.subject, on)
+            self._session.set_switch(call.verb.subject, on)
             self._reply_switch(call)
 
     def _record(self, call: Call, on: bool) -> None:
         async def work() -> None:
-            await self._rig.set_record(on)
+            await self._session.set_record(on)
             self._reply_switch(call)
 
-        self._submit("record", call, work)
+        self._submit("recording", Order.IN_TURN, call, work)
 
     def _reply_switch(self, call: Call) -> None:
         name = call.verb.subject
-        self._publisher.reply(call.sender, f"/{name}", int(self._rig.get_switch(name)))
+        self._publisher.reply(call.sender, f"/{name}", int(self._session.get_switch(name)))
 
     def _panic(self, call: Call) -> None:
-        self._rig.panic()
-        self._publisher.reply(call.sender, "/panic", int(self._rig.panicked()))
+        self._session.panic()
+        self._publisher.reply(call.sender, "/panic", int(self._session.panicked()))
 
     def _panic_clear(self, call: Call) -> None:
-        self._rig.clear_panic()
-        self._publisher.reply(call.sender, "/panic", int(self._rig.panicked()))
+        self._session.clear_panic()
+        self._publisher.reply(call.sender, "/panic", int(self._session.panicked()))
 
     # Voices, F0 methods, latency: slow
 
@@ -310,79 +337,89 @@ class Router:
             self._reply_voice(call.sender)
             return
         asked = arguments.name_or_number(call.args)
-        self._load_voice(call, self._voice_named(asked) if isinstance(asked, str) else self._voice_in_slot(asked))
+        self._load_voice(call, lambda: self._voice_named(asked) if isinstance(asked, str) else self._voice_in_slot(asked))
 
     def _voice_named(self, name: str) -> VoiceStatus:
-        for voice in self._rig.voices():
+        for voice in self._session.voices():
             if voice.name == name:
                 return voice
         raise ProtocolError(f"no voice is called '{name}'; {PREFIX}/voice/list lists them")
 
     def _voice_in_slot(self, slot: int) -> VoiceStatus:
-        for voice in self._rig.voices():
+        for voice in self._session.voices():
             if voice.slot == slot:
                 return voice
         raise ProtocolError(f"no voice is in slot {slot}; {PREFIX}/voice/list lists them")
 
-    def _voice_beside(self, call: Call, by: int) -> None:
-        """Load the next or previous voice, counted from the one last asked for.
+    def _voice_beside(self, by: int) -> VoiceStatus:
+        """Return the next or previous voice, counted from the one that is wanted: two quick presses go two on.
 
-        So two quick presses go two on, and a voice that cannot be loaded does not bar the way to those behind it.
+        A voice that cannot be loaded does not bar the way to those behind it.
         """
-        voices = sorted(self._rig.voices(), key=lambda voice: voice.slot)
+        voices = sorted(self._session.voices(), key=lambda voice: voice.slot)
         if not voices:
             raise ProtocolError("there are no voices")
-        here = self._wished_voice or self._rig.voice()
+        here = self._session.wanted_voice()
+        wanted_then, unloadable = self._unloadable
+        if unloadable.slot and here == wanted_then:
+            here = unloadable
         slots = [voice.slot for voice in voices]
         at = slots.index(here.slot) + by if here.slot in slots else min(by, 0)
-        self._load_voice(call, voices[at % len(voices)])
+        return voices[at % len(voices)]
 
-    def _load_voice(self, call: Call, voice: VoiceStatus) -> None:
+    def _load_voice(self, call: Call, choose: Callable[[], VoiceStatus]) -> None:
+        """Load the voice that is chosen when its turn comes: what was asked for before is wanted by then."""
+
         async def work() -> None:
-            live = await self._rig.load_voice(voice.name)
-            if self._wished_voice is voice:
-                self._wished_voice = None
+            voice = choose()
+            try:
+                live = await self._session.load_voice(voice.name)
+            except SupersededError:
+                raise
+            except RvcdError:
+                self._unloadable = (self._session.wanted_voice(), voice)
+                raise
+            self._unloadable = (NO_VOICE, NO_VOICE)
             self._publisher.reply(call.sender, "/done", call.sent_as, live.name, live.slot)
             self._reply_voice(call.sender)
 
-        self._wished_voice = voice
-        self._submit("voice", call, work)
+        self._submit("voice", Order.AT_ONCE, call, work)
 
     def _reply_voice(self, sender: SocketAddress) -> None:
-        voice = self._rig.voice()
+        voice = self._session.voice()
         self._publisher.reply(sender, "/voice", voice.name)
         self._publisher.reply(sender, "/voice/slot", voice.slot)
 
     def _voice_list(self, call: Call) -> None:
-        voices = self._rig.voices()
+        voices = self._session.voices()
         for voice in voices:
             self._publisher.reply(call.sender, "/voice/list", voice.slot, voice.name)
         self._publisher.reply(call.sender, "/voice/list/end", len(voices))
 
     def _voice_rescan(self, call: Call) -> None:
         async def work() -> None:
-            self._publisher.reply(call.sender, "/done", call.sent_as, await self._rig.rescan_voices())
+            self._publisher.reply(call.sender, "/done", call.sent_as, await self._session.rescan_voices())
 
-        self._submit("rescan", call, work)
+        self._submit("rescan", Order.IN_TURN, call, work)
 
     def _speaker(self, call: Call) -> None:
         if not call.args:
-            self._publisher.reply(call.sender, "/speaker", self._rig.speaker())
+            self._publisher.reply(call.sender, "/speaker", self._session.speaker())
             return
-        self._change(call, "/speaker", self._rig.set_speaker, arguments.name_or_number(call.args))
+        self._change(call, "/speaker", self._session.set_speaker, arguments.name_or_number(call.args))
 
     def _f0_method(self, call: Call) -> None:
         if not call.args:
-            self._publisher.reply(call.sender, "/f0/method", self._rig.f0_method())
+            self._publisher.reply(call.sender, "/f0/method", self._session.f0_method())
             return
-        self._change(call, "/f0/method", self._rig.set_f0_method, _choice(call.args, "F0 method", F0_METHODS))
+        self._change(call, "/f0/method", self._session.set_f0_method, _choice(call.args, "F0 method", F0_METHODS))
 
     def _latency_preset(self, call: Call) -> None:
         if not call.args:
-            self._publisher.reply(call.sender, "/latency/preset", self._rig.latency_preset())
+            self._publisher.reply(call.sender, "/latency/preset", self._session.latency_preset())
             return
         name = _choice(call.args, "latency preset", LATENCY_PRESET_NAMES)
-        self._change(call, "/latency/preset", self._rig.set_latency_preset, name)
+        self._change(call, "/latency/preset", self._session.set_latency_preset, name)
 
     def _change(self, call: Call, address: str, change: Callable[[T], Awaitable[str | int]], wanted: T) -> None:
         """Change something slowly; what holds then is told with /done and at its own address."""
@@ -392,7 +429,7 @@ class Router:
             self._publisher.reply(call.sender, "/done", call.sent_as, holds)
             self._publisher.reply(call.sender, address, holds)
 
-        self._submit(address, call, work)
+        self._submit(address, Order.AT_ONCE, call, work)
 
     # Presets
 
@@ -402,12 +439,12 @@ class Router:
         elif call.args:
             raise ProtocolError(f"takes no argument; {PREFIX}/preset/recall sets a preset")
         else:
-            self._publisher.reply(call.sender, "/preset", self._rig.preset())
+            self._publisher.reply(call.sender, "/preset", self._session.preset())
 
     def _recall_preset(self, call: Call, name_or_number: str | int) -> None:
         for name in BY_NAME:
             self._apply_waiting(name)  # a fader moved before the recall must not win over it
-        self._publisher.reply(call.sender, "/done", call.sent_as, self._rig.recall_preset(name_or_number))
+        self._publisher.reply(call.sender, "/done", call.sent_as, self._session.recall_preset(name_or_number))
 
     def _change_preset(self, call: Call, change: Callable[[str | int], Awaitable[str]]) -> None:
         wanted = arguments.name_or_number(call.args)
@@ -415,20 +452,20 @@ class Router:
         async def work() -> None:
             self._publisher.reply(call.sender, "/done", call.sent_as, await change(wanted))
 
-        self._submit("preset", call, work)
+        self._submit("presets", Order.IN_TURN, call, work)
 
     def _preset_list(self, call: Call) -> None:
-        names = self._rig.presets()
+        names = self._session.presets()
         for number, name in enumerate(names, start=1):
             self._publisher.reply(call.sender, "/preset/list", number, name)
         self._publisher.reply(call.sender, "/preset/list/end", len(names))
 
-    def _submit(self, kind: str, call: Call, work: Callable[[], Awaitable[None]]) -> None:
+    def _submit(self, kind: str, order: Order, call: Call, work: Callable[[], Awaitable[None]]) -> None:
         async def work_then_publish() -> None:
             await work()
             self._publisher.publish_changes()
 
-        self._lane.submit(Job(kind, work_then_publish, lambda reason: self._fail(call.sender, call.sent_as, reason)))
+        self._queues.submit(Job(kind, order, work_then_publish, lambda error: self._fail_call(call, error)))
 
     # Queries and subscriptions
 
@@ -439,10 +476,10 @@ class Router:
         self._publisher.reply(call.sender, "/pong", *call.args)
 
     def _version(self, call: Call) -> None:
-        self._publisher.reply(call.sender, "/version", self._rig.version, str(PROTOCOL_VERSION))
+        self._publisher.reply(call.sender, "/version", self._session.version, str(PROTOCOL_VERSION))
 
     def _status(self, call: Call) -> None:
-        address, args = status_message(self._rig)
+        address, args = status_message(self._session)
         self._publisher.reply(call.sender, address, *args)
 
     def _subscribe(self, call: Call) -> None:
@@ -460,6 +497,7 @@ class Router:
             call.sender, "/done", call.sent_as, target.address[0], target.address[1], target.hz, joined, lease_s
         )
         if is_new:
+            target.knows_state = False
             self._publisher.send_state(target)
 
     def _unsubscribe(self, call: Call) -> None:

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rvcd.control.lane import SLOW_TIMEOUT_S, SlowLane
+from rvcd.control.codec import decode
+from rvcd.control.job_queue import SLOW_TIMEOUT_S, JobQueues
 from rvcd.control.logs import LogThrottle, fields, get_logger
-from rvcd.control.osc import decode
 from rvcd.control.publisher import Publisher
-from rvcd.control.rig import Rig
 from rvcd.control.router import Router
+from rvcd.control.session import Session
 from rvcd.control.subscriptions import FeedbackTarget, SocketAddress, Subscriptions
 from rvcd.errors import ProtocolError, RvcdError
 from rvcd.protocol import DEFAULT_HOST, DEFAULT_PORT, MAX_SUBSCRIPTIONS, SUBSCRIPTION_LEASE_S
@@ -53,12 +53,12 @@ class ServerCounters:
 
 
 class OscServer(asyncio.DatagramProtocol):
-    """Drives a Rig from OSC. All of it runs on the event loop that start() is awaited on."""
+    """Drives a Session from OSC. All of it runs on the event loop that start() is awaited on."""
 
     def __init__(
         self,
         settings: OscSettings,
-        rig: Rig,
+        session: Session,
         *,
         clock: Callable[[], float] = time.monotonic,
         lease_s: float = SUBSCRIPTION_LEASE_S,
@@ -78,13 +78,13 @@ class OscServer(asyncio.DatagramProtocol):
         self._push_error_lines = LogThrottle(clock=clock)
         self.counters = ServerCounters()
         self.subscriptions = Subscriptions(clock, limit=max_subscriptions, lease_s=lease_s)
-        self._publisher = Publisher(rig, self.subscriptions, self._send, clock)
-        self._lane = SlowLane(slow_timeout_s)
+        self._publisher = Publisher(session, self.subscriptions, self._send, clock, self._report_push_error)
+        self._queues = JobQueues(slow_timeout_s)
         self.router = Router(
-            rig,
+            session,
             self._publisher,
             self.subscriptions,
-            self._lane,
+            self._queues,
             clock=clock,
             defer=self._defer,
             local_port=lambda: int(self._address[1]),
@@ -131,14 +131,17 @@ class OscServer(asyncio.DatagramProtocol):
         if self._pusher is not None:
             self._pusher.cancel()
             await asyncio.gather(self._pusher, return_exceptions=True)
-        await self._lane.close()
+        await self._queues.close()
         if self._transport is not None:
             self._transport.close()
             await self._closed.wait()
 
     def changed(self) -> None:
         """Echo to subscribers what the daemon changed by itself. Without this call they hear of it within ~33 ms."""
-        self._publisher.publish_changes()
+        try:
+            self._publisher.publish_changes()
+        except Exception as error:
+            self._report_push_error(error)
 
     # asyncio.DatagramProtocol
 
@@ -157,10 +160,7 @@ class OscServer(asyncio.DatagramProtocol):
             return
         for message in messages:
             self.router.handle(message, addr)
-        try:
-            self._publisher.publish_changes()
-        except Exception:
-            self._log_push_error()
+        self.changed()
         if self.subscriptions.targets():
             self._wake.set()
 
@@ -198,11 +198,10 @@ class OscServer(asyncio.DatagramProtocol):
 
     async def _push(self) -> None:
         while True:
-            next_s: float | None = None
             try:
                 next_s = self._publisher.push_due()
-            except Exception:
-                self._log_push_error()
+            except Exception as error:  # whatever it is, telemetry goes on
+                self._report_push_error(error)
                 next_s = self._clock() + 1.0
             if next_s is None:
                 self._wake.clear()
@@ -210,10 +209,16 @@ class OscServer(asyncio.DatagramProtocol):
             else:
                 await asyncio.sleep(min(max(next_s - self._clock(), 0.001), PUSH_TICK_S))
 
-    def _log_push_error(self) -> None:
+    def _report_push_error(self, error: Exception) -> None:
+        """Say in one line that state or telemetry could not be told; where it happened is for those who debug."""
         count = self._push_error_lines.hit()
-        if count:
-            _log.exception("telemetry could not be built", extra=fields(count=count))
+        if not count:
+            return
+        if isinstance(error, RvcdError):
+            _log.info("no telemetry yet: %s", error, extra=fields(count=count))
+            return
+        _log.error("telemetry could not be built: %s: %s", type(error).__name__, error, extra=fields(count=count))
+        _log.debug("where it happened", exc_info=error)
 
     def _log_dropped(self, throttle: LogThrottle, what: str, addr: SocketAddress, reason: str) -> None:
         count = throttle.hit()

@@ -44,6 +44,8 @@ class Target:
     peaks: PeakHold = field(default_factory=PeakHold)
     log_number: int = 0
     """Number of the newest line of the log that was sent."""
+    knows_state: bool = False
+    """Whether the whole state has been sent; changes are only sent after it."""
 
     @property
     def period_s(self) -> float:

@@ -11,7 +11,8 @@ import random
 import struct
 from collections.abc import Callable, Iterator
 
-from rvcd.control.osc import OscMessage, decode, encode, is_pattern
+from rvcd.control.codec import OscMessage, decode, encode
+from rvcd.control.patterns import is_pattern
 from rvcd.control.verbs import VERBS, Action, Limit, Verb, find_verb
 from rvcd.errors import ProtocolError
 from rvcd.protocol import F0_METHODS, LATENCY_PRESET_NAMES, PREFIX

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from rvcd.control.osc import decode
-from rvcd.control.rig import VoiceStatus
+from rvcd.control.codec import decode
+from rvcd.control.session import VoiceStatus
 from rvcd.control.verbs import PUSHED, REPLIES, find_verb
 from rvcd.params import PARAMS
 from rvcd.presets import PresetBook
 from rvcd.protocol import PREFIX
-from tests.control.fake_rig import FakeRig
+from tests.control.fake_session import FakeSession
 from tests.control.packets import message, padded
 from tests.control.udp import client_of, serving
 from tools import make_open_stage_control
@@ -90,9 +90,9 @@ def test_every_message_of_an_example_is_taken_and_none_is_refused(name: str, mes
         for number in range(1, 9):
             book, _ = book.put(number, {"pitch": float(number)})
         voices = tuple(VoiceStatus(f"voice {slot}", slot) for slot in range(1, 9))
-        rig = FakeRig(book=book, registry=voices, method="yin")
+        session = FakeSession(book=book, registry=voices, method="yin")
         hours = iter(range(10**9)).__next__
-        async with serving(rig, clock=lambda: 3600.0 * hours()) as server, client_of(server) as client:
+        async with serving(session, clock=lambda: 3600.0 * hours()) as server, client_of(server) as client:
             for sent in messages:
                 if (sent[0], sent[2]) == ("/rvc/f0/method", ("pm",)):
                     continue  # the stand-in for the daemon lacks this extra

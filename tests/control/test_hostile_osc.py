@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rvcd.control.osc import decode, encode
+from rvcd.control.codec import decode, encode
 from rvcd.control.verbs import VERBS, find_verb
 from rvcd.errors import ProtocolError
 from rvcd.protocol import PREFIX

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from rvcd.control.rig import VoiceStatus
 from rvcd.control.server import OscServer, OscSettings
+from rvcd.control.session import VoiceStatus
 from rvcd.control.subscriptions import FeedbackTarget
 from rvcd.control.verbs import VERBS, Verb
 from rvcd.presets import PresetBook
 from rvcd.protocol import stats_from_args
-from tests.control.fake_rig import FakeRig
+from tests.control.fake_session import FakeSession
 from tests.control.foreign_clients import FOREIGN, ForeignClient
 from tests.control.udp import client_of, serving
 
@@ -68,16 +68,16 @@ async def oscdump(port: int) -> AsyncIterator[list[str]]:
         reader.cancel()
 
 
-Talk = Callable[[ForeignClient, FakeRig, OscServer], Awaitable[None]]
+Talk = Callable[[ForeignClient, FakeSession, OscServer], Awaitable[None]]
 
 
 def converse(make_client: Callable[[tuple[str, int]], ForeignClient], talk: Talk) -> None:
     async def run() -> None:
-        rig = FakeRig()
-        async with serving(rig) as server:
+        session = FakeSession()
+        async with serving(session) as server:
             client = make_client(server.address)
             try:
-                await talk(client, rig, server)
+                await talk(client, session, server)
                 assert server.counters.malformed == 0
             finally:
                 client.close()
@@ -87,7 +87,7 @@ def converse(make_client: Callable[[tuple[str, int]], ForeignClient], talk: Talk
 
 @every_implementation
 def test_a_foreign_client_sets_everything_with_every_type_it_has_and_hears_the_applied_value(make_client: Any) -> None:
-    async def talk(client: ForeignClient, rig: FakeRig, server: OscServer) -> None:
+    async def talk(client: ForeignClient, session: FakeSession, server: OscServer) -> None:
         client.send("/rvc/pitch", 3.5)
         await until(lambda: ("/rvc/pitch", (3.5,)) in client.inbox)
         client.send("/rvc/pitch", -7)
@@ -117,7 +117,7 @@ def test_a_foreign_client_sets_everything_with_every_type_it_has_and_hears_the_a
 
 @every_implementation
 def test_a_bundle_of_a_foreign_client_is_applied_at_once_whatever_its_time(make_client: Any) -> None:
-    async def talk(client: ForeignClient, rig: FakeRig, server: OscServer) -> None:
+    async def talk(client: ForeignClient, session: FakeSession, server: OscServer) -> None:
         client.send_bundle(3600.0, ("/rvc/formant", (2.0,)), ("/rvc/gate", (-40,)), ("/rvc/mute", (True,)))
         await until(lambda: {("/rvc/formant", (2.0,)), ("/rvc/gate", (-40.0,)), ("/rvc/mute", (1,))} <= set(client.inbox))
 
@@ -126,7 +126,7 @@ def test_a_bundle_of_a_foreign_client_is_applied_at_once_whatever_its_time(make_
 
 @every_implementation
 def test_a_foreign_client_that_subscribes_is_told_the_state_the_changes_and_the_telemetry(make_client: Any) -> None:
-    async def talk(client: ForeignClient, rig: FakeRig, server: OscServer) -> None:
+    async def talk(client: ForeignClient, session: FakeSession, server: OscServer) -> None:
         client.send("/rvc/subscribe", 0, 20)
         await until(lambda: [args for address, args in client.inbox if address == "/rvc/stats"])
         told = dict(client.inbox)
@@ -134,8 +134,8 @@ def test_a_foreign_client_that_subscribes_is_told_the_state_the_changes_and_the_
         assert told["/rvc/protect"] == (pytest.approx(0.33),)
         assert told["/rvc/f0/note"] == ("-",)
         assert told["/rvc/xruns"] == (0,)
-        assert stats_from_args(told["/rvc/stats"]) == rig.stats()
-        rig.set_param("pitch", 5.0)  # somebody else
+        assert stats_from_args(told["/rvc/stats"]) == session.stats()
+        session.set_param("pitch", 5.0)  # somebody else
         await until(lambda: ("/rvc/pitch", (5.0,)) in client.inbox)
         client.send("/rvc/unsubscribe")
         await until(lambda: ("/rvc/done", ("/rvc/unsubscribe",)) in client.inbox)
@@ -164,31 +164,31 @@ def test_a_foreign_client_on_a_configured_port_is_told_without_asking(make_clien
 @needs_liblo_tools
 def test_oscsend_controls_the_daemon_with_every_type_it_has() -> None:
     async def run() -> None:
-        rig = FakeRig()
-        async with serving(rig) as server:
+        session = FakeSession()
+        async with serving(session) as server:
             at = server.address
             await oscsend(at, "/rvc/pitch", "f", "3.5")
-            await until(lambda: rig.get_param("pitch") == 3.5)
+            await until(lambda: session.get_param("pitch") == 3.5)
             await oscsend(at, "/rvc/formant", "i", "-2")
-            await until(lambda: rig.get_param("formant") == -2.0)
+            await until(lambda: session.get_param("formant") == -2.0)
             await oscsend(at, "/rvc/gain/out", "d", "-6")
-            await until(lambda: rig.get_param("gain_out") == -6.0)
+            await until(lambda: session.get_param("gain_out") == -6.0)
             await oscsend(at, "/rvc/index_rate", "h", "1")
-            await until(lambda: rig.get_param("index_rate") == 1.0)
+            await until(lambda: session.get_param("index_rate") == 1.0)
             await oscsend(at, "/rvc/bypass", "T")
-            await until(lambda: rig.switches["bypass"])
+            await until(lambda: session.switches["bypass"])
             await oscsend(at, "/rvc/bypass", "F")
-            await until(lambda: not rig.switches["bypass"])
+            await until(lambda: not session.switches["bypass"])
             await oscsend(at, "/rvc/bypass/toggle")
-            await until(lambda: rig.switches["bypass"])
+            await until(lambda: session.switches["bypass"])
             await oscsend(at, "/rvc/mute/on", "N")
-            await until(lambda: rig.switches["mute"])
+            await until(lambda: session.switches["mute"])
             await oscsend(at, "/rvc/panic", "I")
-            await until(lambda: rig.is_panicked)
+            await until(lambda: session.is_panicked)
             await oscsend(at, "/rvc/voice", "s", "Bo Li")
-            await until(lambda: rig.live.name == "Bo Li")
+            await until(lambda: session.live.name == "Bo Li")
             await oscsend(at, "/rvc/voice", "S", "Anna")
-            await until(lambda: rig.live.name == "Anna")
+            await until(lambda: session.live.name == "Anna")
             assert server.counters.malformed == 0
             await oscsend(at, "/rvc/pitch", "c", "x")  # a type that is not accepted
             await oscsend(at, "/rvc/pitch", "m", "00904060")
@@ -202,7 +202,7 @@ def test_oscsend_controls_the_daemon_with_every_type_it_has() -> None:
 def test_the_example_of_the_reference_works_as_it_stands_with_the_real_oscsend(verb: Verb) -> None:
     async def run() -> None:
         book, _ = PresetBook().put("Deep", {"pitch": -5.0})
-        async with serving(FakeRig(book=book, registry=(VoiceStatus("Anna", 1), VoiceStatus("Bo Li", 2)))) as server:
+        async with serving(FakeSession(book=book, registry=(VoiceStatus("Anna", 1), VoiceStatus("Bo Li", 2)))) as server:
             await oscsend(server.address, *shlex.split(verb.example))
             await until(lambda: server.router.counters.messages == 1)
             await asyncio.sleep(0.01)  # a slow command's turn

@@ -8,7 +8,7 @@ import pytest
 
 from rvcd.control import logs
 from rvcd.control.log_tail import KEPT_LINES, MAX_CHARACTERS, LogTail
-from rvcd.control.rig import LogLine
+from rvcd.control.session import LogLine
 
 
 @pytest.fixture

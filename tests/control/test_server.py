@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from rvcd.control.osc import encode
+from rvcd.control.codec import encode
 from rvcd.control.server import OscServer
 from rvcd.control.verbs import PUSHED, ROUTES, VERBS, Action, Limit, Wildcard, find_verb, reference_markdown
 from rvcd.params import PARAMS
 from rvcd.protocol import PROTOCOL_VERSION, SWITCH_ADDRESSES, State
-from tests.control.fake_rig import FakeRig
+from tests.control.fake_session import FakeSession
 from tests.control.packets import STARS, bundle
 from tests.control.udp import Client, client_of, converse
 
@@ -55,7 +55,7 @@ def test_numbered_addresses_take_only_a_short_number() -> None:
 def test_every_example_of_the_table_is_answered_and_none_fails() -> None:
     casts: dict[str, Callable[[str], object]] = {"i": int, "f": float, "s": str}
 
-    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
         for verb in VERBS:
             server.router.sources = type(server.router.sources)(time.monotonic)  # the limits are not what is tested here
             address, *rest = verb.example.split()
@@ -83,32 +83,32 @@ def test_every_example_of_the_table_is_answered_and_none_fails() -> None:
     (encode("/rvc/pitch", 2, "extra"), 2.0),
 ])  # fmt: skip
 def test_a_number_is_clamped_applied_and_answered_as_a_float_at_the_same_address(datagram: bytes, applied: float) -> None:
-    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
         client.send_raw(datagram)
         reply = await client.expect("/rvc/pitch")
         assert reply.args == (applied,)
         assert isinstance(reply.args[0], float)
-        assert rig.get_param("pitch") == applied
+        assert session.get_param("pitch") == applied
 
     converse(talk)
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), "three"])
 def test_what_is_not_a_finite_number_fails_and_changes_nothing(wrong: object) -> None:
-    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
         for address in ("/rvc/pitch", "/rvc/pitch/norm", "/rvc/pitch/step", "/rvc/bypass", "/rvc/mute/on", "/rvc/voice/slot"):
             reply = await client.ask(address, wrong, reply="/rvc/fail")
             assert reply.args[0] == address
-        assert rig == FakeRig()
+        assert session == FakeSession()
 
     converse(talk)
 
 
 def test_no_argument_asks_for_the_value() -> None:
-    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
-        rig.set_param("gain_in", -6.0)
-        rig.switches["bypass"] = True
-        rig.live = rig.registry[1]
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
+        session.set_param("gain_in", -6.0)
+        session.switches["bypass"] = True
+        session.live = session.registry[1]
         assert (await client.ask("/rvc/gain/in")).args == (-6.0,)
         assert (await client.ask("/rvc/bypass")).args == (1,)
         assert (await client.ask("/rvc/voice")).args == ("Bo Li",)
@@ -120,7 +120,7 @@ def test_no_argument_asks_for_the_value() -> None:
 
 
 def test_a_number_can_be_set_by_0_to_1_stepped_and_reset() -> None:
-    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
         assert (await client.ask("/rvc/pitch/norm", 0.75)).args == (0.75,)
         assert client.find("/rvc/pitch")[-1].args == (12.0,)
         assert (await client.ask("/rvc/pitch/step", -2, reply="/rvc/pitch")).args == (10.0,)
@@ -133,7 +133,7 @@ def test_a_number_can_be_set_by_0_to_1_stepped_and_reset() -> None:
 
 
 def test_a_fader_flood_is_thinned_out_but_its_last_value_is_applied() -> None:
-    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
         for step in range(120):
             client.send("/rvc/pitch", step / 10)
             client.send("/rvc/gain/in", -step / 10)
@@ -141,17 +141,17 @@ def test_a_fader_flood_is_thinned_out_but_its_last_value_is_applied() -> None:
                 await asyncio.sleep(0.001)
         await client.wait(lambda: client.find("/rvc/pitch") and client.find("/rvc/pitch")[-1].args[0] == pytest.approx(11.9))
         await client.wait(lambda: client.find("/rvc/gain/in")[-1].args[0] == pytest.approx(-11.9))
-        assert rig.get_param("pitch") == pytest.approx(11.9)
-        assert len([name for name, _ in rig.applied if name == "pitch"]) < 60
+        assert session.get_param("pitch") == pytest.approx(11.9)
+        assert len([name for name, _ in session.applied if name == "pitch"]) < 60
 
     converse(talk)
 
 
 def test_a_query_right_after_a_burst_answers_with_the_last_value() -> None:
-    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
         client.send_raw(bundle(encode("/rvc/pitch", 1), encode("/rvc/pitch", 2), encode("/rvc/pitch", 7), encode("/rvc/pitch")))
         await client.wait(lambda: client.find("/rvc/pitch") and client.find("/rvc/pitch")[-1].args == (7.0,))
-        assert [value for _, value in rig.applied] == [1.0, 7.0]
+        assert [value for _, value in session.applied] == [1.0, 7.0]
 
     converse(talk)
 
@@ -164,7 +164,7 @@ def test_a_switch_takes_ints_floats_and_booleans_and_answers_with_an_int(name: s
     base = f"/rvc/{name}"
     padded = base.encode() + b"\0" * (4 - len(base) % 4)
 
-    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
         for datagram, on in (
             (encode(base, 1), True),
             (encode(base, 0.4), False),
@@ -179,7 +179,7 @@ def test_a_switch_takes_ints_floats_and_booleans_and_answers_with_an_int(name: s
         ):
             client.send_raw(datagram)
             await client.settle()
-            assert rig.switches[name] is on, datagram
+            assert session.switches[name] is on, datagram
         assert {type(message.args[0]) for message in client.find(base)} == {int}
         assert len(client.find(base)) == 8, "the two releases are not answered"
 
@@ -187,15 +187,15 @@ def test_a_switch_takes_ints_floats_and_booleans_and_answers_with_an_int(name: s
 
 
 def test_panic_latches_until_it_is_cleared_and_ignores_the_release_of_its_button() -> None:
-    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
         client.send("/rvc/panic", 0.0)
         await client.settle()
-        assert not rig.is_panicked
+        assert not session.is_panicked
         assert (await client.ask("/rvc/panic", 1.0)).args == (1,)
         assert (await client.ask("/rvc/status")).args == ("panic", "", 0, 0, 0, 0, 1)
         client.send("/rvc/panic/clear", 0)
         await client.settle()
-        assert rig.is_panicked
+        assert session.is_panicked
         assert (await client.ask("/rvc/panic/clear", reply="/rvc/panic")).args == (0,)
         client.send_raw(b"/rvc/panic\0\0,I\0\0")
         assert (await client.expect("/rvc/panic", 3)).args == (1,)
@@ -207,7 +207,7 @@ def test_panic_latches_until_it_is_cleared_and_ignores_the_release_of_its_button
 
 
 def test_a_voice_is_loaded_by_name_by_slot_and_by_an_address_without_arguments() -> None:
-    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
         for address, args, live in (
             ("/rvc/voice", ("Bo Li",), ("Bo Li", 2)),
             ("/rvc/voice", (1,), ("Anna", 1)),
@@ -246,7 +246,7 @@ def test_a_voice_is_loaded_by_name_by_slot_and_by_an_address_without_arguments()
 def test_a_command_that_cannot_be_done_fails_with_its_address_and_the_reason(
     address: str, args: tuple[Any, ...], reason: str
 ) -> None:
-    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
         reply = await client.ask(address, *args, reply="/rvc/fail")
         assert reply.args[0] == address
         assert reason in str(reply.args[1])
@@ -256,7 +256,7 @@ def test_a_command_that_cannot_be_done_fails_with_its_address_and_the_reason(
 
 
 def test_an_f0_method_is_chosen_by_name_or_index() -> None:
-    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
         assert (await client.ask("/rvc/f0/method", "yin", reply="/rvc/done")).args == ("/rvc/f0/method", "yin")
         assert (await client.expect("/rvc/f0/method")).args == ("yin",)
         assert (await client.ask("/rvc/f0/method", 1.0)).args == ("rmvpe",)
@@ -265,7 +265,7 @@ def test_an_f0_method_is_chosen_by_name_or_index() -> None:
 
 
 def test_voices_are_listed_one_a_message_and_then_counted() -> None:
-    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
         assert (await client.ask("/rvc/voice/list", reply="/rvc/voice/list/end")).args == (3,)
         assert [message.args for message in client.find("/rvc/voice/list")] == [(1, "Anna"), (2, "Bo Li"), (3, "broken.v2")]
 
@@ -273,69 +273,120 @@ def test_voices_are_listed_one_a_message_and_then_counted() -> None:
 
 
 def test_panic_and_mute_act_while_a_voice_loads() -> None:
-    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
-        rig.gate = asyncio.Event()
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
+        session.gate = asyncio.Event()
         client.send("/rvc/voice", "Anna")
         await client.settle()
         assert (await client.ask("/rvc/mute", 1)).args == (1,)
         assert (await client.ask("/rvc/panic")).args == (1,)
-        assert rig.loads == ["Anna"]
-        assert rig.live.slot == 0
-        rig.gate.set()
+        assert session.loads == ["Anna"]
+        assert session.live.slot == 0
+        session.gate.set()
         assert (await client.expect("/rvc/done")).args == ("/rvc/voice", "Anna", 1)
 
     converse(talk)
 
 
-def test_a_newer_voice_supersedes_the_waiting_one_but_not_the_running_one_nor_an_f0_method() -> None:
-    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
-        rig.gate = asyncio.Event()
+def test_the_newest_voice_counts_and_a_pitch_method_does_not_wait_for_it() -> None:
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
+        session.gate = asyncio.Event()
         async with client_of(server) as second:
             client.send("/rvc/voice", "Anna")
             await client.settle()
             second.send("/rvc/voice/slot/2")
-            second.send("/rvc/f0/method", "yin")
-            await second.settle()
+            assert (await client.expect("/rvc/fail")).args == ("/rvc/voice", "superseded by a newer request")
+            assert (await second.ask("/rvc/f0/method", "yin", reply="/rvc/done")).args == ("/rvc/f0/method", "yin")
             client.send("/rvc/voice/slot/1")
             assert (await second.expect("/rvc/fail")).args == ("/rvc/voice/slot/2", "superseded by a newer request")
-            rig.gate.set()
-            assert (await client.expect("/rvc/done", 2)).args == ("/rvc/voice/slot/1", "Anna", 1)
-            assert (await second.expect("/rvc/done")).args == ("/rvc/f0/method", "yin")
-            assert rig.loads == ["Anna", "Anna"]
-            assert len(second.find("/rvc/fail")) == 1
+            session.gate.set()
+            assert (await client.expect("/rvc/done")).args == ("/rvc/voice/slot/1", "Anna", 1)
+            assert session.loads == ["Anna", "Bo Li", "Anna"]
+            await second.settle()
+            assert len(second.find("/rvc/fail")) == 1 and len(second.find("/rvc/done")) == 1
+
+    converse(talk)
+
+
+def test_the_voice_that_is_live_is_asked_for_again_while_another_loads() -> None:
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
+        await client.ask("/rvc/voice", "Anna", reply="/rvc/done")
+        session.gate = asyncio.Event()
+        client.send("/rvc/voice", "Bo Li")
+        await client.settle()
+        client.send("/rvc/voice", "Anna")
+        assert (await client.expect("/rvc/fail")).args == ("/rvc/voice", "superseded by a newer request")
+        assert len(client.find("/rvc/done")) == 1, "not answered before it is sure"
+        session.gate.set()
+        assert (await client.expect("/rvc/done", 2)).args == ("/rvc/voice", "Anna", 1)
+        assert session.loads == ["Anna", "Bo Li", "Anna"]
+
+    converse(talk)
+
+
+def test_a_recording_begins_at_once_while_a_voice_loads_and_a_disk_hangs() -> None:
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
+        session.gate = session.disk = asyncio.Event()
+        client.send("/rvc/voice", "Anna")
+        client.send("/rvc/preset/save", "Deep")
+        await client.settle()
+        assert (await client.ask("/rvc/record", 1)).args == (1,)
+        assert (await client.ask("/rvc/voice/rescan", reply="/rvc/done")).args == ("/rvc/voice/rescan", 3)
+        assert (await client.ask("/rvc/mute", 1)).args == (1,)
+        assert (await client.ask("/rvc/panic")).args == (1,)
+        assert (await client.ask("/rvc/panic/clear", reply="/rvc/panic")).args == (0,)
+        assert session.live.slot == 0 and session.book.names == ()
+        session.gate.set()
+        await client.expect("/rvc/done", 3)
+
+    converse(talk)
+
+
+def test_presets_are_saved_in_the_order_in_which_they_were_asked_for_and_none_is_lost() -> None:
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
+        session.disk = asyncio.Event()
+        for name in ("One", "Two", "Three"):
+            client.send("/rvc/preset/save", name)
+        client.send("/rvc/preset/delete", "Two")
+        await client.settle()
+        session.disk.set()
+        await client.expect("/rvc/done", 4)
+        assert session.book.names == ("One", "Three")
+        assert not client.find("/rvc/fail")
 
     converse(talk)
 
 
 def test_two_quick_presses_of_next_go_two_voices_on() -> None:
-    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
-        rig.registry = tuple(voice for voice in FakeRig().registry if "broken" not in voice.name)
-        rig.gate = asyncio.Event()
-        client.send("/rvc/voice/next")
-        client.send("/rvc/voice/next")
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
+        session.registry = tuple(voice for voice in FakeSession().registry if "broken" not in voice.name)
+        session.gate = asyncio.Event()
+        client.send_raw(bundle(encode("/rvc/voice/next"), encode("/rvc/voice/next")))
         await client.settle()
-        rig.gate.set()
-        await client.expect("/rvc/done", 2)
-        assert rig.loads == ["Anna", "Bo Li"]
+        session.gate.set()
+        assert (await client.expect("/rvc/done")).args == ("/rvc/voice/next", "Bo Li", 2)
+        assert session.loads == ["Anna", "Bo Li"]
 
     converse(talk)
 
 
 def test_next_goes_past_a_voice_that_cannot_be_loaded() -> None:
-    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
         await client.ask("/rvc/voice", 2, reply="/rvc/done")
         assert (await client.ask("/rvc/voice/next", reply="/rvc/fail")).args[0] == "/rvc/voice/next"
-        assert rig.live.name == "Bo Li"
+        assert session.live.name == "Bo Li"
         assert (await client.ask("/rvc/voice/next", reply="/rvc/done")).args[1] == "Anna"
+        await client.ask("/rvc/voice/prev", reply="/rvc/fail")
+        client.inbox.clear()
+        assert (await client.ask("/rvc/voice/prev", reply="/rvc/done")).args[1] == "Bo Li"
 
     converse(talk)
 
 
 def test_a_load_that_never_ends_fails_and_the_next_one_works() -> None:
-    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
-        rig.gate = asyncio.Event()
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
+        session.gate = asyncio.Event()
         assert "no result after 0.1 s" in str((await client.ask("/rvc/voice", "Anna", reply="/rvc/fail")).args[1])
-        rig.gate = None
+        session.gate = None
         assert (await client.ask("/rvc/voice", 2, reply="/rvc/done")).args[1] == "Bo Li"
 
     converse(talk, slow_timeout_s=0.1)
@@ -345,7 +396,7 @@ def test_a_load_that_never_ends_fails_and_the_next_one_works() -> None:
 
 
 def test_ping_version_and_status() -> None:
-    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
         assert (await client.ask("/rvc/ping", 7, 0.5, "x", reply="/rvc/pong")).args == (7, 0.5, "x")
         assert (await client.ask("/rvc/ping", reply="/rvc/pong")).args == ()
         assert (await client.ask("/rvc/version")).args == ("0.1.0", str(PROTOCOL_VERSION))
@@ -358,7 +409,7 @@ def test_ping_version_and_status() -> None:
 
 
 def test_a_pattern_asks_for_values_and_sets_numbers_but_triggers_nothing() -> None:
-    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
         client.send("/rvc/*")
         await client.settle()
         asked = {message.address for message in client.inbox}
@@ -367,18 +418,18 @@ def test_a_pattern_asks_for_values_and_sets_numbers_but_triggers_nothing() -> No
         for pattern in ("/rvc/*", "/rvc/*/*", "/*/*/*", "/rvc/panic*", "/rvc/{panic,mute,bypass}", "/rvc/*/{on,reset,step}"):
             client.send(pattern, 1)
         client.send("/rvc/gain/{in,out}", -3.0)
-        await client.wait(lambda: rig.get_param("gain_out") == rig.get_param("gain_in") == -3.0)
+        await client.wait(lambda: session.get_param("gain_out") == session.get_param("gain_in") == -3.0)
         await client.settle()
-        assert not rig.is_panicked
-        assert not any(rig.switches.values())
-        assert rig.loads == []
-        assert rig.get_param("protect") == 0.5, "set by /rvc/* and clamped"
+        assert not session.is_panicked
+        assert not any(session.switches.values())
+        assert session.loads == []
+        assert session.get_param("protect") == 0.5, "set by /rvc/* and clamped"
 
     converse(talk)
 
 
 def test_24_stars_cost_nothing() -> None:
-    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
         started = time.perf_counter()
         for _ in range(50):
             client.send(STARS, 1)

@@ -7,11 +7,11 @@ import socket
 
 import pytest
 
-from rvcd.control.osc import encode
+from rvcd.control.codec import encode
 from rvcd.control.server import OscServer, OscSettings, parse_networks
 from rvcd.control.subscriptions import FeedbackTarget
 from rvcd.errors import RvcdError
-from tests.control.fake_rig import FakeRig
+from tests.control.fake_session import FakeSession
 from tests.control.udp import client_of, serving
 
 
@@ -51,24 +51,24 @@ def test_settings_that_cannot_be_served_are_refused_in_one_sentence(settings: Os
 
 def test_only_listed_networks_and_this_machine_may_talk_to_a_server_open_to_the_network() -> None:
     async def run() -> None:
-        rig = FakeRig()
-        async with serving(rig, OscSettings("0.0.0.0", 0, ("192.0.2.0/24", "10.0.0.5"))) as server:
+        session = FakeSession()
+        async with serving(session, OscSettings("0.0.0.0", 0, ("192.0.2.0/24", "10.0.0.5"))) as server:
             for host in ("198.51.100.7", "10.0.0.6", "not an address"):
                 server.datagram_received(encode("/rvc/panic"), (host, 5000))
-            assert not rig.is_panicked
+            assert not session.is_panicked
             assert server.counters.refused_sources == 3
             for host in ("192.0.2.77", "10.0.0.5", "127.0.0.1"):
-                rig.clear_panic()
+                session.clear_panic()
                 server.datagram_received(encode("/rvc/panic"), (host, 5000))
-                assert rig.is_panicked
+                assert session.is_panicked
             server.datagram_received(encode("/rvc/panic/clear"), ("127.0.0.1", server.address[1]))
-            assert rig.is_panicked, "the server does not listen to itself"
+            assert session.is_panicked, "the server does not listen to itself"
 
     asyncio.run(run())
 
 
 def test_an_ipv4_client_of_an_ipv6_socket_is_judged_by_its_ipv4_address() -> None:
-    server = OscServer(OscSettings(), FakeRig())
+    server = OscServer(OscSettings(), FakeSession())
     server._allow = parse_networks(("192.0.2.0/24",))
     assert server._may_talk(("::ffff:192.0.2.9", 5000, 0, 0))
     assert server._may_talk(("::1", 5000, 0, 0))

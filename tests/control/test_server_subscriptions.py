@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import time
 
 import pytest
 
-from rvcd.control.osc import OscMessage, decode
+from rvcd.control.codec import OscMessage, decode
 from rvcd.control.server import OscServer, OscSettings
 from rvcd.control.subscriptions import FeedbackTarget
 from rvcd.params import PARAMS
 from rvcd.protocol import PREFIX, Stats
-from tests.control.fake_rig import FakeRig
+from tests.control.fake_session import FakeSession
 from tests.control.udp import Client, client_of, converse, serving
 
 
 def test_a_change_by_one_client_is_echoed_to_the_subscribers_at_the_identical_path() -> None:
-    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
         async with client_of(server) as watcher:
             done = await watcher.ask("/rvc/subscribe", 0, 30, "params", reply="/rvc/done")
             assert done.args == ("/rvc/subscribe", "127.0.0.1", watcher.port, 30, "params", 10)
@@ -45,7 +46,7 @@ def test_a_change_by_one_client_is_echoed_to_the_subscribers_at_the_identical_pa
 
 
 def test_a_fader_flood_reaches_a_slow_subscriber_thinned_out_and_with_its_last_value() -> None:
-    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
         async with client_of(server) as watcher:
             await watcher.ask("/rvc/subscribe", 0, 10, "params", reply="/rvc/done")
             await watcher.expect("/rvc/status")
@@ -63,12 +64,12 @@ def test_a_fader_flood_reaches_a_slow_subscriber_thinned_out_and_with_its_last_v
 
 
 def test_what_the_daemon_changes_by_itself_is_echoed_too() -> None:
-    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
         await client.ask("/rvc/subscribe", "params", reply="/rvc/done")
         await client.expect("/rvc/status")
-        rig.set_param("protect", 0.1)
+        session.set_param("protect", 0.1)
         await client.wait(lambda: client.find("/rvc/protect")[-1].args == (pytest.approx(0.1),))
-        rig.is_panicked = True
+        session.is_panicked = True
         server.changed()
         await client.wait(lambda: client.find("/rvc/panic")[-1].args == (1,))
 
@@ -76,7 +77,7 @@ def test_what_the_daemon_changes_by_itself_is_echoed_too() -> None:
 
 
 def test_telemetry_comes_at_about_the_rate_asked_for_in_the_groups_asked_for() -> None:
-    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
         await client.ask("/rvc/subscribe", 0, 25.0, "meters", "stats", reply="/rvc/done")
         await asyncio.sleep(0.6)
         assert 4 <= len(client.find("/rvc/stats")) <= 25
@@ -91,15 +92,15 @@ def test_telemetry_comes_at_about_the_rate_asked_for_in_the_groups_asked_for() -
 
 
 def test_the_first_meters_of_a_subscriber_cover_a_whole_period() -> None:
-    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
         asked: list[float] = []
-        measure = rig.stats
+        measure = session.stats
 
         def stats() -> Stats:
             asked.append(time.monotonic())
             return measure()
 
-        rig.stats = stats  # type: ignore[method-assign]
+        session.stats = stats  # type: ignore[method-assign]
         client.send("/rvc/subscribe", 0, 10.0, "stats")
         await client.expect("/rvc/stats")
         # Taking peaks empties them: a level read at once after would be that of no time at all, as `rvcctl status` showed it.
@@ -109,7 +110,7 @@ def test_the_first_meters_of_a_subscriber_cover_a_whole_period() -> None:
 
 
 def test_the_port_of_a_subscription_may_be_chosen_but_never_the_host() -> None:
-    async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
+    async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
         async with client_of(server) as ear:
             client.send("/rvc/subscribe", float(ear.port), 20.0, "params")
             assert (await ear.expect("/rvc/status")).args[0] == "no-voice"
@@ -144,3 +145,27 @@ def test_configured_feedback_targets_are_told_without_asking() -> None:
                 raise AssertionError(heard[-20:])
 
     asyncio.run(run())
+
+
+def test_a_session_that_is_not_ready_costs_one_line_of_the_log_and_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        session = FakeSession(is_ready=False)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ear:
+            ear.bind(("127.0.0.1", 0))
+            target = FeedbackTarget("127.0.0.1", ear.getsockname()[1], 30, ("params", "meters", "stats"))
+            async with serving(session, OscSettings(port=0, feedback=(target,))) as server, client_of(server) as client:
+                await client.ask("/rvc/subscribe", 0, 30, reply="/rvc/done")
+                for _ in range(5):
+                    await client.settle()
+                    server.changed()
+                    await asyncio.sleep(0.04)
+                assert not client.find("/rvc/fail") and not client.find("/rvc/stats")
+                session.is_ready = True
+                await client.expect("/rvc/stats")
+                assert client.find("/rvc/pitch")
+
+    with caplog.at_level(logging.INFO, "rvcd"):
+        asyncio.run(run())
+    (line,) = [record for record in caplog.records if "telemetry" in record.getMessage()]
+    assert line.getMessage() == "telemetry could not be built: KeyError: 'nothing measured yet'"
+    assert line.exc_info is None

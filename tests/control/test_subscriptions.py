@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import pytest
 
+from rvcd.control.codec import decode, encode
 from rvcd.control.limits import Sources, TokenBucket
-from rvcd.control.osc import decode
 from rvcd.control.publisher import Publisher
+from rvcd.control.session import LogLine
 from rvcd.control.subscriptions import Subscriptions
 from rvcd.control.verbs import Limit
 from rvcd.errors import RvcdError
 from rvcd.protocol import DEFAULT_GROUPS, MAX_SUBSCRIPTIONS
-from tests.control.fake_rig import FakeRig
+from tests.control.fake_session import FakeSession
 
 
 class Clock:
@@ -25,10 +26,11 @@ class Wire:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self.rig = FakeRig()
+        self.session = FakeSession()
         self.table = Subscriptions(clock)
+        self.reports: list[Exception] = []
         self.sent: list[tuple[str, tuple[object, ...], object]] = []
-        self.publisher = Publisher(self.rig, self.table, self.send, clock)
+        self.publisher = Publisher(self.session, self.table, self.send, clock, self.reports.append)
 
     def send(self, datagram: bytes, to: object) -> None:
         (message,) = decode(datagram, max_arguments=64)
@@ -107,10 +109,37 @@ def test_a_static_target_never_expires() -> None:
     assert wire.table.unsubscribe(ME) == 0
 
 
+def test_a_static_target_is_told_the_whole_state_at_the_start_whoever_asked_before() -> None:
+    wire = Wire(Clock())
+    wire.publisher.publish_changes()
+    wire.table.add_static(ME, 10, ("params",))
+    wire.publisher.publish_changes()
+    assert wire.sent == []
+    told = [(address, args) for address, args, _ in wire.advance(0.05)]
+    state = [decode(encode(f"/rvc{address}", *args))[0] for address, args in wire.publisher.state_messages()]
+    assert told == [(message.address, message.args) for message in state]
+    assert wire.advance(1.0) == []
+    assert wire.reports == []
+
+
+def test_a_session_that_is_not_ready_is_asked_again_and_the_log_goes_out_meanwhile() -> None:
+    wire = Wire(Clock())
+    wire.session.is_ready = False
+    wire.session.lines.append(LogLine(1, "info", "the worker starts"))
+    wire.table.add_static(ME, 10, ("params", "stats", "log"))
+    sent = wire.advance(0.5)
+    assert [(address, args) for address, args, _ in sent] == [("/rvc/log", (1, "info", "the worker starts"))]
+    assert wire.reports and all(isinstance(report, KeyError) for report in wire.reports)
+    wire.session.is_ready = True
+    told = [address for address, _, _ in wire.advance(0.25)]
+    assert told.count("/rvc/pitch") == told.count("/rvc/status") == 1
+    assert 2 <= told.count("/rvc/stats") <= 3
+
+
 def test_pushes_keep_their_rate_and_do_not_catch_up_after_a_stall() -> None:
     wire = Wire(Clock())
     wire.table.subscribe(ME, hz=10, groups=("stats",))
-    assert len(wire.advance(1.0)) in (10, 11)
+    assert len(wire.advance(1.0)) in (9, 10), "the first covers a whole period"
     wire.clock.now_s += 5.0
     assert len(wire.advance(1.0)) in (10, 11)
 
@@ -120,9 +149,9 @@ def test_a_slow_meter_shows_the_peak_that_a_fast_one_has_already_read() -> None:
     wire.table.subscribe(ME, hz=2, groups=("meters",))
     wire.table.subscribe(OTHER, hz=20, groups=("meters",))
     wire.advance(0.6)
-    wire.rig.telemetry = type(wire.rig.telemetry)(in_peak_dbfs=-3.0)
+    wire.session.telemetry = type(wire.session.telemetry)(in_peak_dbfs=-3.0)
     wire.advance(0.06)
-    wire.rig.telemetry = type(wire.rig.telemetry)(in_peak_dbfs=-40.0)
+    wire.session.telemetry = type(wire.session.telemetry)(in_peak_dbfs=-40.0)
     sent = wire.advance(0.6)
     peaks = [args[0] for address, args, to in sent if to == ME and address == "/rvc/meter/in/peak"]
     assert peaks[0] == -3.0
@@ -134,9 +163,9 @@ def test_a_held_echo_is_dropped_when_its_client_has_had_a_newer_reply() -> None:
     wire.table.subscribe(ME, hz=1, groups=("params",))
     wire.advance(0.1)
     for value in (1.0, 2.0):
-        wire.rig.set_param("pitch", value)
+        wire.session.set_param("pitch", value)
         wire.publisher.publish_changes()
-    wire.rig.set_param("pitch", 3.0)
+    wire.session.set_param("pitch", 3.0)
     wire.publisher.reply(ME, "/pitch", 3.0)
     wire.publisher.publish_changes()
     assert [args[0] for address, args, _ in wire.advance(2.5) if address == "/rvc/pitch"] == []

@@ -4,7 +4,7 @@ from dataclasses import fields
 
 import pytest
 
-from rvcd.control.osc import decode, encode
+from rvcd.control.codec import decode, encode
 from rvcd.control.telemetry import meter_messages, stats_message
 from rvcd.errors import ProtocolError
 from rvcd.protocol import PREFIX, Stats, stats_from_args, stats_to_args

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from rvcd.control.osc import OscMessage, decode, encode
+from rvcd.control.codec import OscMessage, decode, encode
 from rvcd.control.server import OscServer, OscSettings
-from tests.control.fake_rig import FakeRig
+from tests.control.fake_session import FakeSession
 
 PATIENCE_S = 5.0
 
@@ -71,8 +71,10 @@ class Client(asyncio.DatagramProtocol):
 
 
 @asynccontextmanager
-async def serving(rig: FakeRig | None = None, settings: OscSettings | None = None, **options: Any) -> AsyncIterator[OscServer]:
-    server = OscServer(settings or OscSettings(port=0), rig or FakeRig(), **options)
+async def serving(
+    session: FakeSession | None = None, settings: OscSettings | None = None, **options: Any
+) -> AsyncIterator[OscServer]:
+    server = OscServer(settings or OscSettings(port=0), session or FakeSession(), **options)
     await server.start()
     try:
         yield server
@@ -90,15 +92,15 @@ async def client_of(server: OscServer | tuple[str, int], host: str = "127.0.0.1"
         transport.close()
 
 
-Talk = Callable[[Client, FakeRig, OscServer], Awaitable[Any]]
+Talk = Callable[[Client, FakeSession, OscServer], Awaitable[Any]]
 
 
-def converse(talk: Talk, rig: FakeRig | None = None, **options: Any) -> None:
+def converse(talk: Talk, session: FakeSession | None = None, **options: Any) -> None:
     """Run one conversation of one client with a server on loopback."""
-    rig = rig or FakeRig()
+    session = session or FakeSession()
 
     async def run() -> None:
-        async with serving(rig, **options) as server, client_of(server) as client:
-            await talk(client, rig, server)
+        async with serving(session, **options) as server, client_of(server) as client:
+            await talk(client, session, server)
 
     asyncio.run(run())

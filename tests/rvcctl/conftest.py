@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from rvcctl import cli
-from rvcd.control.rig import LogLine
+from rvcd.control.session import LogLine
 from rvcd.protocol import Stats
-from tests.control.fake_rig import FakeRig
+from tests.control.fake_session import FakeSession
 from tests.rvcctl.fake_daemon import FakeDaemon, running_daemon
 from tests.rvcctl.real_server import Served, serving
 
@@ -28,13 +28,14 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDaemon]:
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    """The daemon's own OSC server before a fake rig."""
+    """The daemon's own OSC server before a fake session."""
     telemetry = Stats(
         f0_hz=220.0, in_peak_dbfs=-18.0, out_peak_dbfs=-20.0, latency_total_ms=190.7, load=0.42, late_blocks=7, device="virtual",
         uptime_s=61.0,
     )  # fmt: skip
-    rig = FakeRig(telemetry=telemetry, lines=[LogLine(1, "info", "rvcd starts"), LogLine(2, "warning", "a block was late")])
-    with serving(rig) as running:
+    lines = [LogLine(1, "info", "rvcd starts"), LogLine(2, "warning", "a block was late")]
+    session = FakeSession(telemetry=telemetry, lines=lines)
+    with serving(session) as running:
         monkeypatch.setenv("RVCD_PORT", str(running.port))
         yield running
 

@@ -7,8 +7,8 @@ import dataclasses
 
 from rvcctl.client import Listener, tell
 from rvcctl.view import DaemonView
-from rvcctl.wire import Message
 from rvcd import protocol
+from rvcd.control.codec import OscMessage
 
 
 class FrozenClock:
@@ -41,7 +41,7 @@ class FakeClient:
 
     def deliver(self, address: str, *args: str | int | float) -> None:
         """Let one message arrive."""
-        outcome = self.view.apply(Message(protocol.PREFIX + address, args), self._clock())
+        outcome = self.view.apply(OscMessage(protocol.PREFIX + address, args), self._clock())
         assert self._listener is not None
         self._listener.on_view_changed()
         tell(self._listener, outcome)

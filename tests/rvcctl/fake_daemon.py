@@ -14,8 +14,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rvcctl.wire import Arg, Message, decode, encode
+from rvcctl.reading import messages_of
 from rvcd import protocol
+from rvcd.control.codec import OscMessage, OscValue, encode
 from rvcd.errors import ProtocolError
 from rvcd.params import BY_ADDRESS
 
@@ -38,7 +39,7 @@ class FakeDaemon:
         self.numbers = dict.fromkeys(BY_ADDRESS, 0.0)
         self.voices = ["demo", "alto"]
         self.presets = ["Deep", "Bright"]
-        self.received: list[Message] = []
+        self.received: list[OscMessage] = []
         self.subscribers: set[tuple[str, int]] = set()
         self.silent = False
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -74,17 +75,18 @@ class FakeDaemon:
             if datagram == b"stop":
                 return
             try:
-                message = decode(datagram)
+                messages = messages_of(datagram)
             except ProtocolError:
                 continue
-            self.received.append(message)
-            if not self.silent:
-                self._answer(peer, message.address.removeprefix(protocol.PREFIX), message.args)
+            for message in messages:
+                self.received.append(message)
+                if not self.silent:
+                    self._answer(peer, message.address.removeprefix(protocol.PREFIX), message.args)
 
     def _send(self, peer: tuple[str, int], address: str, *args: str | int | float) -> None:
         self.socket.sendto(encode(protocol.PREFIX + address, *args), peer)
 
-    def _answer(self, peer: tuple[str, int], address: str, args: tuple[Arg, ...]) -> None:
+    def _answer(self, peer: tuple[str, int], address: str, args: tuple[OscValue, ...]) -> None:
         if address == "/subscribe":
             self.subscribers.add(peer)
             self._send(peer, "/done", "/rvc/subscribe")
@@ -110,7 +112,7 @@ class FakeDaemon:
         else:
             self._names(peer, address, args)
 
-    def _number(self, peer: tuple[str, int], address: str, args: tuple[Arg, ...]) -> None:
+    def _number(self, peer: tuple[str, int], address: str, args: tuple[OscValue, ...]) -> None:
         if args:
             value = args[0]
             if not isinstance(value, (int, float)) or not math.isfinite(value):
@@ -120,7 +122,7 @@ class FakeDaemon:
             self.numbers[address] = min(max(float(value), low), high)
         self._send(peer, address, self.numbers[address])
 
-    def _switch(self, peer: tuple[str, int], address: str, args: tuple[Arg, ...]) -> None:
+    def _switch(self, peer: tuple[str, int], address: str, args: tuple[OscValue, ...]) -> None:
         if address.startswith("/panic"):
             self._change(panic=int(address == "/panic"))
             address = "/panic"
@@ -133,7 +135,7 @@ class FakeDaemon:
         state = "panic" if stats.panic else "muted" if stats.mute else "bypass" if stats.bypass else "live"
         self.stats = dataclasses.replace(stats, state=state)
 
-    def _names(self, peer: tuple[str, int], address: str, args: tuple[Arg, ...]) -> None:
+    def _names(self, peer: tuple[str, int], address: str, args: tuple[OscValue, ...]) -> None:
         if address in ("/voice/list", "/preset/list"):
             names = self.voices if address == "/voice/list" else self.presets
             for number, name in enumerate(names, start=1):

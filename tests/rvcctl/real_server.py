@@ -1,4 +1,4 @@
-"""The daemon's own OSC server on a loopback port, before a rig of plain values: what rvcctl says is judged by the real router."""
+"""The daemon's own OSC server on a loopback port, with a session of plain values: the real router judges what rvcctl says."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rvcd.control.server import OscServer, OscSettings
-from tests.control.fake_rig import FakeRig
+from tests.control.fake_session import FakeSession
 
 PATIENCE_S = 10.0
 
 
 @dataclass
 class Served:
-    """A rig that is being served. Its plain values may be changed from the test's thread."""
+    """A session that is being served. Its plain values may be changed from the test's thread."""
 
-    rig: FakeRig
+    session: FakeSession
     port: int
 
 
 @contextmanager
-def serving(rig: FakeRig, port: int = 0) -> Iterator[Served]:
-    """Serve a rig from a thread of its own. port: 0 lets the system choose."""
+def serving(session: FakeSession, port: int = 0) -> Iterator[Served]:
+    """Serve a session from a thread of its own. port: 0 lets the system choose."""
     started = threading.Event()
     ports: list[int] = []
     stops: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
 
     async def serve() -> None:
-        server = OscServer(OscSettings(port=port), rig)
+        server = OscServer(OscSettings(port=port), session)
         await server.start()
         stop = asyncio.Event()
         stops.append((asyncio.get_running_loop(), stop))
@@ -43,7 +43,7 @@ def serving(rig: FakeRig, port: int = 0) -> Iterator[Served]:
     thread.start()
     assert started.wait(PATIENCE_S), "the server did not start"
     try:
-        yield Served(rig, ports[0])
+        yield Served(session, ports[0])
     finally:
         loop, stop = stops[0]
         loop.call_soon_threadsafe(stop.set)

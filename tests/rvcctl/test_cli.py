@@ -16,8 +16,8 @@ from rvcctl.demo import DemoClient
 from rvcctl.names import MEASURED, READABLE, SETTABLE, STATS_NAMES, Kind
 from rvcctl.scripts import asking
 from rvcctl.scripts.writing import SECTIONS
-from rvcctl.wire import Arg
-from rvcd.control.rig import VoiceStatus
+from rvcd.control.codec import OscValue
+from rvcd.control.session import VoiceStatus
 from rvcd.control.verbs import ROUTES
 from rvcd.params import BY_ADDRESS, PARAMS
 from tests.rvcctl.conftest import Run
@@ -63,7 +63,7 @@ def test_the_sections_of_a_status_hold_every_value_once() -> None:
 
 
 def test_status_works_although_every_subscription_is_taken(served: Served, rvcctl: Run, daemon: FakeDaemon) -> None:
-    def refuse_to_subscribe(peer: Peer, address: str, args: tuple[Arg, ...], honest=daemon._answer) -> None:  # type: ignore[no-untyped-def]
+    def refuse_to_subscribe(peer: Peer, address: str, args: tuple[OscValue, ...], honest=daemon._answer) -> None:  # type: ignore[no-untyped-def]
         if address == "/subscribe":
             daemon._send(peer, "/fail", "/rvc/subscribe", "all 8 subscriptions are in use")
         else:
@@ -179,7 +179,7 @@ def test_a_preset_is_saved_listed_recalled_and_deleted(served: Served, rvcctl: R
 
 
 def test_a_voice_whose_name_is_a_word_of_the_command_is_reached_by_set(served: Served, rvcctl: Run) -> None:
-    served.rig.registry = (VoiceStatus("list", 1), VoiceStatus("2", 7))
+    served.session.registry = (VoiceStatus("list", 1), VoiceStatus("2", 7))
     assert rvcctl("set", "voice", "list")[1] == "voice list"
     assert rvcctl("set", "voice", "2")[1] == "voice 2"
     assert rvcctl("voice")[1] == "2"
@@ -243,7 +243,7 @@ def test_an_error_is_one_line_with_its_exit_code(
 
 
 def test_a_recording_that_cannot_begin_says_why(served: Served, rvcctl: Run) -> None:
-    served.rig.disk_is_full = True
+    served.session.disk_is_full = True
     code, out, err = rvcctl("set", "record", "on")
     assert (code, out) == (1, "")
     assert "12 MB are free and 500 MB are needed" in err
@@ -252,7 +252,7 @@ def test_a_recording_that_cannot_begin_says_why(served: Served, rvcctl: Run) -> 
 def test_a_recording_that_stays_off_is_a_failure(daemon: FakeDaemon, rvcctl: Run) -> None:
     honest = daemon._answer
 
-    def never_record(peer: Peer, address: str, args: tuple[Arg, ...]) -> None:
+    def never_record(peer: Peer, address: str, args: tuple[OscValue, ...]) -> None:
         if address == "/record":
             daemon._send(peer, "/record", 0)
         else:
@@ -282,7 +282,7 @@ def test_a_daemon_that_falls_silent_while_it_loads_is_noticed(
     monkeypatch.setattr(asking, "STILL_THERE_EVERY_S", 0.05)
     honest = daemon._answer
 
-    def fall_silent(peer: Peer, address: str, args: tuple[Arg, ...]) -> None:
+    def fall_silent(peer: Peer, address: str, args: tuple[OscValue, ...]) -> None:
         if address == "/voice":
             daemon.silent = True
         else:

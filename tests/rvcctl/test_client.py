@@ -10,9 +10,9 @@ import pytest
 
 from rvcctl.client import CommandFailedError, DaemonClient, Timing, converse, is_done
 from rvcctl.view import Done, Entry, Failure
-from rvcd.control.rig import LogLine
+from rvcd.control.session import LogLine
 from rvcd.errors import DaemonUnreachableError
-from tests.control.fake_rig import FakeRig
+from tests.control.fake_session import FakeSession
 from tests.rvcctl.fake_daemon import FakeDaemon, running_daemon
 from tests.rvcctl.real_server import serving
 
@@ -224,14 +224,14 @@ def test_the_lists_are_asked_for_again_soon_when_a_name_is_not_in_them_and_else_
 
 
 def test_the_daemons_own_server_is_understood() -> None:
-    rig = FakeRig(lines=[LogLine(1, "info", "rvcd starts"), LogLine(2, "warning", "a block was late")])
-    with serving(rig) as served:
+    session = FakeSession(lines=[LogLine(1, "info", "rvcd starts"), LogLine(2, "warning", "a block was late")])
+    with serving(session) as served:
         client = DaemonClient(port=served.port, timing=Timing(tick_s=0.01))
 
         async def scene(ears: Ears) -> None:
             await until(lambda: client.view.voices is not None and client.view.presets is not None and len(client.view.log) == 2)
-            assert [entry.name for entry in client.view.voices or ()] == [voice.name for voice in rig.voices()]
-            assert [entry.name for entry in client.view.presets or ()] == list(rig.presets())
+            assert [entry.name for entry in client.view.voices or ()] == [voice.name for voice in session.voices()]
+            assert [entry.name for entry in client.view.presets or ()] == list(session.presets())
             assert [line.text for line in client.view.log] == ["rvcd starts", "a block was late"]
             client.send("/preset/save", "Stage")
             await until(lambda: Done("/preset/save", "Stage") in ears.done)

@@ -10,7 +10,7 @@ import pytest
 
 from rvcctl.names import READABLE, SETTABLE
 from rvcctl.scripts import completion
-from rvcd.control.rig import VoiceStatus
+from rvcd.control.session import VoiceStatus
 from rvcd.params import BY_NAME
 from rvcd.presets import PresetBook
 from rvcd.protocol import F0_METHODS
@@ -55,7 +55,7 @@ def test_commands_and_names_need_no_daemon(complete: Complete, monkeypatch: pyte
 
 
 def test_voices_and_presets_come_from_the_daemon(complete: Complete, served: Served) -> None:
-    served.rig.book, _ = PresetBook().put("Deep", {})[0].put("High", {})
+    served.session.book, _ = PresetBook().put("Deep", {})[0].put("High", {})
     assert complete("voice", "") == ["list", "next", "prev", "rescan", "Anna", r"Bo\ Li", "broken.v2"]
     assert complete("set", "voice", "A") == ["Anna"]
     assert complete("set", "voice_slot", "") == ["1", "2", "3"]
@@ -158,6 +158,6 @@ def test_a_home_that_cannot_be_written_is_one_line(served: Served, tmp_path: Pat
 
 
 def test_fish_completes_a_voice_with_the_script_that_is_shown(served: Served, tmp_path: Path) -> None:
-    served.rig.registry = (VoiceStatus("Bo Li", 1), VoiceStatus("Anna", 2))
+    served.session.registry = (VoiceStatus("Bo Li", 1), VoiceStatus("Anna", 2))
     out = shell("fish", 'rvcctl --show-completion | source; complete -C "rvcctl voice Bo"', tmp_path, served.port)
     assert out == "Bo Li\n"

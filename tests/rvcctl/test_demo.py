@@ -11,7 +11,7 @@ from rvcctl.demo import DemoClient
 from rvcctl.demo_daemon import BROKEN, LATENCIES_MS, LOAD_S, RESIZE_S, SLOW_BLOCK_EVERY, VOICES, DemoDaemon
 from rvcctl.demo_singer import PHRASE_S, sung
 from rvcctl.view import DaemonView, Failure
-from rvcctl.wire import Message
+from rvcd.control.codec import OscMessage
 from rvcd.params import BY_ADDRESS, PARAMS
 from rvcd.protocol import SILENCE_DBFS, Stats, note_of
 
@@ -27,7 +27,7 @@ class Played:
         self.take(self.daemon.greeting())
         self.wait(1.0)
 
-    def take(self, messages: list[Message]) -> None:
+    def take(self, messages: list[OscMessage]) -> None:
         for message in messages:
             outcome = self.view.apply(message, self.now_s)
             if isinstance(outcome, Failure):

@@ -14,8 +14,8 @@ import pytest
 
 from rvcctl.names import STATS_NAMES
 from rvcctl.scripts import feed
-from rvcd.control.rig import LogLine, VoiceStatus
-from tests.control.fake_rig import FakeRig
+from rvcd.control.session import LogLine, VoiceStatus
+from tests.control.fake_session import FakeSession
 from tests.rvcctl.conftest import Run
 from tests.rvcctl.fake_daemon import FakeDaemon
 from tests.rvcctl.real_server import Served, serving
@@ -55,7 +55,7 @@ def errors_of(process: subprocess.Popen[str]) -> str:
 
 
 def test_without_names_a_line_is_a_summary_for_people(served: Served, rvcctl: Run) -> None:
-    served.rig.live = VoiceStatus("Bo Li", 2)
+    served.session.live = VoiceStatus("Bo Li", 2)
     code, out, err = rvcctl("watch", "--count", "2", "--hz", "30")
     lines = out.splitlines()
     assert (code, len(lines), err) == (0, 2, "")
@@ -68,8 +68,8 @@ def test_with_one_name_a_line_is_its_value(served: Served, rvcctl: Run) -> None:
 
 
 def test_with_names_a_line_holds_their_values_separated_by_tabs(served: Served, rvcctl: Run) -> None:
-    served.rig.set_param("pitch", -4.5)
-    served.rig.live = VoiceStatus("Bo Li", 2)
+    served.session.set_param("pitch", -4.5)
+    served.session.live = VoiceStatus("Bo Li", 2)
     code, out, _ = rvcctl("watch", "voice", "preset", "pitch", "note", "/gain/out", "--count", "1", "--hz", "30")
     assert (code, out.split("\t")) == (0, ["Bo Li", "-", "-4.5", "A3", "0"])
 
@@ -77,7 +77,7 @@ def test_with_names_a_line_holds_their_values_separated_by_tabs(served: Served, 
 def test_json_is_one_object_a_line_with_everything_or_the_names(served: Served, rvcctl: Run) -> None:
     _, everything, _ = rvcctl("watch", "--json", "--count", "2", "--hz", "30")
     assert [tuple(json.loads(line)) for line in everything.splitlines()] == [STATS_NAMES, STATS_NAMES]
-    served.rig.set_param("protect", 0.2)
+    served.session.set_param("protect", 0.2)
     _, named, _ = rvcctl("watch", "protect", "late_blocks", "--json", "--count", "1", "--hz", "30")
     assert json.loads(named) == {"protect": 0.2, "late_blocks": 7}
 
@@ -102,9 +102,9 @@ def test_a_parameter_that_was_lost_on_its_way_is_asked_for(daemon: FakeDaemon, r
 def test_changes_prints_a_line_only_when_it_differs(served: Served) -> None:
     with program(served.port, "watch", "--changes", "--hz", "30", "pitch", "late_blocks") as process:
         assert line_of(process) == "0\t7"
-        served.rig.telemetry = replace(served.rig.telemetry, late_blocks=8)
+        served.session.telemetry = replace(served.session.telemetry, late_blocks=8)
         assert line_of(process) == "0\t8"
-        served.rig.set_param("pitch", 2.0)
+        served.session.set_param("pitch", 2.0)
         assert line_of(process) == "2\t8"
 
 
@@ -153,7 +153,7 @@ def test_a_renewal_that_is_refused_ends_it_with_1(daemon: FakeDaemon, rvcctl: Ru
 def test_a_daemon_that_goes_ends_it_with_3() -> None:
     port = free_port()
     with ExitStack() as stack:
-        with serving(FakeRig(), port):
+        with serving(FakeSession(), port):
             process = stack.enter_context(program(port, "watch", "load"))
             assert line_of(process) == "0.0"
         assert process.wait(PATIENCE_S) == 3
@@ -178,9 +178,9 @@ def test_forever_waits_for_a_daemon_and_goes_on_through_a_restart() -> None:
     port = free_port()
     with program(port, "watch", "late_blocks", "--forever", "--changes") as process:
         for late_blocks in (1, 2):
-            rig = FakeRig()
-            rig.telemetry = replace(rig.telemetry, late_blocks=late_blocks)
-            with serving(rig, port):
+            session = FakeSession()
+            session.telemetry = replace(session.telemetry, late_blocks=late_blocks)
+            with serving(session, port):
                 assert line_of(process) == str(late_blocks)
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE_S) == 130
@@ -217,27 +217,27 @@ def test_log_as_json_has_one_object_a_line(served: Served, rvcctl: Run) -> None:
 
 
 def test_an_empty_log_prints_nothing(served: Served, rvcctl: Run) -> None:
-    served.rig.lines = []
+    served.session.lines = []
     assert rvcctl("log") == (0, "", "")
 
 
 def test_log_follows_each_new_line_once(served: Served) -> None:
     with program(served.port, "log", "-f") as process:
         assert [line_of(process), line_of(process)] == ["info     rvcd starts", "warning  a block was late"]
-        served.rig.lines = [*served.rig.lines, LogLine(3, "error", "the device is gone\x1b[2J")]
+        served.session.lines = [*served.session.lines, LogLine(3, "error", "the device is gone\x1b[2J")]
         assert line_of(process) == "error    the device is gone?[2J"
 
 
 def test_log_prints_all_lines_of_a_daemon_that_was_started_anew() -> None:
     port = free_port()
 
-    def rig(uptime_s: float, *texts: str) -> FakeRig:
-        made = FakeRig(lines=[LogLine(number, "info", text) for number, text in enumerate(texts, start=1)])
+    def session(uptime_s: float, *texts: str) -> FakeSession:
+        made = FakeSession(lines=[LogLine(number, "info", text) for number, text in enumerate(texts, start=1)])
         made.telemetry = replace(made.telemetry, uptime_s=uptime_s)
         return made
 
     with program(port, "log", "-f", "--forever") as process:
-        with serving(rig(900.0, "rvcd starts", "old"), port):
+        with serving(session(900.0, "rvcd starts", "old"), port):
             assert [line_of(process), line_of(process)] == ["info     rvcd starts", "info     old"]
-        with serving(rig(1.0, "rvcd starts"), port):
+        with serving(session(1.0, "rvcd starts"), port):
             assert line_of(process) == "info     rvcd starts"

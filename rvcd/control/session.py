@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from rvcd.errors import RvcdError
 from rvcd.protocol import State, Stats
+
+
+class SupersededError(RvcdError):
+    """A newer request of the same kind came before this one held: nothing is wrong, and nothing is logged."""
+
+    def __init__(self) -> None:
+        super().__init__("superseded by a newer request")
 
 
 @dataclass(frozen=True)
@@ -29,10 +37,15 @@ class LogLine:
     text: str
 
 
-class Rig(Protocol):
+class Session(Protocol):
     """The running daemon. Called on the event loop's thread; only the async methods may take longer than ~1 ms.
 
     Every method may raise a RvcdError, whose text becomes the reason of a /fail reply.
+
+    load_voice, set_speaker, set_f0_method and set_latency_preset change what is wanted before they wait for anything, and
+    return when it holds. They are called while others of them still wait, and the newest wins: a request that another one of
+    its kind replaced raises SupersededError. The other async methods are called one after the other: those of the presets,
+    set_record, and rescan_voices, each without waiting for the others.
     """
 
     @property
@@ -72,6 +85,9 @@ class Rig(Protocol):
     def voice(self) -> VoiceStatus:
         """Return the live voice, or NO_VOICE."""
 
+    def wanted_voice(self) -> VoiceStatus:
+        """Return the voice that was asked for last and has not been given up; the live one when nothing is pending."""
+
     def voices(self) -> Sequence[VoiceStatus]:
         """Return the registry, scanned beforehand (no disk access here)."""
 
@@ -85,7 +101,7 @@ class Rig(Protocol):
         """Return the live voice's speaker, 0 for a voice with one."""
 
     async def set_speaker(self, name_or_number: str | int) -> int:
-        """Choose a speaker of the live voice and return its number once it is heard. Raises RvcdError for one it lacks."""
+        """Choose a speaker of the wanted voice and return its number once it is heard. Raises RvcdError for one it lacks."""
 
     def preset(self) -> str:
         """Return the preset recalled or saved last, "" when a parameter has moved since."""

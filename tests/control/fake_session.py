@@ -1,4 +1,4 @@
-"""An honest stand-in for the daemon: it keeps real values, and its voices take as long to load as a test says."""
+"""An honest stand-in for the daemon: it keeps real values, and its voices and disks take as long as a test says."""
 
 from __future__ import annotations
 
@@ -6,16 +6,30 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from rvcd.control.rig import NO_VOICE, LogLine, VoiceStatus
+from rvcd.control.session import NO_VOICE, LogLine, SupersededError, VoiceStatus
 from rvcd.errors import MissingExtraError, ModelFileError, RvcdError
 from rvcd.params import ParamStore
 from rvcd.presets import PresetBook
 from rvcd.protocol import State, Stats
 
 
+async def first_of(*events: asyncio.Event) -> None:
+    """Wait until one of some events is set."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
 @dataclass
-class FakeRig:
-    """Satisfies rvcd.control.rig.Rig. gate: while set to an unset Event, loading a voice waits for it."""
+class FakeSession:
+    """Satisfies rvcd.control.session.Session.
+
+    gate: while set to an unset Event, loading a voice waits for it. disk: the same for what is written (presets).
+    is_ready: while False, state and telemetry cannot be told.
+    """
 
     version: str = "0.1.0"
     params: ParamStore = field(default_factory=ParamStore)
@@ -25,6 +39,8 @@ class FakeRig:
     registry: tuple[VoiceStatus, ...] = (VoiceStatus("Anna", 1), VoiceStatus("Bo Li", 2), VoiceStatus("broken.v2", 3))
     method: str = "swift"
     gate: asyncio.Event | None = None
+    disk: asyncio.Event | None = None
+    is_ready: bool = True
     loads: list[str] = field(default_factory=list)
     applied: list[tuple[str, float]] = field(default_factory=list)
     telemetry: Stats = field(default_factory=Stats)
@@ -35,8 +51,12 @@ class FakeRig:
     recalled: str = ""
     latency: str = "balanced"
     lines: list[LogLine] = field(default_factory=list)
+    pending: VoiceStatus | None = None
+    newest_load: asyncio.Event = field(default_factory=asyncio.Event, compare=False)
 
     def state(self) -> State:
+        if not self.is_ready:
+            raise KeyError("nothing measured yet")
         if self.is_panicked:
             return State.PANIC
         if self.switches["mute"]:
@@ -80,14 +100,23 @@ class FakeRig:
     def voice(self) -> VoiceStatus:
         return self.live
 
+    def wanted_voice(self) -> VoiceStatus:
+        return self.pending or self.live
+
     def voices(self) -> Sequence[VoiceStatus]:
         return self.registry
 
     async def load_voice(self, name_or_slot: str | int) -> VoiceStatus:
-        self.loads.append(str(name_or_slot))
-        if self.gate is not None:
-            await self.gate.wait()
         found = next(voice for voice in self.registry if name_or_slot in (voice.name, voice.slot))
+        self.loads.append(found.name)
+        self.pending = found
+        self.newest_load.set()
+        superseded = self.newest_load = asyncio.Event()
+        if self.gate is not None:
+            await first_of(self.gate, superseded)
+        if superseded.is_set():
+            raise SupersededError
+        self.pending = None
         if found.name.startswith("broken"):
             raise ModelFileError(f"{found.name}.pth: is cut short; copy it again")
         self.live = found
@@ -121,12 +150,18 @@ class FakeRig:
         return preset.name
 
     async def save_preset(self, name_or_number: str | int) -> str:
+        await self.write()
         self.book, self.recalled = self.book.put(name_or_number, self.params.current)
         return self.recalled
 
     async def delete_preset(self, name_or_number: str | int) -> str:
+        await self.write()
         self.book, name = self.book.without(name_or_number)
         return name
+
+    async def write(self) -> None:
+        if self.disk is not None:
+            await self.disk.wait()
 
     def latency_preset(self) -> str:
         return self.latency
