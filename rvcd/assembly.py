@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from rvcd.geometry import StreamGeometry
 from rvcd.models.builtin_paths import BUILT_IN_ENCODER, BUILT_IN_FOLDER
 from rvcd.models.registry import VoiceEntry, VoiceRegistry, voice_of_file
 from rvcd.models.test_weight_paths import VOICE_V1, VOICE_V2, TestWeightPaths
-from rvcd.worker_protocol import VoiceRequest, WorkerSetup
+from rvcd.ipc.messages import ModelSetup, VoiceFiles
 
 DEMO_SPEECH = Path(__file__).parent / "data" / "demo_speech.flac"
 
@@ -58,53 +58,40 @@ def scan_voices(settings: Settings) -> VoiceRegistry:
     return VoiceRegistry((paths.folder,), entries)
 
 
-def first_voice(settings: Settings, registry: VoiceRegistry, resumed: str) -> VoiceRequest | None:
+def first_voice(settings: Settings, registry: VoiceRegistry, resumed: str) -> VoiceEntry | None:
     """Return the voice to start with: the one of the last run, else the configured one, else the first; None if there is none."""
     chosen = settings.voices.voice
     if resumed and any(entry.name == resumed for entry in registry.entries):
-        return request_for(registry.find(resumed))
+        return registry.find(resumed)
     if chosen:
-        request = request_for(voice_of_file(Path(chosen)) if chosen.endswith(".pth") else registry.find(chosen))
-        return replace(request, index=settings.voices.index or request.index)
-    return request_for(registry.entries[0]) if registry.entries else None
+        entry = voice_of_file(Path(chosen)) if chosen.endswith(".pth") else registry.find(chosen)
+        return replace(entry, index_path=Path(settings.voices.index)) if settings.voices.index else entry
+    return registry.entries[0] if registry.entries else None
 
 
-def named_voice(settings: Settings, voice: str, index: str) -> VoiceRequest | None:
+def named_voice(settings: Settings, voice: str, index: str) -> VoiceEntry | None:
     """Return what a command line names: a .pth file, a voice of the folders, or ("") the configured one; None if there is none.
 
     index: replaces the voice's own. Raises RvcdError for a name that no voice has.
     """
     if voice.endswith(".pth"):
-        found: VoiceRequest | None = request_for(voice_of_file(Path(voice)))
+        found: VoiceEntry | None = voice_of_file(Path(voice))
     else:
         registry = scan_voices(settings)
-        found = request_for(registry.find(voice)) if voice else first_voice(settings, registry, "")
-    return found and replace(found, index=index or found.index)
+        found = registry.find(voice) if voice else first_voice(settings, registry, "")
+    return replace(found, index_path=Path(index)) if found is not None and index else found
 
 
-def request_for(entry: VoiceEntry) -> VoiceRequest:
-    """Return what the worker is told to load."""
-    return VoiceRequest(entry.name, str(entry.path), str(entry.index_path or ""), entry.speaker, entry.gain_db)
+def voice_files(entry: VoiceEntry) -> VoiceFiles:
+    """Return what the worker is told to load. Looks at the files: they may be on a disk that takes its time."""
+    return VoiceFiles(entry.name, str(entry.path), str(entry.index_path or ""), entry.gain_db, identity_of(entry))
 
 
-def voice_params(request: VoiceRequest) -> Mapping[str, float]:
-    """Return the parameters that a voice brings along (its voice.toml's), by name."""
-    return voice_of_file(Path(request.path)).params
-
-
-def worker_setup(settings: Settings, voice: VoiceRequest | None, f0_method: str, latency_preset: str = "") -> WorkerSetup:
-    """Return what the worker is told."""
-    geometry = geometry_of(settings, latency_preset)
+def model_setup(settings: Settings) -> ModelSetup:
+    """Return which models are loaded, and how they are computed with."""
     tested = settings.models.content_encoder == TEST_WEIGHTS
-    return WorkerSetup(
-        rate_hz=geometry.rate_hz,
-        block_frames=geometry.block_frames,
-        lookahead_frames=geometry.lookahead_frames,
-        context_frames=geometry.context_frames,
-        deadline_samples=geometry.deadline_samples,
+    return ModelSetup(
         encoder="" if tested else settings.models.real_encoder or str(BUILT_IN_ENCODER),
-        voice=voice,
-        f0_method=f0_method,
         rmvpe=settings.models.rmvpe,
         fill_unvoiced=settings.engine.unvoiced == "interpolate",
         device=settings.engine.device,

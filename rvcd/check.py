@@ -23,10 +23,10 @@ from rvcd.models.index_header import read_index_header
 from rvcd.models.test_weight_paths import TestWeightPaths
 from rvcd.presets import presets_path, read_presets
 from rvcd.state import SavedState, read_state, state_path
-from rvcd.worker_protocol import VoiceRequest
 
 if TYPE_CHECKING:
     from rvcd.audio.device import DeviceInfo
+    from rvcd.models.registry import VoiceEntry
 
 OPTIONAL_METHODS = {"fcpe": "torchfcpe", "pm": "parselmouth"}
 """Pitch methods that need an extra of the same name, and the module it installs."""
@@ -71,7 +71,7 @@ class Probes:
     """
 
     list_devices: Callable[[], list[DeviceInfo]]
-    first_voice: Callable[[Settings, str], VoiceRequest | None]
+    first_voice: Callable[[Settings, str], VoiceEntry | None]
     read_voice: Callable[[Path], VoiceLike]
 
 
@@ -241,36 +241,36 @@ def _pitch_method(settings: Settings) -> Finding:
 
 def _voice(settings: Settings, probes: Probes, resumed: str) -> Finding:
     try:
-        request = probes.first_voice(settings, resumed)
-        if request is None:
+        entry = probes.first_voice(settings, resumed)
+        if entry is None:
             folders = ", ".join(settings.voices.folders) or "any folder: voices.folders is empty"
             advice = "put one there, or set voices.voice; an empty models.content_encoder takes the built-in voice"
             return Finding(Level.FAIL, "voice", f"there is no voice (*.pth) in {folders}; {advice}")
         tested = settings.models.content_encoder == TEST_WEIGHTS
-        if tested and TestWeightPaths.below(cache_folder()).folder in Path(request.path).parents:
-            return Finding(Level.NOTE, "voice", f"{request.name}: a test voice, which buzzes and speaks no words")
-        voice = probes.read_voice(Path(request.path))
+        if tested and TestWeightPaths.below(cache_folder()).folder in entry.path.parents:
+            return Finding(Level.NOTE, "voice", f"{entry.name}: a test voice, which buzzes and speaks no words")
+        voice = probes.read_voice(entry.path)
     except RvcdError as error:
         return Finding(Level.FAIL, "voice", str(error))
-    if request.index and not Path(request.index).is_file():
-        return Finding(Level.FAIL, "voice", f"voices.index: {request.index} does not exist; set it to '' to run without")
+    if entry.index_path is not None and not entry.index_path.is_file():
+        return Finding(Level.FAIL, "voice", f"voices.index: {entry.index_path} does not exist; set it to '' to run without")
     try:
-        index_width = read_index_header(request.index).width if request.index else voice.unit_width
+        index_width = read_index_header(str(entry.index_path)).width if entry.index_path is not None else voice.unit_width
     except RvcdError as error:
         return Finding(Level.FAIL, "voice", str(error))
     if index_width != voice.unit_width:
         return Finding(
             Level.FAIL, "voice",
-            f"{request.index} is an index of width {index_width}, but {request.name}'s units have width {voice.unit_width}",
+            f"{entry.index_path} is an index of width {index_width}, but {entry.name}'s units have width {voice.unit_width}",
         )  # fmt: skip
     if not settings.models.real_encoder and voice.unit_width in PUBLISHED_UNIT_WIDTHS:
         return Finding(
             Level.FAIL,
             "voice",
-            f"{request.path} needs a real content encoder: set models.content_encoder (`rvcd assets` names the file to download)",
+            f"{entry.path} needs a real content encoder: set models.content_encoder (`rvcd assets` names the file to download)",
         )
-    index = f", index {Path(request.index).name}" if request.index else ", no index"
-    text = f"{request.name}: {voice.version}, {voice.rate_hz} Hz, {voice.unit_width}-wide units{index} ({request.path})"
+    index = f", index {entry.index_path.name}" if entry.index_path is not None else ", no index"
+    text = f"{entry.name}: {voice.version}, {voice.rate_hz} Hz, {voice.unit_width}-wide units{index} ({entry.path})"
     return Finding(Level.OK, "voice", text)
 
 

@@ -50,7 +50,7 @@ def run(config: ConfigOption = None) -> None:
 
 
 async def _run(config: Path | None) -> None:
-    from rvcd.worker_process import start_worker
+    from rvcd.daemon.worker import start_worker
 
     worker = await start_worker()
     try:
@@ -58,7 +58,7 @@ async def _run(config: Path | None) -> None:
 
         settings = load_config(config)
         from rvcd.control import logs
-        from rvcd.daemon import run as run_daemon
+        from rvcd.daemon.main import run as run_daemon
 
         with quiet_stderr():
             logs.setup(settings.log.level)

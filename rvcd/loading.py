@@ -18,11 +18,11 @@ from rvcd.engine.units import ContentEncoder
 from rvcd.engine.voice_stream import Voice
 from rvcd.errors import ModelFileError, ParamError
 from rvcd.geometry import StreamGeometry
+from rvcd.ipc.messages import ModelSetup, VoiceFiles
 from rvcd.models.contentvec_file import load_content_encoder
 from rvcd.models.synthesizer import build_synthesizer
 from rvcd.models.voice import read_voice
 from rvcd.params import Snapshot
-from rvcd.worker_protocol import VoiceRequest, WorkerSetup
 
 
 def choose_device(name: str) -> str:
@@ -43,7 +43,7 @@ def choose_device(name: str) -> str:
 class Loader:
     """Loads each file once. Raises RvcdError with one sentence for whatever is wrong with a file."""
 
-    def __init__(self, setup: WorkerSetup, geometry: StreamGeometry) -> None:
+    def __init__(self, setup: ModelSetup, geometry: StreamGeometry) -> None:
         self.setup, self.geometry = setup, geometry
         self._encoder: ContentEncoder | None = None
         self._voices: OrderedDict[tuple[object, ...], Voice] = OrderedDict()
@@ -73,30 +73,30 @@ class Loader:
 
         return ensure_test_weights(Path(self.setup.test_weights_cache)).encoder
 
-    def voice(self, request: VoiceRequest, *, keep_decoder: bool = False) -> Voice:
+    def voice(self, files: VoiceFiles, *, keep_decoder: bool = False) -> Voice:
         """Load a voice and its index, and check that the content encoder gives the units it wants.
 
         The newest `keep_loaded` voices stay in memory, and are loaded again only when their files have changed.
         keep_decoder: keep the plain decoder too, for engine.offline.
         """
-        key = (*_identity(request.path), *_identity(request.index), keep_decoder)
-        voice = self._voices.pop(key, None) or self._read_voice(request, keep_decoder)
+        key = (*_identity(files.path), *_identity(files.index), keep_decoder)
+        voice = self._voices.pop(key, None) or self._read_voice(files, keep_decoder)
         self._voices[key] = voice
         while len(self._voices) > self.setup.keep_loaded:
             self._voices.popitem(last=False)
-        return replace(voice, name=request.name)
+        return replace(voice, name=files.name)
 
-    def _read_voice(self, request: VoiceRequest, keep_decoder: bool) -> Voice:
+    def _read_voice(self, files: VoiceFiles, keep_decoder: bool) -> Voice:
         if self.setup.test_weights_cache:
             self._test_weights()
-        file, encoder = read_voice(Path(request.path)), self.encoder()
+        file, encoder = read_voice(Path(files.path)), self.encoder()
         try:
             encoder.check_unit_width(file.spec.config.unit_width)
         except ModelFileError as error:
-            raise ModelFileError(f"{request.path}: does not go with the content encoder: {error}") from None
-        synthesizer = build_synthesizer(file.spec.config, file.weights, path=request.path, device=self.device)
-        index = read_index(Path(request.index), file.spec.config.unit_width, device=self.device) if request.index else None
-        return Voice.of(request.name, file.spec, synthesizer, index, precision=self.precision, keep_decoder=keep_decoder)
+            raise ModelFileError(f"{files.path}: does not go with the content encoder: {error}") from None
+        synthesizer = build_synthesizer(file.spec.config, file.weights, path=files.path, device=self.device)
+        index = read_index(Path(files.index), file.spec.config.unit_width, device=self.device) if files.index else None
+        return Voice.of(files.name, file.spec, synthesizer, index, precision=self.precision, keep_decoder=keep_decoder)
 
     def pitch_method(self, name: str) -> PitchMethod:
         rmvpe = Path(self.setup.rmvpe) if self.setup.rmvpe else None
@@ -107,23 +107,25 @@ class Loader:
         voice: Voice,
         method: PitchMethod,
         snapshot: Snapshot,
-        request: VoiceRequest | None = None,
+        *,
+        speaker: int = 0,
+        gain_db: float = 0.0,
         geometry: StreamGeometry | None = None,
     ) -> Converter:
         """Return a converter with fresh stream state, sharing the networks.
 
-        request: for the voice's speaker and gain. Raises ParamError for a speaker it lacks.
+        gain_db: the voice's own, on top of gain_out. Raises ParamError for a speaker that the voice lacks.
         """
-        if request is not None and not 0 <= request.speaker < voice.spec.speakers:
-            raise ParamError(f"{request.path}: has speakers 0..{voice.spec.speakers - 1}, not {request.speaker}")
+        if not 0 <= speaker < voice.spec.speakers:
+            raise ParamError(f"{voice.spec.path}: has speakers 0..{voice.spec.speakers - 1}, not {speaker}")
         geometry = geometry or self.geometry
         return Converter(
             geometry,
             self.encoder(),
             PitchTracker(method, lookahead_frames=geometry.settle_frames),
             voice,
-            speaker_id=request.speaker if request else 0,
-            gain_db=request.gain_db if request else 0.0,
+            speaker_id=speaker,
+            gain_db=gain_db,
             seed=self.setup.seed,
             fill_unvoiced=self.setup.fill_unvoiced,
             snapshot=snapshot,

@@ -11,14 +11,14 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from rvcd.assembly import named_voice, voice_params, worker_setup
+from rvcd.assembly import model_setup, named_voice, voice_files
 from rvcd.audio.files import AtomicAudioWriter, AudioReader
 from rvcd.config import Settings
 from rvcd.errors import ParamError
 from rvcd.geometry import StreamGeometry
 from rvcd.loading import Loader
+from rvcd.models.registry import VoiceEntry
 from rvcd.params import ParamStore
-from rvcd.worker_protocol import VoiceRequest
 
 BLOCK_MS, LOOKAHEAD_MS, CONTEXT_MS = 1000, 300, 3300
 
@@ -58,24 +58,26 @@ def render_file(settings: Settings, request: RenderRequest, progress: Callable[[
     import torch
 
     with AudioReader(request.source) as reader:
-        voice_request = _voice_request(settings, request)
+        entry = _voice(settings, request)
         store = ParamStore(settings.initial_params())
-        for name, value in {**voice_params(voice_request), **request.params}.items():
+        for name, value in {**entry.params, **request.params}.items():
             store.set(name, value)
         method = request.f0_method or settings.engine.f0_method
-        setup = worker_setup(settings, voice_request, method)
+        setup = model_setup(settings)
         torch.set_num_threads(setup.threads or os.cpu_count() or 1)
         torch.set_flush_denormal(True)
         geometry = StreamGeometry.from_ms(
             rate_hz=48000, block_ms=BLOCK_MS, lookahead_ms=LOOKAHEAD_MS, deadline_ms=BLOCK_MS, context_ms=CONTEXT_MS
         )
-        voice = Loader(setup, geometry).voice(voice_request)
+        voice = Loader(setup, geometry).voice(voice_files(entry))
         rate_hz = request.rate_hz or voice.spec.rate_hz
         geometry = StreamGeometry.from_ms(
             rate_hz=rate_hz, block_ms=BLOCK_MS, lookahead_ms=LOOKAHEAD_MS, deadline_ms=BLOCK_MS, context_ms=CONTEXT_MS
         )
         loader = Loader(setup, geometry)
-        converter = loader.converter(voice, loader.pitch_method(method), store.snapshot(), voice_request)
+        converter = loader.converter(
+            voice, loader.pitch_method(method), store.snapshot(), speaker=entry.speaker, gain_db=entry.gain_db
+        )
         snapshot = store.snapshot()
         total = max(1, round(reader.total_samples * rate_hz / reader.rate_hz))
         written, compute_ms = 0, 0.0
@@ -95,7 +97,7 @@ def render_file(settings: Settings, request: RenderRequest, progress: Callable[[
         return RenderResult(voice.name, rate_hz, written / rate_hz, compute_ms / 1000)
 
 
-def _voice_request(settings: Settings, request: RenderRequest) -> VoiceRequest:
+def _voice(settings: Settings, request: RenderRequest) -> VoiceEntry:
     found = named_voice(settings, request.voice, request.index)
     if found is None:
         folders = ", ".join(settings.voices.folders)

@@ -23,7 +23,7 @@ def compare(task: MeasureTask, reporter: Reporter) -> Compared:
     reporter.progress(0.0, "loading")
     torch.set_flush_denormal(True)
     raise_priority()
-    threads = task.setup.threads or os.cpu_count() or 1
+    threads = task.setup.models.threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
     theirs = load_recompute(task.setup, index_rate=MEASURED.index_rate)
     loader, ours = load(task.setup)
@@ -32,7 +32,7 @@ def compare(task: MeasureTask, reporter: Reporter) -> Compared:
     environment = environment_of(loader)
     settle()
 
-    rate_hz, geometry = task.setup.rate_hz, ours.geometry
+    rate_hz, geometry = task.setup.geometry.rate_hz, ours.geometry
     audio = speech(task.audio, rate_hz)
     our_blocks, their_blocks = blocks_of(audio, geometry.block_samples), blocks_of(audio, theirs.block_samples)
     our_timings: list[Timings] = []

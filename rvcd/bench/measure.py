@@ -22,15 +22,14 @@ import torch
 from numpy.typing import NDArray
 
 from rvcd.bench.machine import resident_mb
-from rvcd.bench.tasks import MIN_BLOCKS, WARM_UP_S, Environment, Measured, MeasureTask, StartUp, SyntheticFiles, SyntheticTask
+from rvcd.bench.tasks import MIN_BLOCKS, WARM_UP_S, Environment, Measured, MeasureTask, StartUp, StreamSetup, SyntheticFiles, SyntheticTask
 from rvcd.engine.converter import Converter
 from rvcd.engine.stopwatch import Timings
 from rvcd.errors import RvcdError
-from rvcd.geometry import StreamGeometry
 from rvcd.loading import Loader
 from rvcd.params import Snapshot
-from rvcd.worker import die_with_parent, needed_thread_count, raise_priority, warm_up
-from rvcd.worker_protocol import VoiceRequest, WorkerSetup
+from rvcd.worker.process import die_with_parent, raise_priority
+from rvcd.worker.warm_up import needed_thread_count, warm_up
 
 MEASURED = Snapshot(gate=-90.0, index_rate=0.5)
 """The gate off: every block is computed. Retrieval on."""
@@ -61,15 +60,10 @@ class Reporter:
             self.event(event="progress", done=done, doing=doing)
 
 
-def geometry_of(setup: WorkerSetup) -> StreamGeometry:
-    return StreamGeometry(setup.rate_hz, setup.block_frames, setup.lookahead_frames, setup.context_frames, setup.deadline_samples)
-
-
-def load(setup: WorkerSetup) -> tuple[Loader, Converter]:
+def load(setup: StreamSetup) -> tuple[Loader, Converter]:
     """Load what the setup names. Raises RvcdError with one sentence."""
-    geometry = geometry_of(setup)
-    loader = Loader(setup, geometry)
-    voice = loader.voice(setup.voice or VoiceRequest("", ""))
+    loader = Loader(setup.models, setup.geometry)
+    voice = loader.voice(setup.voice)
     return loader, loader.converter(voice, loader.pitch_method(setup.f0_method), MEASURED)
 
 
@@ -85,9 +79,9 @@ def environment_of(loader: Loader) -> Environment:
     )
 
 
-def choose_threads(setup: WorkerSetup, converter: Converter) -> None:
+def choose_threads(setup: StreamSetup, converter: Converter) -> None:
     """Use as many threads as the live worker would."""
-    if not setup.threads:
+    if not setup.models.threads:
         torch.set_num_threads(needed_thread_count(converter))
 
 
@@ -129,7 +123,7 @@ def measure(task: MeasureTask, imported_ns: int, reporter: Reporter) -> Measured
     reporter.progress(0.0, "loading")
     torch.set_flush_denormal(True)
     raise_priority()
-    torch.set_num_threads(task.setup.threads or os.cpu_count() or 1)
+    torch.set_num_threads(task.setup.models.threads or os.cpu_count() or 1)
     loader, converter = load(task.setup)
     loaded_ns = time.monotonic_ns()
     reporter.progress(0.0, "warming up")

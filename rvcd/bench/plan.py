@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rvcd.assembly import DEMO_SPEECH, named_voice, worker_setup
-from rvcd.bench.tasks import MeasureTask, SyntheticFiles
+from msgspec import structs
+
+from rvcd.assembly import DEMO_SPEECH, model_setup, named_voice, voice_files
+from rvcd.bench.tasks import MeasureTask, StreamSetup, SyntheticFiles
 from rvcd.config import BUILT_IN, LATENCY_PRESETS, LatencyBudget, Settings
 from rvcd.errors import ParamError
 from rvcd.geometry import StreamGeometry
@@ -18,7 +20,7 @@ from rvcd.models.index_header import read_index_header
 from rvcd.models.voice_header import read_voice_spec
 from rvcd.problems import did_you_mean
 from rvcd.protocol import F0_METHODS, PRECISIONS
-from rvcd.worker_protocol import VoiceRequest, WorkerSetup
+from rvcd.ipc.messages import VoiceFiles
 
 MIN_SECONDS, MAX_SECONDS = 1.0, 3600.0
 MIN_SOAK_MINUTES, MAX_SOAK_MINUTES = 0.1, 1440.0
@@ -102,7 +104,7 @@ class Plan:
     cases: tuple[Case, ...]
     settings: Settings
     encoder: str
-    voice: VoiceRequest | None
+    voice: VoiceFiles | None
     index: str
     f0_method: str
     precision: str
@@ -123,24 +125,18 @@ class Plan:
             return () if self.encoder else (SYNTHETIC_RATE_HZ,)
         return tuple(dict.fromkeys(case.voice_rate_hz for case in self.cases))
 
-    def setup(self, case: Case, synthetic: Mapping[int, SyntheticFiles]) -> WorkerSetup:
+    def setup(self, case: Case, synthetic: Mapping[int, SyntheticFiles]) -> StreamSetup:
         """Return what the worker would be told. synthetic: by the voice's rate, for what is not the user's own."""
         geometry = case.geometry(self.rate_hz)
         voice, encoder = self.voice, self.encoder
         files = synthetic.get(case.voice_rate_hz if voice is None else SYNTHETIC_RATE_HZ, SyntheticFiles("", "", ""))
         if voice is None:
-            voice = VoiceRequest("synthetic", files.voice, self.index or files.index)
-        return replace(
-            worker_setup(self.settings, voice, self.f0_method),
-            block_frames=geometry.block_frames,
-            lookahead_frames=geometry.lookahead_frames,
-            context_frames=geometry.context_frames,
-            deadline_samples=geometry.deadline_samples,
-            encoder=encoder or files.encoder,
-            precision=self.precision,
-            threads=case.threads,
+            voice = VoiceFiles("synthetic", files.voice, self.index or files.index)
+        models = structs.replace(
+            model_setup(self.settings), encoder=encoder or files.encoder, precision=self.precision, threads=case.threads,
             test_weights_cache="",
-        )
+        )  # fmt: skip
+        return StreamSetup(models, geometry, voice, self.f0_method)
 
     def task(self, case: Case, synthetic: Mapping[int, SyntheticFiles]) -> MeasureTask:
         """Return what the measuring child is told."""
@@ -229,7 +225,7 @@ def _threads(settings: Settings, request: BenchRequest, cores: int) -> int:
 # ---- which files
 
 
-def _models(settings: Settings, request: BenchRequest) -> tuple[str, VoiceRequest | None, tuple[str, ...]]:
+def _models(settings: Settings, request: BenchRequest) -> tuple[str, VoiceFiles | None, tuple[str, ...]]:
     """Return the encoder's path ("": random weights), the voice (None: random weights), and what the user should know."""
     encoder = "" if request.synthetic else settings.models.real_encoder
     if settings.models.content_encoder == BUILT_IN and not (request.synthetic or request.voice or request.index):
@@ -254,16 +250,16 @@ def _models(settings: Settings, request: BenchRequest) -> tuple[str, VoiceReques
         raise ParamError(
             f"--voice {request.voice} is looked for once models.content_encoder is configured; without one, name a .pth file"
         )
-    voice = VoiceRequest(Path(request.voice).stem, request.voice, request.index) if request.voice else None
+    voice = VoiceFiles(Path(request.voice).stem, request.voice, request.index) if request.voice else None
     return "", voice, notes
 
 
-def _own_voice(settings: Settings, request: BenchRequest) -> VoiceRequest:
+def _own_voice(settings: Settings, request: BenchRequest) -> VoiceFiles:
     found = named_voice(settings, request.voice, request.index)
     if found is None:
         folders = ", ".join(settings.voices.folders) or "any folder: voices.folders is empty"
         raise ParamError(f"there is no voice (*.pth) in {folders}; name one with --voice FILE.pth, or use --synthetic")
-    return found
+    return voice_files(found)
 
 
 # ---- which sizes

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rvcd.bench.tasks import StreamSetup
 from rvcd.dsp.resample import StreamResampler
 from rvcd.engine.pitch import PitchMethod, PitchTrack, coarse_pitch, create_pitch_method, transpose
 from rvcd.engine.retrieval import UnitIndex, read_index
@@ -28,7 +29,6 @@ from rvcd.loading import choose_device
 from rvcd.models.contentvec_file import load_content_encoder
 from rvcd.models.synthesizer import Synthesizer, build_synthesizer
 from rvcd.models.voice import read_voice
-from rvcd.worker_protocol import WorkerSetup
 
 BLOCK_MS, CONTEXT_MS = 250.0, 2500.0
 MIN_BLOCK_MS, MAX_BLOCK_MS, MAX_CONTEXT_MS = 50.0, 2000.0, 30_000.0
@@ -65,20 +65,22 @@ def load_plain(encoder: Path | str, voice: Path | str, index: Path | str = "", *
     return PlainModels(content, synthesizer, read_index(index, unit_width, device=device) if index else None)
 
 
-def load_recompute(setup: WorkerSetup, *, index_rate: float = 0.5) -> RecomputeConverter:
+def load_recompute(setup: StreamSetup, *, index_rate: float = 0.5) -> RecomputeConverter:
     """Return the converter for the files, the pitch method and the rate that a worker would be told.
 
-    setup.encoder and setup.voice are set. Raises RvcdError with one sentence.
+    setup.models.encoder is set. Raises RvcdError with one sentence.
     """
-    if setup.voice is None or not setup.encoder:
-        raise ModelFileError("there is nothing to compare with: name a content encoder and a voice")
-    device = choose_device(setup.device)
-    models = load_plain(setup.encoder, setup.voice.path, setup.voice.index, device=device)
-    rmvpe = Path(setup.rmvpe) if setup.rmvpe else None
-    pitch = create_pitch_method(setup.f0_method, model_path=rmvpe, device=device, threads=max(1, setup.threads))
+    chosen, voice = setup.models, setup.voice
+    if not chosen.encoder:
+        raise ModelFileError("there is nothing to compare with: name a content encoder")
+    device = choose_device(chosen.device)
+    models = load_plain(chosen.encoder, voice.path, voice.index, device=device)
+    rmvpe = Path(chosen.rmvpe) if chosen.rmvpe else None
+    pitch = create_pitch_method(setup.f0_method, model_path=rmvpe, device=device, threads=max(1, chosen.threads))
     return RecomputeConverter(
-        models.encoder, pitch, models.synthesizer, models.index, rate_hz=setup.rate_hz, index_rate=index_rate, seed=setup.seed
-    )
+        models.encoder, pitch, models.synthesizer, models.index, rate_hz=setup.geometry.rate_hz, index_rate=index_rate,
+        seed=chosen.seed,
+    )  # fmt: skip
 
 
 class RecomputeConverter:

@@ -22,8 +22,11 @@ from rvcd.errors import RvcdError
 from rvcd.geometry import StreamGeometry
 from rvcd.params import Snapshot
 from rvcd.protocol import WORKER_STATS
-from rvcd.supervisor import WorkerState, WorkerSupervisor
-from rvcd.worker_protocol import WorkerSetup
+from rvcd.bench.tasks import StreamSetup
+from rvcd.daemon.wanted import Owner
+from rvcd.daemon.worker import WorkerState, WorkerSupervisor
+from rvcd.ipc.messages import Wanted
+from rvcd.ipc.worker_stats import WorkerStats
 
 FIFTHS = 5
 LOOK_S = 0.05
@@ -97,7 +100,7 @@ class _Errors(logging.Handler):
         self.lines.append(record.getMessage())
 
 
-def soak(setup: WorkerSetup, minutes: float, progress: Advance) -> Soaked:
+def soak(setup: StreamSetup, minutes: float, progress: Advance) -> Soaked:
     """Stream for so many minutes. Raises RvcdError for what is wrong with the files, ChildDied when the worker ends."""
     log, errors = logging.getLogger("rvcd.worker"), _Errors()
     log.addHandler(errors)
@@ -109,36 +112,35 @@ def soak(setup: WorkerSetup, minutes: float, progress: Advance) -> Soaked:
         log.propagate = True
 
 
-async def _soak(setup: WorkerSetup, seconds: float, progress: Advance, errors: Sequence[str]) -> Soaked:
-    geometry = StreamGeometry(
-        setup.rate_hz, setup.block_frames, setup.lookahead_frames, setup.context_frames, setup.deadline_samples
-    )
-    segment = AudioSegment.create(setup.rate_hz)
+async def _soak(setup: StreamSetup, seconds: float, progress: Advance, errors: Sequence[str]) -> Soaked:
+    geometry = setup.geometry
+    segment = AudioSegment.create(geometry.rate_hz)
     segment.set_latency_samples(geometry.latency_samples)
     segment.publish_params(list(SNAPSHOT.values()))
-    supervisor = WorkerSupervisor(segment, setup)
+    owner = Owner(Wanted(setup.voice, 0, setup.f0_method, SIZES))
+    supervisor = WorkerSupervisor(segment, setup.models, {SIZES: geometry}, owner)
     device = VirtualDevice(
-        VirtualRequest(str(DEMO_SPEECH), loop=True, realtime=False, rate_hz=setup.rate_hz, period_samples=PERIOD_SAMPLES), segment
+        VirtualRequest(str(DEMO_SPEECH), loop=True, realtime=False, rate_hz=geometry.rate_hz, period_samples=PERIOD_SAMPLES), segment
     )
     try:
         progress(0.0, "loading")
         supervisor.start()
-        await _until_running(supervisor, errors)
+        await _until_running(supervisor, owner, errors)
         device.open()
         device.start()
-        return await _stream(supervisor, segment, device, geometry, seconds, progress, errors)
+        return await _stream(supervisor, device, geometry, seconds, progress, errors)
     finally:
         device.close()
         await supervisor.stop()
         segment.close()
 
 
-async def _until_running(supervisor: WorkerSupervisor, errors: Sequence[str]) -> None:
+async def _until_running(supervisor: WorkerSupervisor, owner: Owner, errors: Sequence[str]) -> None:
     while supervisor.state is not WorkerState.RUNNING:
         _check_alive(supervisor, errors)
         await asyncio.sleep(LOOK_S)
-    if supervisor.voice_error:
-        raise RvcdError(supervisor.voice_error)
+    if owner.errors:
+        raise RvcdError("; ".join(owner.errors.values()))
 
 
 def _check_alive(supervisor: WorkerSupervisor, errors: Sequence[str]) -> None:
@@ -148,27 +150,27 @@ def _check_alive(supervisor: WorkerSupervisor, errors: Sequence[str]) -> None:
 
 
 async def _stream(
-    supervisor: WorkerSupervisor, segment: AudioSegment, device: VirtualDevice, geometry: StreamGeometry, seconds: float,
+    supervisor: WorkerSupervisor, device: VirtualDevice, geometry: StreamGeometry, seconds: float,
     progress: Advance, errors: Sequence[str],
 ) -> Soaked:  # fmt: skip
     """Watch for so many seconds."""
     await asyncio.sleep(min(SETTLE_S, seconds / 10))
-    before, started_s = _stats(segment), time.monotonic()
+    before, started_s = supervisor.stats, time.monotonic()
     spent_ms: list[list[float]] = [[] for _ in range(FIFTHS)]
     rss_mb: list[float] = []
-    blocks_seen = before["blocks"]
+    blocks_seen = before.blocks
     while len(rss_mb) < FIFTHS:
         await asyncio.sleep(LOOK_S)
         _check_alive(supervisor, errors)
-        stats, done = _stats(segment), (time.monotonic() - started_s) / seconds
-        if stats["blocks"] > blocks_seen:
-            blocks_seen = stats["blocks"]
-            spent_ms[len(rss_mb)].append(stats["total_ms"])
+        stats, done = supervisor.stats, (time.monotonic() - started_s) / seconds
+        if stats.blocks > blocks_seen:
+            blocks_seen = stats.blocks
+            spent_ms[len(rss_mb)].append(stats.total_ms)
         if done >= (len(rss_mb) + 1) / FIFTHS and spent_ms[len(rss_mb)] and supervisor.pid is not None:
             rss_mb.append(resident_mb(supervisor.pid)[0])
         progress(min(done, 1.0), "streaming")
-    after = _stats(segment)
-    counted = {name: int(after[name] - before[name]) for name in ("blocks", "late_blocks", "failed_blocks")}
+    after = supervisor.stats
+    counted = {name: int(getattr(after, name) - getattr(before, name)) for name in ("blocks", "late_blocks", "failed_blocks")}
     block_ms = geometry.ms(geometry.block_samples)
     return Soaked(
         seconds=time.monotonic() - started_s,
@@ -180,7 +182,3 @@ async def _stream(
         stalls=device.stalls,
         **counted,
     )
-
-
-def _stats(segment: AudioSegment) -> dict[str, float]:
-    return dict(zip(WORKER_STATS, segment.read_worker_stats(), strict=False))

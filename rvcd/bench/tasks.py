@@ -1,4 +1,4 @@
-"""What the bench and its measuring child say to each other: a task on the child's stdin, JSON lines back. Stdlib only.
+"""What the bench and its measuring child say to each other: a task on the child's stdin, JSON lines back.
 
 Events of the child: {"event": "progress", "done": 0..1, "doing": words}, {"event": "error", "text": sentence}, and last
 {"event": "result", "result": {...}} with the fields of the task's result class.
@@ -10,7 +10,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rvcd.worker_protocol import WorkerSetup
+import msgspec
+
+from rvcd.geometry import StreamGeometry
+from rvcd.ipc.messages import ModelSetup, VoiceFiles
 
 WARM_UP_S = 1.0
 """This much audio is converted after the warm-up before blocks count: caches, clock rates and threads settle."""
@@ -18,30 +21,39 @@ MIN_BLOCKS = 20
 """However few seconds are asked for: a p99 of fewer blocks says nothing."""
 
 
+class StreamSetup(msgspec.Struct, frozen=True):
+    """A stream to measure, as the live worker would run it."""
+
+    models: ModelSetup
+    geometry: StreamGeometry
+    voice: VoiceFiles
+    f0_method: str
+
+
 @dataclass(frozen=True)
 class MeasureTask:
-    """Convert `audio` (a file, looped) for `seconds` of it. setup: as the live worker gets it; its encoder and voice are set.
+    """Convert `audio` (a file, looped) for `seconds` of it.
 
     spawned_ns: CLOCK_MONOTONIC just before the child was started. paced: hand out each block when a microphone would have it,
     otherwise as soon as the last one is done.
     """
 
-    setup: WorkerSetup
+    setup: StreamSetup
     audio: str
     seconds: float
     paced: bool
     spawned_ns: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "setup": self.setup.to_json()}
+        return {**asdict(self), "setup": msgspec.to_builtins(self.setup)}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> MeasureTask:
-        return cls(**{**fields, "setup": WorkerSetup.from_json(fields["setup"])})
+        return cls(**{**fields, "setup": msgspec.convert(fields["setup"], StreamSetup)})
 
     def blocks(self) -> int:
         """How many blocks are to be counted."""
-        return max(MIN_BLOCKS, round(100 * self.seconds / self.setup.block_frames))
+        return max(MIN_BLOCKS, round(100 * self.seconds / self.setup.geometry.block_frames))
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soxr
 import torch
+from msgspec import structs
 
-from rvcd.assembly import geometry_of, voice_params, worker_setup
+from rvcd.assembly import geometry_of, model_setup, voice_files
 from rvcd.audio.files import read_audio
 from rvcd.config import Settings
 from rvcd.engine.offline import convert_offline
@@ -18,7 +19,7 @@ from rvcd.errors import AudioFileError
 from rvcd.evaluation.measures import RATE_HZ, FloatArray
 from rvcd.loading import Loader
 from rvcd.params import ParamStore, Snapshot
-from rvcd.worker_protocol import VoiceRequest
+from rvcd.models.registry import VoiceEntry
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif")
 
@@ -49,19 +50,19 @@ class Converted:
 class Conversion:
     """One voice, loaded once, for many clips. Raises RvcdError for anything wrong with its files."""
 
-    def __init__(self, settings: Settings, request: VoiceRequest, preset: str, f0_method: str) -> None:
-        setup = worker_setup(settings, request, f0_method, preset)
+    def __init__(self, settings: Settings, entry: VoiceEntry, preset: str, f0_method: str) -> None:
+        setup, files = model_setup(settings), voice_files(entry)
         self.geometry = geometry_of(settings, preset)
-        self.request, self._loader = request, Loader(setup, self.geometry)
+        self._entry, self._loader = entry, Loader(setup, self.geometry)
         if setup.threads:
             torch.set_num_threads(setup.threads)
         torch.set_flush_denormal(True)
         self._method = self._loader.pitch_method(f0_method)
-        self._store = ParamStore({**settings.initial_params(), **voice_params(request)})
-        self.voice = self._loader.voice(request)
+        self._store = ParamStore({**settings.initial_params(), **entry.params})
+        self.voice = self._loader.voice(files)
         # In one pass the plain modules run, in float32.
-        self._plain = Loader(replace(setup, precision="fp32"), self.geometry)
-        self._plain_voice = self._plain.voice(request, keep_decoder=True)
+        self._plain = Loader(structs.replace(setup, precision="fp32"), self.geometry)
+        self._plain_voice = self._plain.voice(files, keep_decoder=True)
 
     def pitch(self, audio_16k: FloatArray) -> PitchTrack:
         """Return the track of a whole clip."""
@@ -78,7 +79,7 @@ class Conversion:
     def stream(self, audio_16k: FloatArray, snapshot: Snapshot) -> tuple[FloatArray, float]:
         """Return a clip as the live stream converts it, at 16 kHz and aligned with it, and the load."""
         geometry, rate_hz = self.geometry, self.geometry.rate_hz
-        converter = self._loader.converter(self.voice, self._method, snapshot, self.request)
+        converter = self._loader.converter(self.voice, self._method, snapshot, speaker=self._entry.speaker, gain_db=self._entry.gain_db)
         size, delay = geometry.block_samples, geometry.lookahead_samples
         audio = np.asarray(soxr.resample(audio_16k, RATE_HZ, rate_hz), np.float32)
         blocks = -(-(len(audio) + delay) // size)

@@ -1,4 +1,4 @@
-"""Composition root of the control process: settings in, a running rig out. Starts in order, stops reversed.
+"""Composition root of the control process: settings in, a running session out. Starts in order, stops reversed.
 
 settings -> shared segment -> OSC server -> worker -> audio device -> systemd. No torch here.
 """
@@ -19,46 +19,42 @@ from rvcd.control.logs import fields
 from rvcd.control.notify import Notifier
 from rvcd.control.server import OscServer, OscSettings
 from rvcd.control.subscriptions import FeedbackTarget
+from rvcd.daemon.session import LiveSession
+from rvcd.daemon.stream import FADE_OUT_S
+from rvcd.daemon.worker import WorkerChild, WorkerState
+from rvcd.disk import StateSaver
 from rvcd.errors import RvcdError
-from rvcd.live_rig import FADE_OUT_S, LiveRig
-from rvcd.protocol import WORKER_STATS
 from rvcd.state import save_state, state_path
-from rvcd.supervisor import WorkerState
-from rvcd.worker_process import WorkerProcess
 
 TICK_S = 0.1
-SAVE_AFTER_S = 1.0
+STATUS_S = 2.0
+START_MORE_S = 20
 STOP_LIMIT_S = 5.0
-OVERLOAD_WINDOW_S = 10.0
-OVERLOAD_SHARE = 0.1
+SAVE_LIMIT_S = 3.0
 
 log = logging.getLogger("rvcd.daemon")
 
 
 class Daemon:
-    """The life of a running rig."""
+    """The life of a running session."""
 
-    def __init__(self, settings: Settings, worker: WorkerProcess | None = None) -> None:
+    def __init__(self, settings: Settings, worker: WorkerChild | None = None) -> None:
         """worker: the first one, started already. Raises RvcdError for settings that cannot work. Nothing else runs yet."""
         self.settings = settings
         self.notifier = Notifier.from_environment()
-        self.state_file = state_path()
-        self.rig = LiveRig(settings, self.state_file, self._changed, worker)
-        self.segment = self.rig.segment
+        state_file = state_path()
+        self.session = LiveSession(settings, state_file, self._changed, worker)
+        self.saver = StateSaver(lambda state: save_state(state, state_file), self.session.to_save())
         self.server = OscServer(
             OscSettings(
                 settings.osc.host, settings.osc.port, settings.osc.allow,
                 tuple(FeedbackTarget(f.host, f.port, f.hz, tuple(f.groups)) for f in settings.osc.feedback),
             ),
-            self.rig,
+            self.session,
         )  # fmt: skip
         self._stop = asyncio.Event()
-        self._saved = self.rig.to_save()
-        self._dirty_since_s = 0.0
         self._announced = False
         self._callbacks_seen = 0
-        self._look_at_load_s = 0.0
-        self._seen_blocks = (0.0, 0.0)
         self._rescanning: asyncio.Task[None] | None = None
 
     # ---- life
@@ -72,12 +68,13 @@ class Daemon:
             loop.add_signal_handler(signal.SIGHUP, self.hang_up, _has_terminal())
         try:
             await self.server.start()
-            self.rig.start()
+            self.session.start()
             backend, why = await loop.run_in_executor(None, choose_backend, self.settings)
             log.info("audio device", extra=fields(backend=backend, why=why))
-            guard = self.rig.guard = DeviceGuard(device_factory(self.settings, backend, self.segment), self.segment)
-            guard.start()
-            await self._tick_until_stopped(guard)
+            segment = self.session.segment
+            device = self.session.device = DeviceGuard(device_factory(self.settings, backend, segment), segment)
+            device.start()
+            await self._tick_until_stopped(device)
         finally:
             await self._shut_down()
 
@@ -98,61 +95,50 @@ class Daemon:
 
         async def work() -> None:
             self.notifier.reloading()
-            await self.rig.rescan_voices()
-            self.notifier.ready(self._status_line())
+            try:
+                await self.session.rescan_voices()
+            except RvcdError as error:
+                log.warning("the voices are what they were: %s", error)
+            except Exception:
+                log.exception("the voices are what they were: looking for them failed unexpectedly")
+            finally:  # whatever came of it, systemd must not wait for ever
+                self.notifier.ready(self._status_line())
 
         self._rescanning = asyncio.get_running_loop().create_task(work(), name="rescan")
 
     def _changed(self) -> None:
-        """Echo at once what the rig changed by itself."""
+        """Echo at once what the session changed by itself."""
         self.server.changed()
 
-    async def _tick_until_stopped(self, guard: DeviceGuard) -> None:
+    async def _tick_until_stopped(self, device: DeviceGuard) -> None:
         watchdog_s = self.notifier.watchdog_interval_s or float("inf")
         next_watchdog_s = next_status_s = 0.0
         while not self._stop.is_set():
-            guard.poll()
-            for level, text in guard.drain_events():
+            device.poll()
+            for level, text in device.drain_events():
                 log.log(getattr(logging, level.upper()), "%s", text)
             self._announce()
             now = time.monotonic()
             if now >= next_status_s:
-                next_status_s = now + 2.0
+                next_status_s = now + STATUS_S
                 if self._announced:
                     self.notifier.status(self._status_line())
                 else:
-                    self.notifier.extend_timeout(20)
-            if now >= next_watchdog_s and self._audio_moves(guard):
+                    self.notifier.extend_timeout(START_MORE_S)
+            if now >= next_watchdog_s and self._audio_moves(device):
                 next_watchdog_s = now + watchdog_s
                 self.notifier.watchdog()
-            self._warn_if_overloaded(now)
-            await self._save_if_due(now)
-            if getattr(guard.device, "finished", False):
+            self.session.tick(now)
+            self.saver.poll(self.session.to_save(), now)
+            if getattr(device.device, "finished", False):
                 log.info("the virtual device's input is played; stopping")
                 return
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), TICK_S)
 
-    def _warn_if_overloaded(self, now: float) -> None:
-        """Say so when many blocks came too late lately: what is late is silence, and somebody will wonder."""
-        if now < self._look_at_load_s:
-            return
-        self._look_at_load_s = now + OVERLOAD_WINDOW_S
-        worker = dict(zip(WORKER_STATS, self.segment.read_worker_stats(), strict=False))
-        done, late = worker["blocks"] + worker["skipped_blocks"], worker["late_blocks"]
-        new_done, new_late = done - self._seen_blocks[0], late - self._seen_blocks[1]
-        self._seen_blocks = (done, late)
-        if new_late > OVERLOAD_SHARE * max(1.0, new_done) and new_done > 0:
-            log.warning(
-                "overloaded: %d of the last %d blocks were too late and are silent; "
-                "a block takes %.0f ms and may take %.0f ms; try %s",
-                new_late, new_done, worker["total_ms"], self.rig.geometry.ms(self.rig.geometry.deadline_samples),
-                "a GPU or a smaller voice" if self.rig.latency_preset() == "safe" else "latency.preset = 'safe'",
-            )  # fmt: skip
-
     def _announce(self) -> None:
         """Say once that everything runs, to systemd and to the person who started it."""
-        if self._announced or self.rig.supervisor.state is not WorkerState.RUNNING:
+        if self._announced or self.session.stream.worker.state is not WorkerState.RUNNING:
             return
         self._announced = True
         self.notifier.ready(self._status_line())
@@ -160,51 +146,31 @@ class Daemon:
         log.info("%s; watch it with: rvcctl --host %s --port %d", self._status_line(), host, port)
 
     def _status_line(self) -> str:
-        voice = f", voice {self.rig.voice().name}" if self.rig.voice().name else ""
-        return f"{self.rig.state().value}{voice}, latency {self.rig.latency_ms():.0f} ms"
+        voice = f", voice {self.session.voice().name}" if self.session.voice().name else ""
+        return f"{self.session.state().value}{voice}, latency {self.session.latency_ms():.0f} ms"
 
-    def _audio_moves(self, guard: DeviceGuard) -> bool:
-        """True when the callback ran since the last look, or is known not to run (the guard is bringing the device back)."""
-        callbacks = self.segment.counters().callbacks
+    def _audio_moves(self, device: DeviceGuard) -> bool:
+        """True when the callback ran since the last look, or is known not to run (the device is being brought back)."""
+        callbacks = self.session.segment.counters().callbacks
         moved = callbacks != self._callbacks_seen
         self._callbacks_seen = callbacks
-        return moved or guard.state is not DeviceState.RUNNING
+        return moved or device.state is not DeviceState.RUNNING
 
     async def _shut_down(self) -> None:
         self.notifier.stopping()
-        guard = self.rig.guard
-        if guard is not None:
+        session, device = self.session, self.session.device
+        if device is not None:
             # Fade out: a device that ends in the middle of a wave clicks.
-            self.segment.set_mute(True)
+            session.segment.set_mute(True)
             await asyncio.sleep(FADE_OUT_S)
-            await asyncio.get_running_loop().run_in_executor(None, guard.stop, STOP_LIMIT_S)
-            for level, text in guard.drain_events():
+            await asyncio.get_running_loop().run_in_executor(None, device.stop, STOP_LIMIT_S)
+            for level, text in device.drain_events():
                 log.log(getattr(logging, level.upper()), "%s", text)
-        await self.rig.stop()
+        state = session.to_save()
+        await session.stop()
         await self.server.close()
-        self._save()
-        self.segment.close()
-
-    # ---- what survives a restart
-
-    async def _save_if_due(self, now: float) -> None:
-        if self.rig.to_save() == self._saved:
-            self._dirty_since_s = 0.0
-        elif not self._dirty_since_s:
-            self._dirty_since_s = now
-        elif now - self._dirty_since_s >= SAVE_AFTER_S:
-            # fsync may take long; the loop must not.
-            await asyncio.get_running_loop().run_in_executor(None, self._save)
-
-    def _save(self) -> None:
-        state = self.rig.to_save()
-        if state == self._saved:
-            return
-        self._saved, self._dirty_since_s = state, 0.0
-        try:
-            save_state(state, self.state_file)
-        except RvcdError as error:
-            log.warning("%s", error)
+        self.saver.close(state, SAVE_LIMIT_S)
+        session.segment.close()
 
 
 def _has_terminal() -> bool:
@@ -216,6 +182,6 @@ def _has_terminal() -> bool:
     return True
 
 
-async def run(settings: Settings, worker: WorkerProcess) -> None:
+async def run(settings: Settings, worker: WorkerChild) -> None:
     """Run the daemon until it is told to stop. Raises RvcdError if it cannot start."""
     await Daemon(settings, worker).run()

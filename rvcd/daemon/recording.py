@@ -1,4 +1,4 @@
-"""Recording, seen from the control process: one child process a recording does the work (recorder.py).
+"""Recording, seen from the control process: one child process a recording does the work (rvcd.recorder).
 
 Nothing here touches the disk, so no mount that hangs can stop the event loop: the child is asked, and given up when it is silent.
 """
@@ -6,37 +6,31 @@ Nothing here touches the disk, so no mount that hangs can stop the event loop: t
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import logging
 import os
 import re
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rvcd.audio.ring import AudioSegment
 from rvcd.errors import RvcdError
-from rvcd.record_protocol import Ended, RecordRequest
-from rvcd.worker_protocol import MAX_MESSAGE_BYTES, send
+from rvcd.ipc.child import KILLED_LIMIT_S, Child
+from rvcd.ipc.messages import Began, Ended, FromRecorder, LogLine, Record, Refused, StopAt
 
 if TYPE_CHECKING:
-    from rvcd.config import Record
+    from rvcd.config import Record as RecordConfig
 
 START_LIMIT_S = 10.0
 """How long a folder may take to answer before the recording is refused."""
 STOP_LIMIT_S = 10.0
 """How long the end of a recording may take to reach the disk."""
-KILLED_LIMIT_S = 1.0
-"""A process that hangs in the disk's driver outlives even SIGKILL: it is not waited for any longer."""
 MAX_NAME_BYTES = 130
 """Of the file's name, without "-2.flac": encrypted folders (eCryptfs) take 143."""
-COMMAND: tuple[str, ...] = (sys.executable, "-m", "rvcd.recorder")
+COMMAND: tuple[str, ...] = (sys.executable, "-m", "rvcd.recorder.main")
 
 log = logging.getLogger("rvcd.record")
 
@@ -50,7 +44,7 @@ class RecordSettings:
     max_minutes: int = 180
 
 
-def record_settings(chosen: Record, environment: Mapping[str, str] = os.environ) -> RecordSettings:
+def record_settings(chosen: RecordConfig, environment: Mapping[str, str] = os.environ) -> RecordSettings:
     """Return what the configuration's [record] means; an empty folder is default_folder's."""
     folder = Path(chosen.folder) if chosen.folder else default_folder(environment)
     return RecordSettings(folder, chosen.min_free_mb, chosen.max_minutes)
@@ -88,23 +82,23 @@ class Recording:
     ) -> None:
         self.segment, self.settings, self.on_end = segment, settings, on_end
         self._command = command
-        self._child: _Child | None = None
+        self._recorder: _Recorder | None = None
         self._start = 0
 
     @property
     def active(self) -> bool:
         """Whether a file is being written."""
-        return self._child is not None and self._child.path is not None
+        return self._recorder is not None and self._recorder.path is not None
 
     @property
     def path(self) -> Path | None:
         """The file being written."""
-        return self._child.path if self._child is not None else None
+        return self._recorder.path if self._recorder is not None else None
 
     @property
     def pid(self) -> int | None:
         """Process number of the recorder, if there is one."""
-        return self._child.pid if self._child is not None else None
+        return self._recorder.pid if self._recorder is not None else None
 
     @property
     def seconds(self) -> float:
@@ -116,11 +110,11 @@ class Recording:
 
         Raises RvcdError with one sentence: already recording, no folder, a full disk, a disk that does not answer.
         """
-        if self._child is not None:
-            where = self._child.path or "a file that is being made"
+        if self._recorder is not None:
+            where = self._recorder.path or "a file that is being made"
             raise RvcdError(f"already recording to {where}: end that recording first")
         self._start = self.segment.device_position()
-        request = RecordRequest(
+        request = Record(
             folder=str(self.settings.folder),
             name=file_name(voice, time.localtime()),
             voice=voice,
@@ -128,13 +122,13 @@ class Recording:
             min_free_bytes=self.settings.min_free_mb * 10**6,
             max_samples=self.settings.max_minutes * 60 * self.segment.rate_hz,
         )
-        child = self._child = _Child(self.segment, request, self._ended_by_itself)
+        recorder = self._recorder = _Recorder(self.segment, request, self._ended_by_itself)
         try:
-            path = await child.begin(self._command)
+            path = await recorder.begin(self._command)
         except BaseException:
-            if self._child is child:
-                self._child = None
-            await child.give_up()
+            if self._recorder is recorder:
+                self._recorder = None
+            await recorder.give_up()
             raise
         log.info("recording to %s", path)
         return path
@@ -144,16 +138,16 @@ class Recording:
 
         One that is still being started is called off. Raises RvcdError when the file may lack its end, or nothing was recorded.
         """
-        child, self._child = self._child, None
-        if child is None:
+        recorder, self._recorder = self._recorder, None
+        if recorder is None:
             return None
-        if child.path is None:
-            await child.give_up()
+        if recorder.path is None:
+            await recorder.give_up()
             return None
         try:
-            ended = await child.stop(self.segment.device_position())
+            ended = await recorder.stop(self.segment.device_position())
         except BaseException:
-            await child.give_up()
+            await recorder.give_up()
             raise
         self._tell(ended)
         if ended.reason:
@@ -161,7 +155,7 @@ class Recording:
         return ended
 
     def _ended_by_itself(self, ended: Ended) -> None:
-        self._child = None
+        self._recorder = None
         log.warning("the recording ended: %s", ended.reason)
         self._tell(ended)
         self.on_end(ended.reason)
@@ -173,40 +167,35 @@ class Recording:
             log.info("recorded %.1f s%s: %s", seconds, lost, ended.path)
 
 
-class _Child:
+class _Recorder:
     """One recorder process, from its start to its end. path: the file, once it is there."""
 
-    def __init__(self, segment: AudioSegment, request: RecordRequest, on_end: Callable[[Ended], None]) -> None:
+    def __init__(self, segment: AudioSegment, request: Record, on_end: Callable[[Ended], None]) -> None:
         self.path: Path | None = None
         self._segment, self._request, self._on_end = segment, request, on_end
         self._told_to_stop = False
         self._refusal = ""
         self._ended: Ended | None = None
         self._began: asyncio.Future[Path] = asyncio.get_running_loop().create_future()
-        self._channel: socket.socket | None = None
-        self._process: asyncio.subprocess.Process | None = None
+        self._child: Child[FromRecorder] | None = None
         self._life: asyncio.Task[Ended] | None = None
 
     @property
     def pid(self) -> int | None:
-        return self._process.pid if self._process is not None else None
+        return self._child.pid if self._child is not None else None
 
     async def begin(self, command: Sequence[str]) -> Path:
         """Start the process and return the file it has made. Raises RvcdError when it refuses, dies or stays silent."""
-        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._channel.setblocking(False)
-        with theirs:
-            try:
-                self._process = await asyncio.create_subprocess_exec(
-                    *command, str(self._segment.fd), str(theirs.fileno()),
-                    pass_fds=(self._segment.fd, theirs.fileno()), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                    env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # numpy would start a thread for each core, for nothing
-                )  # fmt: skip
-            except OSError as error:
-                reason = (error.strerror or str(error)).lower()
-                raise RvcdError(f"the recorder cannot be started ({reason}): free some memory, or end some processes") from None
-        self._send({"command": "record", "request": asdict(self._request)})
-        self._life = asyncio.create_task(self._live(self._process, self._channel), name="recorder")
+        # numpy would start a thread for each core, for nothing
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+        try:
+            child = self._child = await Child[FromRecorder].start(command, log, environment=environment)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise RvcdError(f"the recorder cannot be started ({reason}): free some memory, or end some processes") from None
+        child.hand_over(self._segment.fd)
+        child.send(self._request)
+        self._life = asyncio.create_task(self._live(child), name="recorder")
         try:
             return await asyncio.wait_for(asyncio.shield(self._began), START_LIMIT_S)
         except asyncio.TimeoutError:
@@ -217,9 +206,9 @@ class _Child:
 
     async def stop(self, position: int) -> Ended:
         """After begin(): let it end at a device position and return how it went. Raises RvcdError when it stays silent."""
-        assert self._life is not None
+        assert self._life is not None and self._child is not None
         self._told_to_stop = True
-        self._send({"command": "stop", "position": position})
+        self._child.send(StopAt(position))
         try:
             return await asyncio.wait_for(asyncio.shield(self._life), STOP_LIMIT_S)
         except asyncio.TimeoutError:
@@ -234,71 +223,38 @@ class _Child:
         if not self._began.done():
             self._began.set_exception(RvcdError("the recording was ended before it began"))
             self._began.exception()  # somebody may have stopped waiting for it
-        if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+        if self._child is not None:
+            self._child.kill()
         if self._life is not None:
             await asyncio.wait((self._life,), timeout=KILLED_LIMIT_S)
             self._life.cancel()
             await asyncio.gather(self._life, return_exceptions=True)
-        elif self._channel is not None:
-            self._channel.close()
+        elif self._child is not None:
+            await self._child.discard()
 
-    async def _live(self, process: asyncio.subprocess.Process, channel: socket.socket) -> Ended:
+    async def _live(self, child: Child[FromRecorder]) -> Ended:
         """Listen to the process until it has ended, and return how the recording went."""
-        stderr = asyncio.create_task(self._log_stderr(process))
-        try:
-            while (message := await self._receive(channel)) is not None:
-                self._handle(message)
-            await process.wait()
-            await stderr
-        finally:
-            stderr.cancel()
-            channel.close()
-            self._channel = None
-        ended = self._ended or self._crash(process.returncode or 0)
+        how = await child.watch(FromRecorder, self._handle)
+        ended = self._ended or self._crash(how)
         if not self._began.done():
             self._began.set_exception(RvcdError(self._refusal or ended.reason))
         elif not self._told_to_stop:
             self._on_end(ended)
         return ended
 
-    async def _receive(self, channel: socket.socket) -> dict[str, Any] | None:
-        """Return the next message, None after the last one."""
-        while True:
-            try:
-                data = await asyncio.get_running_loop().sock_recv(channel, MAX_MESSAGE_BYTES)
-            except ConnectionResetError:
-                continue  # said once when it ended without reading all of ours; what it said before comes after that
-            if not data:
-                return None
-            message: dict[str, Any] = json.loads(data)
-            return message
+    def _handle(self, message: FromRecorder) -> None:
+        if isinstance(message, Began):
+            if not self._began.done():
+                self.path = Path(message.path)
+                self._began.set_result(self.path)
+        elif isinstance(message, Refused):
+            self._refusal = message.error
+        elif isinstance(message, LogLine):
+            log.log(getattr(logging, message.level.upper(), logging.INFO), "%s", message.text)
+        else:
+            self._ended = message
 
-    def _handle(self, message: dict[str, Any]) -> None:
-        event = message["event"]
-        if event == "began" and not self._began.done():
-            self.path = Path(message["path"])
-            self._began.set_result(self.path)
-        elif event == "refused":
-            self._refusal = message["error"]
-        elif event == "log":
-            log.log(getattr(logging, message["level"].upper(), logging.INFO), "%s", message["text"])
-        elif event == "ended":
-            self._ended = Ended(**message["ended"])
-
-    def _crash(self, status: int) -> Ended:
-        how = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+    def _crash(self, how: str) -> Ended:
         if self.path is None:
             return Ended("", 0, 0, f"the recorder ended before it had begun ({how}); the log says more")
         return Ended(str(self.path), 0, 0, f"the recorder ended unexpectedly ({how}): {self.path} holds what it had written")
-
-    async def _log_stderr(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stderr is not None
-        while line := await process.stderr.readline():
-            log.warning("%s", line.decode(errors="replace").rstrip())
-
-    def _send(self, message: dict[str, Any]) -> None:
-        if self._channel is not None:
-            with contextlib.suppress(OSError):  # it has just died: _live notices
-                send(self._channel, message)

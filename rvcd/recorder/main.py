@@ -1,4 +1,4 @@
-"""The recorder process: `python -m rvcd.recorder SEGMENT_FD CHANNEL_FD`, started by recording.Recording, one for a recording.
+"""The recorder process: `python -m rvcd.recorder.main CHANNEL_FD`, started by daemon.recording.Recording, one for a recording.
 
 It reads input and output from the shared segment's rings, behind the audio path's back, and writes a two-channel FLAC file.
 Disks stall and fill up: here that costs nobody else anything, and the rings remember the last 5 s meanwhile.
@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from rvcd.audio.growing_flac import GrowingFlac
 from rvcd.audio.ring import AudioSegment, ReadStatus
 from rvcd.errors import RvcdError
-from rvcd.record_protocol import CHANNELS, Ended, RecordRequest
-from rvcd.worker_protocol import receive, send
+from rvcd.ipc.channel import Channel
+from rvcd.ipc.messages import Began, Ended, LogLine, Record, Refused, StopAt, ToRecorder
 
+CHANNELS = ("dry", "wet")
+"""Of every recording: the input, as late as the output is, and the output. So both line up to the sample."""
 CHUNK_S = 0.25
 SHORTEST_WAIT_S = 0.02
 LOOK_AT_DISK_S = 1.0
@@ -45,8 +46,8 @@ class Recorder:
     def __init__(
         self,
         segment: AudioSegment,
-        channel: socket.socket,
-        request: RecordRequest,
+        channel: Channel[Any],
+        request: Record,
         free_bytes: Callable[[Path], int] = free_bytes,
     ) -> None:
         self.segment, self.channel, self.request = segment, channel, request
@@ -69,9 +70,9 @@ class Recorder:
             self._make_folder()
             file = self._create()
         except RvcdError as error:
-            self._event({"event": "refused", "error": str(error)})
+            self._send(Refused(str(error)))
             return None
-        self._event({"event": "began", "path": str(file.path)})
+        self._send(Began(str(file.path)))
         return file
 
     def record(self, file: GrowingFlac) -> None:
@@ -80,7 +81,7 @@ class Recorder:
             reason = self._follow(file)
         except RvcdError as error:
             reason = str(error)
-        self._event({"event": "ended", "ended": asdict(self._finish(file, reason))})
+        self._send(self._finish(file, reason))
 
     # ---- the file
 
@@ -151,10 +152,10 @@ class Recorder:
         """Wait for the next chunk, or for the word to stop."""
         there = self.segment.device_position() - self.position
         wait_s = min(CHUNK_S, max(SHORTEST_WAIT_S, (self._chunk - there) / self._rate_hz))
-        if not select.select([self.channel], [], [], wait_s)[0]:
+        if not self.channel.comes_within(wait_s):
             return
-        message, now = receive(self.channel), self.segment.device_position()
-        self._stop_at = now if message is None else min(now, int(message["position"]))
+        message, now = self.channel.receive(), self.segment.device_position()
+        self._stop_at = min(now, message.position) if isinstance(message, StopAt) else now
 
     def _look(self) -> str:
         """Look at the disk once in a second of sound."""
@@ -207,25 +208,25 @@ class Recorder:
 
     # ---- talking
 
-    def _event(self, message: dict[str, object]) -> None:
+    def _send(self, message: Began | Refused | LogLine | Ended) -> None:
         with contextlib.suppress(OSError):  # the control process is gone: the file is finished all the same
-            send(self.channel, message)
+            self.channel.send(message)
 
     def _log(self, level: str, text: str) -> None:
-        self._event({"event": "log", "level": level, "text": text})
+        self._send(LogLine(level, text))
 
 
 def main(free_bytes: Callable[[Path], int] = free_bytes) -> None:
-    segment_fd, channel_fd = int(sys.argv[1]), int(sys.argv[2])
     # Ctrl-C and systemd reach the whole group; the control process says when to stop, or ends, which says it too.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    channel = socket.socket(fileno=channel_fd)
-    message = receive(channel)
-    if message is None:
+    channel: Channel[Any] = Channel(socket.socket(fileno=int(sys.argv[1])), ToRecorder)
+    descriptor = channel.receive_descriptor()
+    request = channel.receive() if descriptor is not None else None
+    if descriptor is None or not isinstance(request, Record):
         return
-    with AudioSegment.attach(segment_fd) as segment:
-        recorder = Recorder(segment, channel, RecordRequest(**message["request"]), free_bytes)
+    with AudioSegment.attach(descriptor) as segment:
+        recorder = Recorder(segment, channel, request, free_bytes)
         file = recorder.begin()
         if file is not None:
             os.nice(NICENESS)  # only now: until here somebody was waiting

@@ -1,0 +1,386 @@
+"""The running session, as OSC steers it: voices, parameters, switches, presets, latency, recording. No torch here.
+
+Satisfies control.session.Session. All of it runs on the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from rvcd.assembly import first_voice, geometry_of, model_setup, scan_voices, voice_files
+from rvcd.audio.guard import DeviceGuard, DeviceState
+from rvcd.audio.ring import AudioSegment
+from rvcd.config import Settings
+from rvcd.control.gpu import GpuMonitor
+from rvcd.control.log_tail import LogTail
+from rvcd.control.logs import fields
+from rvcd.control.session import NO_VOICE, LogLine, VoiceStatus
+from rvcd.daemon.overload import OverloadWatch
+from rvcd.daemon.recording import Recording, record_settings
+from rvcd.daemon.stream import Stream
+from rvcd.daemon.switches import Switches, TalkKey
+from rvcd.daemon.telemetry import telemetry
+from rvcd.daemon.wanted import SUPERSEDED
+from rvcd.daemon.worker import WorkerChild, WorkerState
+from rvcd.disk import DiskWorker
+from rvcd.errors import RvcdError
+from rvcd.ipc.messages import VoiceFiles, Wanted
+from rvcd.models.registry import VoiceEntry, VoiceRegistry
+from rvcd.params import PARAMS, ParamStore
+from rvcd.presets import PresetBook, load_presets, presets_path, save_presets
+from rvcd.protocol import LATENCY_PRESET_NAMES, State, Stats
+from rvcd.state import SavedState, load_state
+
+RECORDING_END_S = 5.0
+"""A service is killed 15 s after it was told to stop; device and worker take their share of that."""
+DISK_LIMIT_S = 10.0
+
+log = logging.getLogger("rvcd.session")
+
+
+class LiveSession:
+    """device: set once it is being opened. on_change: called when something changed by itself."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        state_file: Path,
+        on_change: Callable[[], None] = lambda: None,
+        worker: WorkerChild | None = None,
+    ) -> None:
+        """worker: the first one, started already. Raises RvcdError for settings that cannot work. Nothing else runs yet."""
+        self.settings, self._on_change = settings, on_change
+        self.log_tail = LogTail()
+        logging.getLogger("rvcd").addHandler(self.log_tail)
+        self.disk = DiskWorker()
+        saved, warning = load_state(state_file)
+        self._presets_file = presets_path(state_file)
+        self._presets, presets_warning = load_presets(self._presets_file)
+        for sentence in (warning, presets_warning):
+            if sentence:
+                log.warning("%s", sentence)
+        self._preset_name = saved.preset
+        self.params = ParamStore({**settings.initial_params(), **saved.params})
+        self.registry = self._scan_voices()
+        self.segment = AudioSegment.create(settings.audio.rate_hz)
+        talk = TalkKey(lambda delay_s, work: asyncio.get_running_loop().call_later(delay_s, work), self._talk_heard)
+        self.switches = Switches(self.segment, settings.talk.mode, talk, mute=saved.mute, panic=saved.panic)
+        self.stream = self._new_stream(saved, worker)
+        self.recording = Recording(self.segment, record_settings(settings.record), lambda reason: self._on_change())
+        self.overload = OverloadWatch()
+        self.gpu = GpuMonitor()
+        self.device: DeviceGuard | None = None
+        self.started_s = time.monotonic()
+        self._asked: VoiceStatus | None = None
+
+    def _new_stream(self, saved: SavedState, worker: WorkerChild | None) -> Stream:
+        """Resume what was wanted last, as far as it is there."""
+        settings = self.settings
+        names = self.registry.names
+        self._missing = (saved.voice, saved.speaker) if saved.voice and saved.voice not in names else None
+        entry = first_voice(settings, self.registry, saved.voice)
+        files = voice_files(entry) if entry is not None else None
+        resumed = entry is not None and entry.name == saved.voice
+        if entry is not None and not resumed:  # its own parameters count where nothing is resumed
+            self._set_params({**entry.params, **saved.params})
+        if self._missing is not None and files is not None:
+            log.warning(
+                "the voice of the last run, '%s', is not there; speaking with '%s' until one is chosen",
+                saved.voice, files.name,
+            )  # fmt: skip
+        preset = saved.latency_preset or settings.latency.preset
+        wanted = Wanted(
+            voice=files,
+            speaker=saved.speaker if resumed else entry.speaker if entry is not None else 0,
+            f0_method=saved.f0_method or settings.engine.f0_method,
+            latency=preset,
+        )
+        geometries = {name: geometry_of(settings, name) for name in LATENCY_PRESET_NAMES}
+        return Stream(
+            self.segment, model_setup(settings), geometries, wanted, self.switches, self._changed, self._voice_went_live, first=worker
+        )
+
+    def start(self) -> None:
+        """Hand the segment what holds now, and start the worker."""
+        self.switches.apply()
+        self._publish_params()
+        self.gpu.start()
+        self.stream.start()
+
+    async def stop(self) -> None:
+        """End the recording and the worker; the device has been stopped before."""
+        try:
+            await asyncio.wait_for(self.recording.stop(), RECORDING_END_S)
+        except (RvcdError, asyncio.TimeoutError) as error:
+            log.warning("%s", str(error) or f"the recording did not end within {RECORDING_END_S:g} s; its file may lack its end")
+        await self.stream.stop()
+        self.gpu.stop()
+        logging.getLogger("rvcd").removeHandler(self.log_tail)
+
+    def to_save(self) -> SavedState:
+        """Return what survives a restart: what is wanted."""
+        wanted, configured = self.stream.owner.wanted, self.settings.latency.preset
+        voice, speaker = self._missing or (wanted.voice.name if wanted.voice else "", wanted.speaker)
+        return SavedState(
+            voice=voice, speaker=speaker, f0_method=wanted.f0_method,
+            latency_preset="" if wanted.latency == configured else wanted.latency, preset=self.preset(),
+            params=dict(self.params.current), mute=self.switches.mute, panic=self.switches.panic,
+        )  # fmt: skip
+
+    # ---- state
+
+    @property
+    def version(self) -> str:
+        try:
+            return version("rvcd")
+        except PackageNotFoundError:
+            return "unknown"
+
+    def state(self) -> State:
+        switches, worker = self.switches, self.stream.worker
+        if switches.panic:
+            return State.PANIC
+        if self.device is None or self.device.state is DeviceState.OPENING:
+            return State.STARTING
+        if self.device.state is not DeviceState.RUNNING:
+            return State.NO_DEVICE
+        if worker.state is WorkerState.STARTING:
+            return State.STARTING
+        if not worker.responsive:
+            return State.RECOVERING
+        if switches.mute:
+            return State.MUTED
+        if switches.standby:
+            return State.STANDBY
+        if switches.raw:
+            return State.BYPASS
+        if self.stream.voice is None:
+            return State.NO_VOICE
+        return State.OVERLOADED if self.overload.active else State.LIVE
+
+    def fault(self) -> str:
+        """Return why what is wanted does not run, "" while it does or is on its way."""
+        return "; ".join(self.stream.owner.errors.values())
+
+    # ---- numbers and presets
+
+    def get_param(self, name: str) -> float:
+        return self.params.get(name)
+
+    def set_param(self, name: str, value: float) -> float:
+        applied = self.params.set(name, value)
+        self._publish_params()
+        return applied
+
+    def preset(self) -> str:
+        kept = next((preset.params for preset in self._presets.presets if preset.name == self._preset_name), None)
+        is_as_kept = kept is not None and all(self.params.current[name] == value for name, value in kept.items())
+        return self._preset_name if is_as_kept else ""
+
+    def presets(self) -> Sequence[str]:
+        return self._presets.names
+
+    def recall_preset(self, name_or_number: str | int) -> str:
+        preset = self._presets.find(name_or_number)
+        self._set_params(preset.params)
+        self._publish_params()
+        self._preset_name = preset.name
+        return preset.name
+
+    async def save_preset(self, name_or_number: str | int) -> str:
+        book, name = self._presets.put(name_or_number, self.params.current)
+        await self._keep_presets(book)
+        self._preset_name = name
+        return name
+
+    async def delete_preset(self, name_or_number: str | int) -> str:
+        book, name = self._presets.without(name_or_number)
+        await self._keep_presets(book)
+        return name
+
+    async def _keep_presets(self, book: PresetBook) -> None:
+        """Write first: what could not be kept does not hold."""
+        file = self._presets_file
+        await self.disk.run(f"saving {file}", lambda: save_presets(book, file), DISK_LIMIT_S)
+        self._presets = book
+
+    def _set_params(self, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self.params.set(name, value)
+
+    def _publish_params(self) -> None:
+        self.segment.publish_params([self.params.current[param.name] for param in PARAMS])
+
+    # ---- switches
+
+    def get_switch(self, name: str) -> bool:
+        return self.recording.active if name == "record" else self.switches.get(name)
+
+    def set_switch(self, name: str, on: bool) -> bool:
+        geometry = self.stream.geometry
+        self.switches.set(name, bool(on), geometry.latency_samples / geometry.rate_hz)
+        return bool(on)
+
+    def _talk_heard(self) -> None:
+        self.switches.apply()
+        self._on_change()
+
+    def panicked(self) -> bool:
+        return self.switches.panic
+
+    def panic(self) -> None:
+        if not self.switches.panic:
+            log.warning("panic: muted until /panic/clear")
+        self.switches.panic = True
+        self.stream.flush()
+        self.switches.apply()
+        self.stream.worker.flush()
+
+    def clear_panic(self) -> None:
+        if self.switches.panic:
+            self.switches.panic = False
+            self.stream.flush()
+            self.switches.apply()
+
+    # ---- voices
+
+    def voice(self) -> VoiceStatus:
+        return self._status_of(self.stream.voice)
+
+    def wanted_voice(self) -> VoiceStatus:
+        return self._asked or self._status_of(self.stream.owner.wanted.voice)
+
+    def _status_of(self, voice: VoiceFiles | None) -> VoiceStatus:
+        if voice is None:
+            return NO_VOICE
+        return VoiceStatus(voice.name, next((e.slot for e in self.registry.entries if e.name == voice.name), 0))
+
+    def voices(self) -> Sequence[VoiceStatus]:
+        return [VoiceStatus(entry.name, entry.slot) for entry in self.registry.entries]
+
+    async def load_voice(self, name_or_slot: str | int) -> VoiceStatus:
+        entry = self.registry.find(name_or_slot)
+        asked = self._asked = VoiceStatus(entry.name, entry.slot)
+        try:
+            files = await self.disk.run(f"looking at {entry.path}", lambda: voice_files(entry), DISK_LIMIT_S)
+            if self._asked is not asked:
+                raise RvcdError(SUPERSEDED)
+        finally:
+            if self._asked is asked:
+                self._asked = None
+        self._missing = None
+        await self.stream.want("voice", files, speaker=entry.speaker)
+        return self.voice()
+
+    def _voice_went_live(self, voice: VoiceFiles) -> None:
+        """A voice brings its parameters along (voice.toml), in time for its first block."""
+        entry = next((entry for entry in self.registry.entries if entry.name == voice.name), None)
+        if entry is not None and str(entry.path) == voice.path:
+            self._set_params(entry.params)
+            self._publish_params()
+
+    async def rescan_voices(self) -> int:
+        self.registry = await self.disk.run("looking for voices", self._scan_voices, DISK_LIMIT_S)
+        log.info("voices scanned again", extra=fields(voices=len(self.registry.entries)))
+        return len(self.registry.entries)
+
+    def _scan_voices(self) -> VoiceRegistry:
+        """Look for voices, and say what was passed over and whether there are none at all."""
+        registry = scan_voices(self.settings)
+        for sentence in registry.skipped:
+            log.warning("%s", sentence)
+        if not registry.entries and not self.settings.voices.voice:
+            log.warning(
+                "there is no voice (*.pth) in %s: the output stays silent; put one there and start again, or set voices.voice",
+                ", ".join(map(str, registry.folders)) or "any folder: voices.folders is empty",
+            )
+        return registry
+
+    def speaker(self) -> int:
+        applied = self.stream.owner.applied
+        return applied.speaker if applied is not None and applied.voice is not None else 0
+
+    async def set_speaker(self, name_or_number: str | int) -> int:
+        live, names = self.stream.voice, self.stream.owner.speakers
+        if live is None:
+            raise RvcdError("there is no voice whose speaker could be chosen; choose a voice first")
+        if self.stream.owner.wanted.voice != live:
+            raise RvcdError(f"{self.wanted_voice().name} is still being loaded; choose its speaker when it is live")
+        if isinstance(name_or_number, str):
+            if name_or_number not in names:
+                known = ", ".join(name for name in names if name)[:200] or f"they have no names; use 0..{len(names) - 1}"
+                raise RvcdError(f"{live.name} has no speaker called '{name_or_number}'; known: {known}")
+            name_or_number = names.index(name_or_number)
+        if not 0 <= name_or_number < len(names):
+            raise RvcdError(f"speaker {name_or_number} is outside {live.name}'s 0..{len(names) - 1}")
+        await self.stream.want("speaker", name_or_number)
+        return self.speaker()
+
+    def f0_method(self) -> str:
+        applied = self.stream.owner.applied
+        return (applied.f0_method if applied is not None else "") or self.stream.owner.wanted.f0_method
+
+    async def set_f0_method(self, name: str) -> str:
+        await self.stream.want("f0_method", name)
+        return self.f0_method()
+
+    # ---- latency
+
+    def latency_preset(self) -> str:
+        return self.stream.latency
+
+    async def set_latency_preset(self, name: str) -> str:
+        await self.stream.want("latency", name)
+        return self.stream.latency
+
+    def latency_ms(self) -> float:
+        """The published latency: the stream's own plus what the device says of its buffers."""
+        device = self.device.device if self.device else None
+        buffers = device.input_latency_ms + device.output_latency_ms if device else 0.0
+        geometry = self.stream.geometry
+        return geometry.ms(geometry.latency_samples) + buffers
+
+    # ---- recording
+
+    async def set_record(self, on: bool) -> bool:
+        if on and not self.recording.active:
+            await self.recording.start(self.voice().name)
+        elif not on:
+            await self.recording.stop()
+        return self.recording.active
+
+    # ---- telemetry
+
+    def tick(self, now_s: float) -> None:
+        """Look at what changes by itself; about ten times a second."""
+        counters = self.segment.counters()
+        self._gap_max_ns.add(now_s, self.segment.take_gap_max_ns())
+        if self.overload.look(now_s, counters.device_position, counters.late_samples):
+            self._changed()
+        late = self.overload.late_blocks(now_s, self.stream.worker.stats)
+        if late is not None:
+            geometry = self.stream.geometry
+            log.warning(
+                "overloaded: %d of the last %d blocks were too late and are silent; "
+                "a block takes %.0f ms and may take %.0f ms; try %s",
+                late.late, late.all, self.stream.worker.stats.total_ms, geometry.ms(geometry.deadline_samples),
+                "a GPU or a smaller voice" if self.latency_preset() == "safe" else "latency.preset = 'safe'",
+            )  # fmt: skip
+
+    def callback_gap_max_ms(self) -> float:
+        """Return the longest time between two callbacks in the last minute."""
+        return self._gap_max_ns.highest(time.monotonic()) / 1e6
+
+    def log_lines(self, after: int) -> Sequence[LogLine]:
+        return self.log_tail.after(after)
+
+    def stats(self) -> Stats:
+        return telemetry(self)
+
+    def _changed(self) -> None:
+        self._on_change()
