@@ -15,13 +15,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rvcd.audio.ring import AudioSegment
 from rvcd.errors import RvcdError
+from rvcd.folders import recordings_folder
 from rvcd.record_protocol import Ended, RecordRequest
 from rvcd.worker_protocol import MAX_MESSAGE_BYTES, send
 
@@ -50,18 +51,10 @@ class RecordSettings:
     max_minutes: int = 180
 
 
-def record_settings(chosen: Record, environment: Mapping[str, str] = os.environ) -> RecordSettings:
-    """Return what the configuration's [record] means; an empty folder is default_folder's."""
-    folder = Path(chosen.folder) if chosen.folder else default_folder(environment)
+def record_settings(chosen: Record) -> RecordSettings:
+    """Return what the configuration's [record] means; an empty folder is folders.recordings_folder()."""
+    folder = Path(chosen.folder) if chosen.folder else recordings_folder()
     return RecordSettings(folder, chosen.min_free_mb, chosen.max_minutes)
-
-
-def default_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return ~/Music/rvcd, or a system service's state folder, since nothing of /home is there for it (ProtectHome)."""
-    state = environment.get("STATE_DIRECTORY", "").split(":")[0]
-    if state.startswith("/var/lib/"):  # a user's service has one too, in the user's home
-        return Path(state) / "recordings"
-    return Path(environment.get("HOME") or Path.home()) / "Music" / "rvcd"
 
 
 def file_name(voice: str, at: time.struct_time) -> str:

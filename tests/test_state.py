@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rvcd.errors import RvcdError
-from rvcd.state import SavedState, load_state, read_state, save_state, state_path
+from rvcd.state import SavedState, load_state, read_state, save_state
 
 STATE = SavedState(voice="Anna", f0_method="yin", params={"pitch": 3.0, "gate": -45.5}, mute=True, panic=True)
 
@@ -91,12 +91,6 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RvcdError, match="cannot be saved"):
         save_state(STATE, tmp_path / "file" / "state.json")
-
-
-def test_systemd_names_the_place_first() -> None:
-    assert state_path({"STATE_DIRECTORY": "/var/lib/rvcd:/x", "XDG_STATE_HOME": "/y"}) == Path("/var/lib/rvcd/state.json")
-    assert state_path({"XDG_STATE_HOME": "/y"}) == Path("/y/rvcd/state.json")
-    assert state_path({}) == Path.home() / ".local" / "state" / "rvcd" / "state.json"
 
 
 @given(

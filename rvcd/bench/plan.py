@@ -11,12 +11,12 @@ from pathlib import Path
 from rvcd.assembly import DEMO_SPEECH, named_voice, worker_setup
 from rvcd.bench.tasks import MeasureTask, SyntheticFiles
 from rvcd.config import BUILT_IN, LATENCY_PRESETS, LatencyBudget, Settings
+from rvcd.config_errors import did_you_mean
 from rvcd.errors import ParamError
 from rvcd.geometry import StreamGeometry
 from rvcd.models.builtin_paths import BUILT_IN_ENCODER
 from rvcd.models.index_header import read_index_header
 from rvcd.models.voice_header import read_voice_spec
-from rvcd.problems import did_you_mean
 from rvcd.protocol import F0_METHODS, PRECISIONS
 from rvcd.worker_protocol import VoiceRequest, WorkerSetup
 

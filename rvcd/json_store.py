@@ -18,14 +18,6 @@ MAX_BYTES = 4 * 2**20
 T = TypeVar("T")
 
 
-def state_folder(environment: Mapping[str, str] | None = None) -> Path:
-    """Return where the daemon keeps what it must remember: systemd's $STATE_DIRECTORY, else $XDG_STATE_HOME/rvcd."""
-    environment = os.environ if environment is None else environment
-    if environment.get("STATE_DIRECTORY"):
-        return Path(environment["STATE_DIRECTORY"].split(":")[0])
-    return Path(environment.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "rvcd"
-
-
 def load(path: Path, parse: Callable[[Any], T], empty: T, what: str) -> tuple[T, str | None]:
     """Return what a file holds and a warning for the log, or None.
 
