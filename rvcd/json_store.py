@@ -44,13 +44,16 @@ def read(path: Path, parse: Callable[[Any], T]) -> T:
     if len(data) > MAX_BYTES:
         raise ValueError(f"is longer than {MAX_BYTES // 2**20} MiB")
     try:
-        return parse(json.loads(data.decode()))
+        document = json.loads(data.decode())
     except UnicodeDecodeError:
         raise ValueError("is not text") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"is not JSON (line {error.lineno})") from None
     except RecursionError:
         raise ValueError("is nested too deeply") from None
+    except ValueError:  # Python reads no whole number of more than 4300 digits
+        raise ValueError("has a number of thousands of digits") from None
+    return parse(document)
 
 
 def known_params(saved: Any) -> dict[str, float]:

@@ -16,11 +16,12 @@ from rvcd.protocol import F0_METHODS, LATENCY_PRESET_NAMES
 FILE_NAME = "state.json"
 FORMAT = 1
 WHAT = "saved state"
+MAX_SPEAKER = 2**31 - 1
 
 
 @dataclass(frozen=True)
 class SavedState:
-    """The last live values. Texts that are "" mean: as configured. params: those that are known, in their table's units.
+    """What was wanted last. Texts that are "" mean: as configured. params: those that are known, in their table's units.
 
     speaker: of the voice. preset: the parameter preset recalled last, if the parameters still are as it has them.
     """
@@ -68,6 +69,8 @@ def _parse(document: Any) -> SavedState:
         if type(value) is not type(default):
             raise ValueError(f"has a wrong '{name}'")
         values[name] = value
+    if not 0 <= values["speaker"] <= MAX_SPEAKER:
+        raise ValueError("has a wrong 'speaker'")
     for name, known in (("f0_method", F0_METHODS), ("latency_preset", LATENCY_PRESET_NAMES)):
         if values[name] not in known:
             values[name] = ""
