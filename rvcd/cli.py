@@ -218,10 +218,10 @@ def evaluate(
 ) -> None:
     """Judge a voice on recorded speech: similarity, words, naturalness, pitch. Needs the extra: pip install 'rvcd[eval]'."""
     from rvcd.config import LATENCY_PRESETS, load_config
+    from rvcd.config_errors import did_you_mean
     from rvcd.errors import ParamError
     from rvcd.evaluation.command import HEADINGS, EvalRequest, as_document, summary_lines, table_rows
     from rvcd.evaluation.command import evaluate as run_evaluation
-    from rvcd.problems import did_you_mean
 
     if preset and preset not in LATENCY_PRESETS:
         known = tuple(LATENCY_PRESETS)

@@ -26,8 +26,9 @@ from pydantic import (
     field_validator,
 )
 
-from rvcd import problems
-from rvcd.errors import ConfigError
+from rvcd import config_errors
+from rvcd.errors import ConfigError, RvcdError
+from rvcd.folders import config_files, expand_home, voices_folder
 from rvcd.geometry import FRAME_MS, FRAMES_PER_SECOND, FRAMES_PER_UNIT
 from rvcd.params import PARAMS
 from rvcd.protocol import DEFAULT_HOST, DEFAULT_PORT
@@ -38,7 +39,6 @@ else:
     import tomli as tomllib
 
 CONFIG_VARIABLE = "RVCD_CONFIG"
-SYSTEM_CONFIG = Path("/etc/rvcd/rvcd.toml")
 DEFAULT_CONFIG = Path(__file__).parent / "data" / "rvcd.toml"
 """The documented default configuration inside the package (config/rvcd.toml of the source tree)."""
 UNIT_MS = round(FRAME_MS * FRAMES_PER_UNIT)
@@ -50,7 +50,10 @@ def _resolve(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(value, str) or not value:
         return value
     base = info.context["base"] if info.context else Path.cwd()
-    return str(base / Path(value).expanduser())
+    try:
+        return str(base / expand_home(value))
+    except RvcdError as error:
+        raise ValueError(str(error)) from None
 
 
 BUILT_IN, TEST_WEIGHTS = "built-in", "test"
@@ -182,7 +185,7 @@ class Engine(Section):
     @classmethod
     def _known_device(cls, value: str) -> str:
         if not re.fullmatch(r"cpu|auto|cuda(:\d{1,2})?", value):
-            suggestion = problems.did_you_mean(value, ["cpu", "cuda", "auto"])
+            suggestion = config_errors.did_you_mean(value, ["cpu", "cuda", "auto"])
             raise ValueError(f"'{value}' is no device; it takes cpu, cuda, cuda:NUMBER or auto{suggestion}")
         return value
 
@@ -197,7 +200,9 @@ class Checksums(Section):
     @classmethod
     def _hexadecimal(cls, value: str) -> str:
         if value and not re.fullmatch(r"[0-9a-fA-F]{64}", value):
-            raise ValueError(f"{problems.show(value)} is no SHA-256; it takes 64 hexadecimal digits, as sha256sum prints them")
+            raise ValueError(
+                f"{config_errors.show(value)} is no SHA-256; it takes 64 hexadecimal digits, as sha256sum prints them"
+            )
         return value.lower()
 
 
@@ -217,7 +222,7 @@ class Models(Section):
 class Voices(Section):
     """Where voices are looked for, and which one is live at the first start."""
 
-    folders: tuple[FilePath, ...] = Field(default=(str(Path("~/.local/share/rvcd/voices").expanduser()),), strict=False)
+    folders: tuple[FilePath, ...] = Field(default_factory=lambda: (str(voices_folder()),), strict=False)
     voice: str = ""
     index: FilePath = ""
     keep_loaded: int = Field(default=3, ge=1, le=64)
@@ -234,7 +239,9 @@ def _check_address(value: str) -> str:
     try:
         ipaddress.ip_address("127.0.0.1" if value == "localhost" else value)
     except ValueError:
-        raise ValueError(f"{problems.show(value)} is no IP address; write numbers such as {DEFAULT_HOST}, or localhost") from None
+        raise ValueError(
+            f"{config_errors.show(value)} is no IP address; write numbers such as {DEFAULT_HOST}, or localhost"
+        ) from None
     return value
 
 
@@ -327,7 +334,7 @@ class Settings(Section):
     latency: Latency = Latency()
     engine: Engine = Engine()
     models: Models = Models()
-    voices: Voices = Voices()
+    voices: Voices = Field(default_factory=Voices)  # not at import: its folders need a home
     params: InitialParams = InitialParams()  # type: ignore[valid-type]  # its keys exist at run time only
     osc: Osc = Osc()
     talk: Talk = Talk()
@@ -345,27 +352,17 @@ class Settings(Section):
         return {param.name: float(getattr(self.params, param.name)) for param in PARAMS}
 
 
-def find_config(explicit: Path | None = None, environment: Mapping[str, str] | None = None) -> Path:
+def find_config(explicit: Path | None = None) -> Path:
     """Return the configuration file to use.
 
     Order: explicit (--config), $RVCD_CONFIG, $XDG_CONFIG_HOME/rvcd/rvcd.toml (~/.config without the variable),
     /etc/rvcd/rvcd.toml, the default inside the package. A file that is named must exist: load_config says so if it does not.
     """
-    environment = os.environ if environment is None else environment
     if explicit is not None:
-        return explicit.expanduser()
-    if environment.get(CONFIG_VARIABLE):
-        return Path(environment[CONFIG_VARIABLE]).expanduser()
-    for candidate in (user_config(environment), SYSTEM_CONFIG):
-        if candidate.exists():
-            return candidate
-    return DEFAULT_CONFIG
-
-
-def user_config(environment: Mapping[str, str] | None = None) -> Path:
-    """Return where a user's own configuration is looked for, whether it exists or not."""
-    environment = os.environ if environment is None else environment
-    return Path(environment.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "rvcd" / "rvcd.toml"
+        return expand_home(explicit)
+    if named := os.environ.get(CONFIG_VARIABLE):
+        return expand_home(named)
+    return next((file for file in config_files() if os.path.exists(file)), DEFAULT_CONFIG)
 
 
 def load_config(path: Path | None = None) -> Settings:
@@ -392,6 +389,6 @@ def parse_config(tables: Mapping[str, Any], source: Path) -> Settings:
     try:
         settings = Settings.model_validate(dict(tables), context={"base": source.absolute().parent})
     except ValidationError as error:
-        raise ConfigError(str(source), problems.sentences(Settings, error)) from None
+        raise ConfigError(str(source), config_errors.sentences(Settings, error)) from None
     settings._source = source
     return settings

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rvcd import saved_file
+from rvcd import json_store
 from rvcd.errors import PresetError
 from rvcd.protocol import NAME_PATTERN, NAME_RULE
 
@@ -93,19 +93,19 @@ def presets_path(state_file: Path) -> Path:
 
 
 def load_presets(path: Path) -> tuple[PresetBook, str | None]:
-    """Return the presets and a warning for the log, or None. See saved_file.load."""
-    return saved_file.load(path, _parse, PresetBook(), WHAT)
+    """Return the presets and a warning for the log, or None. See json_store.load."""
+    return json_store.load(path, _parse, PresetBook(), WHAT)
 
 
 def read_presets(path: Path) -> PresetBook:
-    """Return the presets, changing nothing. Raises as saved_file.read does."""
-    return saved_file.read(path, _parse)
+    """Return the presets, changing nothing. Raises as json_store.read does."""
+    return json_store.read(path, _parse)
 
 
 def save_presets(book: PresetBook, path: Path) -> None:
     """Write the presets atomically; blocks on the disk. Raises RvcdError when the folder cannot be written."""
     entries = [{"name": preset.name, "params": dict(preset.params)} for preset in book.presets]
-    saved_file.save({"format": FORMAT, "presets": entries}, path, WHAT)
+    json_store.save({"format": FORMAT, "presets": entries}, path, WHAT)
 
 
 def _parse(document: Any) -> PresetBook:
@@ -117,7 +117,7 @@ def _parse(document: Any) -> PresetBook:
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
             raise ValueError(f"have no name for number {number}")
         try:
-            book, _ = book.put(entry["name"], saved_file.known_params(entry.get("params")))
+            book, _ = book.put(entry["name"], json_store.known_params(entry.get("params")))
         except (PresetError, ValueError) as error:
             raise ValueError(f"are wrong at number {number}: {error}") from None
     return book

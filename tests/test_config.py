@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from rvcd import problems, protocol
+from rvcd import config_errors, protocol
 from rvcd.config import (
     DEFAULT_CONFIG,
     LATENCY_PRESETS,
@@ -23,7 +23,6 @@ from rvcd.config import (
     find_config,
     load_config,
     parse_config,
-    user_config,
 )
 from rvcd.errors import ConfigError
 from rvcd.geometry import StreamGeometry
@@ -235,17 +234,19 @@ def test_paths_count_from_the_configuration_file_and_home_is_known(tmp_path: Pat
 
 
 def test_the_file_is_looked_for_in_the_documented_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rvcd.config.SYSTEM_CONFIG", tmp_path / "etc.toml")
-    environment = {"XDG_CONFIG_HOME": str(tmp_path / "config")}
-    assert find_config(None, environment) == DEFAULT_CONFIG
+    monkeypatch.setattr("rvcd.folders.SYSTEM_CONFIG", tmp_path / "etc.toml")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.delenv("RVCD_CONFIG", raising=False)
+    assert find_config() == DEFAULT_CONFIG
     (tmp_path / "etc.toml").touch()
-    assert find_config(None, environment) == tmp_path / "etc.toml"
-    own = user_config(environment)
+    assert find_config() == tmp_path / "etc.toml"
+    own = tmp_path / "config" / "rvcd" / "rvcd.toml"
     own.parent.mkdir(parents=True)
     own.touch()
-    assert find_config(None, environment) == own
-    assert find_config(None, {**environment, "RVCD_CONFIG": "/x.toml"}) == Path("/x.toml")
-    assert find_config(Path("/y.toml"), {**environment, "RVCD_CONFIG": "/x.toml"}) == Path("/y.toml")
+    assert find_config() == own
+    monkeypatch.setenv("RVCD_CONFIG", "/x.toml")
+    assert find_config() == Path("/x.toml")
+    assert find_config(Path("/y.toml")) == Path("/y.toml")
 
 
 def test_overrides_replace_single_parts_of_a_preset() -> None:
@@ -267,5 +268,5 @@ def test_the_start_values_are_those_of_the_table() -> None:
 
 
 def test_a_long_value_is_cut() -> None:
-    assert len(problems.show("x" * 1000)) == 60
-    assert problems.show(16**10_000) == "a number of thousands of digits"
+    assert len(config_errors.show("x" * 1000)) == 60
+    assert config_errors.show(16**10_000) == "a number of thousands of digits"

@@ -72,8 +72,7 @@ def test_the_terminal_client_holds_no_part_of_the_daemon() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "protocol", "errors", "state", "presets", "saved_file", "params", "assets", "geometry", "pace", "worker_protocol",
-        "record_protocol", "control/log_tail",
+        "protocol", "errors", "state", "presets", "json_store", "params", "assets", "geometry", "yielding", "control/log_tail",
     ],
 )  # fmt: skip
 def test_these_need_the_standard_library_only(name: str) -> None:

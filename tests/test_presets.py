@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rvcd.errors import PresetError
 from rvcd.params import BY_NAME, PARAMS
 from rvcd.presets import MAX_PRESETS, Preset, PresetBook, load_presets, presets_path, save_presets
+from rvcd.protocol import NAME_PATTERN
 
 VALUES = {param.name: param.default for param in PARAMS}
 BOOK = PresetBook((Preset("Deep", {**VALUES, "pitch": -5.0}), Preset("Robot 2", VALUES)))
@@ -107,3 +108,32 @@ def test_whatever_is_done_names_stay_unique_and_numbers_dense(changes: list[tupl
         assert (name in book.names) is (change == "put")
     assert len(set(book.names)) == len(book.names)
     assert [book.find(number).name for number in range(1, len(book.names) + 1)] == list(book.names)
+
+
+NAMES = st.from_regex(NAME_PATTERN, fullmatch=True).map(str.strip).filter(bool)
+PARAMS_OF_A_PRESET = st.fixed_dictionaries({}, optional={param.name: st.floats(param.low, param.high) for param in PARAMS})
+
+
+@given(st.lists(st.builds(Preset, name=NAMES, params=PARAMS_OF_A_PRESET), unique_by=lambda preset: preset.name, max_size=5))
+def test_every_book_comes_back_as_it_was_saved(tmp_path_factory: pytest.TempPathFactory, presets: list[Preset]) -> None:
+    path = presets_path(tmp_path_factory.mktemp("presets") / "state.json")
+    save_presets(PresetBook(tuple(presets)), path)
+    assert load_presets(path) == (PresetBook(tuple(presets)), None)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["name", "params", "pitch"]), inner, max_size=3),
+    max_leaves=9,
+)
+
+
+@given(st.lists(JSON, max_size=3))
+def test_any_document_is_a_book_or_set_aside_with_a_reason(
+    tmp_path_factory: pytest.TempPathFactory, entries: list[object]
+) -> None:
+    path = presets_path(tmp_path_factory.mktemp("presets") / "state.json")
+    path.write_text(json.dumps({"format": 1, "presets": entries}))
+    book, warning = load_presets(path)
+    assert (warning is None) == path.exists()
+    assert warning is None or (book == PresetBook() and "\n" not in warning)

@@ -265,20 +265,6 @@ def test_files_are_named_by_the_moment_and_the_voice(voice: str, expected: str) 
     assert file_name(voice, time.strptime("2026-11-22 23:40:05", "%Y-%m-%d %H:%M:%S")) == expected
 
 
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({"HOME": "/home/anna"}, "/home/anna/Music/rvcd"),
-        ({"HOME": "/home/anna", "STATE_DIRECTORY": "/home/anna/.local/state/rvcd"}, "/home/anna/Music/rvcd"),
-        ({"HOME": "/var/lib/rvcd", "STATE_DIRECTORY": "/var/lib/rvcd:/var/lib/more"}, "/var/lib/rvcd/recordings"),
-    ],
-)
-def test_without_a_folder_in_the_configuration_recordings_go_where_this_user_may_write(
-    environment: dict[str, str], expected: str
-) -> None:
-    assert record_settings(Record(), environment) == RecordSettings(Path(expected), 500, 180)
-
-
 def test_the_configuration_says_where_recordings_go_and_what_ends_them(tmp_path: Path) -> None:
     chosen = Record(folder=str(tmp_path), min_free_mb=20, max_minutes=5)
     assert record_settings(chosen) == RecordSettings(tmp_path, min_free_mb=20, max_minutes=5)

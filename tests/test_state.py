@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rvcd.errors import RvcdError
-from rvcd.state import SavedState, load_state, read_state, save_state, state_path
+from rvcd.params import PARAMS
+from rvcd.protocol import F0_METHODS, LATENCY_PRESET_NAMES
+from rvcd.state import SavedState, load_state, read_state, save_state
 
 STATE = SavedState(voice="Anna", f0_method="yin", params={"pitch": 3.0, "gate": -45.5}, mute=True, panic=True)
 
@@ -37,7 +39,8 @@ def test_no_file_is_no_state(tmp_path: Path) -> None:
     [
         b"", b"\xff\xfe", b"[]", b"{", b"null", b"[" * 100_000, b'{"format": 2}', b'{"format": 1, "mute": "yes"}',
         b'{"format": 1, "params": {"pitch": "high"}}', b'{"format": 1, "params": {"pitch": NaN}}',
-        b'{"format": 1, "params": {"pitch": true}}',
+        b'{"format": 1, "params": {"pitch": true}}', b'{"format": 1, "speaker": -1}', b'{"format": 1, "speaker": 1e400}',
+        b'{"format": 1, "speaker": ' + b"9" * 30 + b"}", b'{"format": 1, "speaker": ' + b"9" * 5000 + b"}",
     ],
 )  # fmt: skip
 def test_a_corrupt_file_is_set_aside_with_a_warning(content: bytes, tmp_path: Path) -> None:
@@ -93,18 +96,71 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
         save_state(STATE, tmp_path / "file" / "state.json")
 
 
-def test_systemd_names_the_place_first() -> None:
-    assert state_path({"STATE_DIRECTORY": "/var/lib/rvcd:/x", "XDG_STATE_HOME": "/y"}) == Path("/var/lib/rvcd/state.json")
-    assert state_path({"XDG_STATE_HOME": "/y"}) == Path("/y/rvcd/state.json")
-    assert state_path({}) == Path.home() / ".local" / "state" / "rvcd" / "state.json"
+def test_a_state_file_as_version_0_1_wrote_it_is_resumed(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    path.write_text("""{
+  "format": 1,
+  "voice": "Anna B",
+  "speaker": 3,
+  "f0_method": "rmvpe",
+  "latency_preset": "safe",
+  "preset": "Deep",
+  "params": {
+    "pitch": -5.0,
+    "index_rate": 0.75,
+    "gate": -45.5
+  },
+  "mute": true,
+  "panic": false
+}
+""")
+    expected = SavedState(
+        voice="Anna B", speaker=3, f0_method="rmvpe", latency_preset="safe", preset="Deep",
+        params={"pitch": -5.0, "index_rate": 0.75, "gate": -45.5}, mute=True,
+    )  # fmt: skip
+    assert load_state(path) == (expected, None)
+    before = path.read_text()
+    save_state(expected, path)
+    assert path.read_text() == before
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = dict.fromkeys(vars(SavedState()), JSON)
+STATES = st.builds(
+    SavedState,
+    voice=st.text(max_size=64),
+    speaker=st.integers(0, 2**31 - 1),
+    f0_method=st.sampled_from(["", *F0_METHODS]),
+    latency_preset=st.sampled_from(["", *LATENCY_PRESET_NAMES]),
+    preset=st.text(max_size=64),
+    params=st.fixed_dictionaries({}, optional={param.name: st.floats(param.low, param.high) for param in PARAMS}),
+    mute=st.booleans(),
+    panic=st.booleans(),
+)
 
 
 @given(
     st.binary(max_size=200)
-    | st.dictionaries(st.text(max_size=9), st.integers() | st.text(max_size=4)).map(lambda d: json.dumps(d).encode())
+    | (JSON | st.fixed_dictionaries({"format": st.just(1)}, optional=FIELDS)).map(lambda document: json.dumps(document).encode())
 )
-def test_any_bytes_are_taken_or_refused_with_a_reason(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_any_file_is_taken_or_set_aside_with_a_reason(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.mktemp("state") / "state.json"
     path.write_bytes(content)
     state, warning = load_state(path)
-    assert warning is None or state == SavedState()
+    if warning is None:
+        save_state(state, path)
+        assert load_state(path) == (state, None)
+    else:
+        assert state == SavedState()
+        assert "\n" not in warning and (path.parent / "state.json.corrupt").read_bytes() == content
+
+
+@given(STATES)
+def test_every_state_comes_back_as_it_was_saved(tmp_path_factory: pytest.TempPathFactory, state: SavedState) -> None:
+    path = tmp_path_factory.mktemp("state") / "state.json"
+    save_state(state, path)
+    assert load_state(path) == (state, None)

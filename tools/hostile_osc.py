@@ -32,7 +32,7 @@ from rvcd.errors import RvcdError
 from rvcd.params import PARAMS
 from rvcd.presets import load_presets, presets_path
 from rvcd.protocol import DEFAULT_HOST, PREFIX, Stats
-from rvcd.state import load_state, state_path
+from rvcd.state import FILE_NAME, load_state
 from tests.control.packets import KINDS, hostile, reaches_further
 from tests.rig import DaemonProcess, OscClient
 
@@ -300,7 +300,7 @@ def judge_files(verdict: Verdict, daemon: DaemonProcess, pitch: float) -> None:
     bad = sum(log.count(word) for word in ("Traceback", "internal error", "unexpectedly", "could not be built"))
     verdict.add("tracebacks in the log", "", bad, bad == 0, f"of {len(log.splitlines())} lines")
     verdict.add("control characters in the log", "", forged := sum(not c.isprintable() and c != "\n" for c in log), forged == 0)
-    file = state_path(daemon.environment)
+    file = Path(daemon.environment["XDG_STATE_HOME"], "rvcd", FILE_NAME)
     state, state_warning = load_state(file)
     verdict.add("saved state is whole", "", "", state_warning is None and state.params.get("pitch") == pitch)
     presets, presets_warning = load_presets(presets_path(file))

@@ -13,12 +13,12 @@ from msgspec import structs
 from rvcd.assembly import DEMO_SPEECH, model_setup, named_voice, voice_files
 from rvcd.bench.tasks import MeasureTask, StreamSetup, SyntheticFiles
 from rvcd.config import BUILT_IN, LATENCY_PRESETS, LatencyBudget, Settings
+from rvcd.config_errors import did_you_mean
 from rvcd.errors import ParamError
 from rvcd.geometry import StreamGeometry
 from rvcd.models.builtin_paths import BUILT_IN_ENCODER
 from rvcd.models.index_header import read_index_header
 from rvcd.models.voice_header import read_voice_spec
-from rvcd.problems import did_you_mean
 from rvcd.protocol import F0_METHODS, PRECISIONS
 from rvcd.ipc.messages import VoiceFiles
 

@@ -11,13 +11,14 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rvcd.audio.ring import AudioSegment
 from rvcd.errors import RvcdError
+from rvcd.folders import recordings_folder
 from rvcd.ipc.child import KILLED_LIMIT_S, Child
 from rvcd.ipc.messages import Began, Ended, FromRecorder, LogLine, Record, Refused, StopAt
 
@@ -44,18 +45,10 @@ class RecordSettings:
     max_minutes: int = 180
 
 
-def record_settings(chosen: RecordConfig, environment: Mapping[str, str] = os.environ) -> RecordSettings:
-    """Return what the configuration's [record] means; an empty folder is default_folder's."""
-    folder = Path(chosen.folder) if chosen.folder else default_folder(environment)
+def record_settings(chosen: RecordConfig) -> RecordSettings:
+    """Return what the configuration's [record] means; an empty folder is folders.recordings_folder()."""
+    folder = Path(chosen.folder) if chosen.folder else recordings_folder()
     return RecordSettings(folder, chosen.min_free_mb, chosen.max_minutes)
-
-
-def default_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return ~/Music/rvcd, or a system service's state folder, since nothing of /home is there for it (ProtectHome)."""
-    state = environment.get("STATE_DIRECTORY", "").split(":")[0]
-    if state.startswith("/var/lib/"):  # a user's service has one too, in the user's home
-        return Path(state) / "recordings"
-    return Path(environment.get("HOME") or Path.home()) / "Music" / "rvcd"
 
 
 def file_name(voice: str, at: time.struct_time) -> str:

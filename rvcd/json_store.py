@@ -18,14 +18,6 @@ MAX_BYTES = 4 * 2**20
 T = TypeVar("T")
 
 
-def state_folder(environment: Mapping[str, str] | None = None) -> Path:
-    """Return where the daemon keeps what it must remember: systemd's $STATE_DIRECTORY, else $XDG_STATE_HOME/rvcd."""
-    environment = os.environ if environment is None else environment
-    if environment.get("STATE_DIRECTORY"):
-        return Path(environment["STATE_DIRECTORY"].split(":")[0])
-    return Path(environment.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "rvcd"
-
-
 def load(path: Path, parse: Callable[[Any], T], empty: T, what: str) -> tuple[T, str | None]:
     """Return what a file holds and a warning for the log, or None.
 
@@ -52,13 +44,16 @@ def read(path: Path, parse: Callable[[Any], T]) -> T:
     if len(data) > MAX_BYTES:
         raise ValueError(f"is longer than {MAX_BYTES // 2**20} MiB")
     try:
-        return parse(json.loads(data.decode()))
+        document = json.loads(data.decode())
     except UnicodeDecodeError:
         raise ValueError("is not text") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"is not JSON (line {error.lineno})") from None
     except RecursionError:
         raise ValueError("is nested too deeply") from None
+    except ValueError:  # Python reads no whole number of more than 4300 digits
+        raise ValueError("has a number of thousands of digits") from None
+    return parse(document)
 
 
 def known_params(saved: Any) -> dict[str, float]:
