@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +10,13 @@ from rvcd.audio.guard import AudioDevice
 from rvcd.audio.ring import AudioSegment
 from rvcd.config import BUILT_IN, LATENCY_PRESETS, TEST_WEIGHTS, Settings
 from rvcd.errors import RvcdError
+from rvcd.folders import cache_folder
 from rvcd.geometry import StreamGeometry
+from rvcd.ipc.messages import ModelSetup, VoiceFiles
 from rvcd.models.builtin_paths import BUILT_IN_ENCODER, BUILT_IN_FOLDER
 from rvcd.models.registry import VoiceEntry, VoiceRegistry, voice_of_file
 from rvcd.models.test_weight_paths import VOICE_V1, VOICE_V2, TestWeightPaths
-from rvcd.ipc.messages import ModelSetup, VoiceFiles
+from rvcd.models.voice_identity import identity_of
 
 DEMO_SPEECH = Path(__file__).parent / "data" / "demo_speech.flac"
 
@@ -34,13 +35,6 @@ def geometry_of(settings: Settings, preset: str = "") -> StreamGeometry:
         deadline_ms=budget.deadline_ms,
         context_ms=budget.context_ms,
     )
-
-
-def cache_folder() -> Path:
-    """Return where the test weights are written: systemd's $CACHE_DIRECTORY, else $XDG_CACHE_HOME/rvcd."""
-    if os.environ.get("CACHE_DIRECTORY"):
-        return Path(os.environ["CACHE_DIRECTORY"].split(":")[0])
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "rvcd"
 
 
 def scan_voices(settings: Settings) -> VoiceRegistry:

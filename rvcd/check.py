@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from rvcd.assembly import cache_folder, geometry_of
+from rvcd.assembly import geometry_of
 from rvcd.assets import AssetStatus, Match, examine
 from rvcd.audio.files import FORMATS, AudioReader
 from rvcd.config import BUILT_IN, DEFAULT_CONFIG, TEST_WEIGHTS, Settings
 from rvcd.errors import ParamError, RvcdError
+from rvcd.folders import cache_folder
 from rvcd.geometry import SYNTHESIS_TAIL_MS
 from rvcd.models.index_header import read_index_header
 from rvcd.models.test_weight_paths import TestWeightPaths

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from rvcd.record_protocol import RecordRequest
+from rvcd.worker_protocol import MAX_MESSAGE_BYTES, send
 
 from rvcd.audio.ring import AudioSegment
-from rvcd.record_protocol import RecordRequest
 from rvcd.recorder import Recorder
-from rvcd.worker_protocol import MAX_MESSAGE_BYTES, send
 from tests.audio.conftest import HandDriven
 
 RATE_HZ = 48000

@@ -14,6 +14,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from rvcd.worker_process import WorkerProcess
+from rvcd.worker_protocol import VoiceRequest
 
 from rvcd import cli
 from rvcd.audio.device import DeviceInfo
@@ -21,8 +23,6 @@ from rvcd.config import DEFAULT_CONFIG, Settings
 from rvcd.errors import AudioDeviceError
 from rvcd.params import BY_NAME
 from rvcd.protocol import PROTOCOL_VERSION
-from rvcd.worker_process import WorkerProcess
-from rvcd.worker_protocol import VoiceRequest
 
 MICROPHONE = DeviceInfo(0, "Desk microphone", "ALSA", 1, 0, 48000, 5.0, 0.0)
 SPEAKERS = DeviceInfo(1, "Speakers", "ALSA", 0, 2, 48000, 0.0, 5.0)

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rvcd.recording import record_settings
 
 from rvcd import folders
 from rvcd.config import Record, load_config, parse_config
 from rvcd.errors import ConfigError, RvcdError
-from rvcd.recording import record_settings
 from rvcd.state import state_path
 
 VARIABLES = ("HOME", "STATE_DIRECTORY", "CACHE_DIRECTORY", "RVCD_CONFIG", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")

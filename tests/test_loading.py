@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rvcd.worker_protocol import VoiceRequest, WorkerSetup
 
 from rvcd.errors import ModelFileError, ParamError
 from rvcd.geometry import StreamGeometry
 from rvcd.loading import Loader, choose_device
 from rvcd.models.test_weights import ensure_test_weights
 from rvcd.params import Snapshot
-from rvcd.worker_protocol import VoiceRequest, WorkerSetup
 from tests.support import PARITY
 
 GEOMETRY = StreamGeometry(48000, 6, 10, 100, 1920)

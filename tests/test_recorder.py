@@ -14,12 +14,12 @@ import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rvcd.recording import RecordSettings, file_name, record_settings
+from rvcd.worker_protocol import receive
 
 from rvcd.audio.ring import AudioSegment
 from rvcd.config import Record
 from rvcd.recorder import Recorder
-from rvcd.recording import RecordSettings, file_name, record_settings
-from rvcd.worker_protocol import receive
 from tests.audio.conftest import HandDriven
 from tests.recording_rig import (
     PLENTY,

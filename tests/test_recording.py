@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rvcd.recording import Recording, RecordSettings
 
 from rvcd import recording as recording_module
 from rvcd.errors import RvcdError
-from rvcd.recording import Recording, RecordSettings
 from tests.recording_rig import (
     RATE_HZ,
     ROOT,

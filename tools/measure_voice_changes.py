@@ -16,6 +16,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from rvcd.supervisor import WorkerState, WorkerSupervisor
+from rvcd.worker_protocol import VoiceRequest, WorkerSetup
+
 from rvcd.assembly import DEMO_SPEECH
 from rvcd.audio.ring import AudioSegment
 from rvcd.audio.virtual import VirtualDevice, VirtualRequest
@@ -25,8 +28,6 @@ from rvcd.geometry import StreamGeometry
 from rvcd.models.test_weights import ensure_test_weights
 from rvcd.params import PARAMS
 from rvcd.protocol import WORKER_STATS
-from rvcd.supervisor import WorkerState, WorkerSupervisor
-from rvcd.worker_protocol import VoiceRequest, WorkerSetup
 
 RATE_HZ = 48000
 PIECE_S = 6.0

@@ -10,7 +10,8 @@ import torch
 from rvcd.bench.measure import MEASURED, blocks_of, choose_threads, environment_of, load, settle, speech, stages_of
 from rvcd.bench.tasks import MIN_BLOCKS, WARM_UP_S, Compared, MeasureTask, Way
 from rvcd.engine.stopwatch import Timings
-from rvcd.worker import raise_priority, warm_up
+from rvcd.worker.process import raise_priority
+from rvcd.worker.warm_up import warm_up
 
 if TYPE_CHECKING:
     from rvcd.bench.measure import Reporter

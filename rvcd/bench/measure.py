@@ -22,7 +22,17 @@ import torch
 from numpy.typing import NDArray
 
 from rvcd.bench.machine import resident_mb
-from rvcd.bench.tasks import MIN_BLOCKS, WARM_UP_S, Environment, Measured, MeasureTask, StartUp, StreamSetup, SyntheticFiles, SyntheticTask
+from rvcd.bench.tasks import (
+    MIN_BLOCKS,
+    WARM_UP_S,
+    Environment,
+    Measured,
+    MeasureTask,
+    StartUp,
+    StreamSetup,
+    SyntheticFiles,
+    SyntheticTask,
+)
 from rvcd.engine.converter import Converter
 from rvcd.engine.stopwatch import Timings
 from rvcd.errors import RvcdError

@@ -16,11 +16,11 @@ from rvcd.config import BUILT_IN, LATENCY_PRESETS, LatencyBudget, Settings
 from rvcd.config_errors import did_you_mean
 from rvcd.errors import ParamError
 from rvcd.geometry import StreamGeometry
+from rvcd.ipc.messages import VoiceFiles
 from rvcd.models.builtin_paths import BUILT_IN_ENCODER
 from rvcd.models.index_header import read_index_header
 from rvcd.models.voice_header import read_voice_spec
 from rvcd.protocol import F0_METHODS, PRECISIONS
-from rvcd.ipc.messages import VoiceFiles
 
 MIN_SECONDS, MAX_SECONDS = 1.0, 3600.0
 MIN_SOAK_MINUTES, MAX_SOAK_MINUTES = 0.1, 1440.0

@@ -18,15 +18,13 @@ from rvcd.audio.ring import AudioSegment
 from rvcd.audio.virtual import VirtualDevice, VirtualRequest
 from rvcd.bench.machine import resident_mb
 from rvcd.bench.runner import Advance, ChildDied
-from rvcd.errors import RvcdError
-from rvcd.geometry import StreamGeometry
-from rvcd.params import Snapshot
-from rvcd.protocol import WORKER_STATS
 from rvcd.bench.tasks import StreamSetup
 from rvcd.daemon.wanted import Owner
 from rvcd.daemon.worker import WorkerState, WorkerSupervisor
+from rvcd.errors import RvcdError
+from rvcd.geometry import StreamGeometry
 from rvcd.ipc.messages import Wanted
-from rvcd.ipc.worker_stats import WorkerStats
+from rvcd.params import Snapshot
 
 FIFTHS = 5
 LOOK_S = 0.05
@@ -35,6 +33,8 @@ SETTLE_S = 5.0
 FLAT_MB = 5.0
 FLAT_GROWTH = 0.05
 PERIOD_SAMPLES = 480
+SIZES = "measured"
+"""Name of the one latency preset there is."""
 SNAPSHOT = Snapshot(gate=-90.0, index_rate=0.5)
 
 
@@ -120,7 +120,8 @@ async def _soak(setup: StreamSetup, seconds: float, progress: Advance, errors: S
     owner = Owner(Wanted(setup.voice, 0, setup.f0_method, SIZES))
     supervisor = WorkerSupervisor(segment, setup.models, {SIZES: geometry}, owner)
     device = VirtualDevice(
-        VirtualRequest(str(DEMO_SPEECH), loop=True, realtime=False, rate_hz=geometry.rate_hz, period_samples=PERIOD_SAMPLES), segment
+        VirtualRequest(str(DEMO_SPEECH), loop=True, realtime=False, rate_hz=geometry.rate_hz, period_samples=PERIOD_SAMPLES),
+        segment,
     )
     try:
         progress(0.0, "loading")

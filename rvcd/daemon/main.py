@@ -22,9 +22,9 @@ from rvcd.control.subscriptions import FeedbackTarget
 from rvcd.daemon.session import LiveSession
 from rvcd.daemon.stream import FADE_OUT_S
 from rvcd.daemon.worker import WorkerChild, WorkerState
-from rvcd.disk import StateSaver
 from rvcd.errors import RvcdError
-from rvcd.state import save_state, state_path
+from rvcd.state import SavedState, save_state, state_path
+from rvcd.state_saver import StateSaver
 
 TICK_S = 0.1
 STATUS_S = 2.0
@@ -44,7 +44,9 @@ class Daemon:
         self.notifier = Notifier.from_environment()
         state_file = state_path()
         self.session = LiveSession(settings, state_file, self._changed, worker)
-        self.saver = StateSaver(lambda state: save_state(state, state_file), self.session.to_save())
+        self.saver: StateSaver[SavedState] = StateSaver(
+            self.session.disk, str(state_file), lambda state: save_state(state, state_file), self.session.to_save()
+        )
         self.server = OscServer(
             OscSettings(
                 settings.osc.host, settings.osc.port, settings.osc.allow,
@@ -169,7 +171,7 @@ class Daemon:
         state = session.to_save()
         await session.stop()
         await self.server.close()
-        self.saver.close(state, SAVE_LIMIT_S)
+        await self.saver.close(state, SAVE_LIMIT_S)
         session.segment.close()
 
 

@@ -30,7 +30,7 @@ from rvcd.daemon.worker import WorkerChild, WorkerState
 from rvcd.disk import DiskWorker
 from rvcd.errors import RvcdError
 from rvcd.ipc.messages import VoiceFiles, Wanted
-from rvcd.models.registry import VoiceEntry, VoiceRegistry
+from rvcd.models.registry import VoiceRegistry
 from rvcd.params import PARAMS, ParamStore
 from rvcd.presets import PresetBook, load_presets, presets_path, save_presets
 from rvcd.protocol import LATENCY_PRESET_NAMES, State, Stats
@@ -102,7 +102,14 @@ class LiveSession:
         )
         geometries = {name: geometry_of(settings, name) for name in LATENCY_PRESET_NAMES}
         return Stream(
-            self.segment, model_setup(settings), geometries, wanted, self.switches, self._changed, self._voice_went_live, first=worker
+            self.segment,
+            model_setup(settings),
+            geometries,
+            wanted,
+            self.switches,
+            self._changed,
+            self._voice_went_live,
+            first=worker,
         )
 
     def start(self) -> None:
@@ -206,7 +213,7 @@ class LiveSession:
     async def _keep_presets(self, book: PresetBook) -> None:
         """Write first: what could not be kept does not hold."""
         file = self._presets_file
-        await self.disk.run(f"saving {file}", lambda: save_presets(book, file), DISK_LIMIT_S)
+        await self.disk.run(str(file), lambda: save_presets(book, file), DISK_LIMIT_S)
         self._presets = book
 
     def _set_params(self, values: Mapping[str, float]) -> None:
@@ -267,7 +274,7 @@ class LiveSession:
         entry = self.registry.find(name_or_slot)
         asked = self._asked = VoiceStatus(entry.name, entry.slot)
         try:
-            files = await self.disk.run(f"looking at {entry.path}", lambda: voice_files(entry), DISK_LIMIT_S)
+            files = await self.disk.run(str(entry.path), lambda: voice_files(entry), DISK_LIMIT_S)
             if self._asked is not asked:
                 raise RvcdError(SUPERSEDED)
         finally:
@@ -285,7 +292,7 @@ class LiveSession:
             self._publish_params()
 
     async def rescan_voices(self) -> int:
-        self.registry = await self.disk.run("looking for voices", self._scan_voices, DISK_LIMIT_S)
+        self.registry = await self.disk.run("the folders of voices", self._scan_voices, DISK_LIMIT_S)
         log.info("voices scanned again", extra=fields(voices=len(self.registry.entries)))
         return len(self.registry.entries)
 
@@ -361,7 +368,7 @@ class LiveSession:
         counters = self.segment.counters()
         self._gap_max_ns.add(now_s, self.segment.take_gap_max_ns())
         if self.overload.look(now_s, counters.device_position, counters.late_samples):
-            self._changed()
+            self._on_change()
         late = self.overload.late_blocks(now_s, self.stream.worker.stats)
         if late is not None:
             geometry = self.stream.geometry
@@ -381,6 +388,3 @@ class LiveSession:
 
     def stats(self) -> Stats:
         return telemetry(self)
-
-    def _changed(self) -> None:
-        self._on_change()

@@ -1,4 +1,4 @@
-"""The worker's life, seen from the control process: start it, tell it what is wanted, notice when it dies or hangs, start another."""
+"""The worker's life, seen from the control process: start it, tell it what is wanted, notice that it died or hangs, start another."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RESPONSIVE_S = 1.5
 STOP_S, STOP_WHILE_LOADING_S = 2.0, 0.05
 """One that is still loading does not listen yet, and has nothing to put away."""
 BACK_OFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""Before the next start, by how many workers in a row ended before they were ready. After one that was, the next starts at once."""
+"""Before the next start, by how many workers in a row ended before they were ready; after one that was, none is lost."""
 
 WorkerChild: TypeAlias = Child[FromWorker]
 log = logging.getLogger("rvcd.worker")

@@ -18,8 +18,8 @@ from rvcd.engine.pitch import PitchTrack
 from rvcd.errors import AudioFileError
 from rvcd.evaluation.measures import RATE_HZ, FloatArray
 from rvcd.loading import Loader
-from rvcd.params import ParamStore, Snapshot
 from rvcd.models.registry import VoiceEntry
+from rvcd.params import ParamStore, Snapshot
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif")
 
@@ -79,7 +79,9 @@ class Conversion:
     def stream(self, audio_16k: FloatArray, snapshot: Snapshot) -> tuple[FloatArray, float]:
         """Return a clip as the live stream converts it, at 16 kHz and aligned with it, and the load."""
         geometry, rate_hz = self.geometry, self.geometry.rate_hz
-        converter = self._loader.converter(self.voice, self._method, snapshot, speaker=self._entry.speaker, gain_db=self._entry.gain_db)
+        converter = self._loader.converter(
+            self.voice, self._method, snapshot, speaker=self._entry.speaker, gain_db=self._entry.gain_db
+        )
         size, delay = geometry.block_samples, geometry.lookahead_samples
         audio = np.asarray(soxr.resample(audio_16k, RATE_HZ, rate_hz), np.float32)
         blocks = -(-(len(audio) + delay) // size)

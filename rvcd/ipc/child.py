@@ -39,7 +39,9 @@ class Child(Generic[M]):
         self._writing = False
 
     @classmethod
-    async def start(cls, command: Sequence[str], log: logging.Logger, *, environment: Mapping[str, str] | None = None) -> Child[M]:
+    async def start(
+        cls, command: Sequence[str], log: logging.Logger, *, environment: Mapping[str, str] | None = None
+    ) -> Child[M]:
         """Start a process; the command gets the number of its end of the channel's descriptor as its last argument.
 
         Raises OSError when it cannot be started.

@@ -52,9 +52,7 @@ class AudioLoop:
     converter: what converts, None while there is no voice. log(level, text): must not wait for anything.
     """
 
-    def __init__(
-        self, segment: AudioSegment, geometry: StreamGeometry, generation: int, log: Callable[[str, str], None]
-    ) -> None:
+    def __init__(self, segment: AudioSegment, geometry: StreamGeometry, generation: int, log: Callable[[str, str], None]) -> None:
         self.segment, self.geometry, self._log = segment, geometry, log
         self.converter: Converter | None = None
         self.idle = IdleTime()

@@ -1,4 +1,4 @@
-"""From what is wanted to what the audio loop runs: loads and warms up beside the loop, hands over, and reports what came of it."""
+"""From what is wanted to what the audio loop runs: loads and warms up beside the loop, hands over, reports what came of it."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ class Preparation:
     # ---- latency
 
     def _use_latency(self, wanted: Wanted, errors: dict[str, str]) -> None:
-        """Make a converter of other sizes for what runs, and let it take over when the control process has silenced the output."""
+        """Make a converter of other sizes for what runs, and let it take over when the control process says that it is silent."""
         applied, name = self._applied, wanted.latency
         if name == applied.latency:
             return

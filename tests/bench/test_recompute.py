@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from rvcd.worker_protocol import VoiceRequest, WorkerSetup
 
 from rvcd.bench.recompute import FADE_FRAMES, SEARCH_FRAMES, RecomputeConverter, load_plain, load_recompute
 from rvcd.engine.offline import convert_offline
@@ -14,7 +15,6 @@ from rvcd.errors import ModelFileError, ParamError
 from rvcd.models.test_weights import ensure_test_weights
 from rvcd.models.voice_header import read_voice_spec
 from rvcd.params import Snapshot
-from rvcd.worker_protocol import VoiceRequest, WorkerSetup
 from tests.support import FakeEncoder, FakePitch, small_voice, speech_like
 
 RATE_HZ = 40000

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soxr
 import torch
+from rvcd.worker_protocol import VoiceRequest, WorkerSetup
 from safetensors import SafetensorError
 
 from rvcd.bench import synthetic
@@ -20,7 +21,6 @@ from rvcd.models.contentvec_file import load_content_encoder
 from rvcd.models.random_weights import EncoderShape
 from rvcd.models.voice import read_voice
 from rvcd.params import Snapshot
-from rvcd.worker_protocol import VoiceRequest, WorkerSetup
 
 GEOMETRY = StreamGeometry(48000, 20, 10, 100, 9600)
 

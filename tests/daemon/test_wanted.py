@@ -132,7 +132,9 @@ STARTS = st.builds(
 
 
 @given(STARTS, st.lists(ACTIONS, max_size=40))
-def test_in_the_end_what_is_wanted_runs_or_there_is_a_named_error(wanted: Wanted, actions: list[Callable[[World], object]]) -> None:
+def test_in_the_end_what_is_wanted_runs_or_there_is_a_named_error(
+    wanted: Wanted, actions: list[Callable[[World], object]]
+) -> None:
     made = World(Owner(wanted))
     for act in actions:
         act(made)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+from rvcd.worker_protocol import VoiceRequest, WorkerSetup
 
 from rvcd.engine.converter import Converter
 from rvcd.engine.offline import convert_offline
@@ -14,7 +15,6 @@ from rvcd.geometry import StreamGeometry
 from rvcd.loading import Loader
 from rvcd.models.test_weights import ensure_test_weights
 from rvcd.params import Snapshot
-from rvcd.worker_protocol import VoiceRequest, WorkerSetup
 
 DEMO = Path(__file__).parents[2] / "rvcd" / "data" / "demo_speech.flac"
 LOOKAHEADS_MS = (40, 60, 80, 100, 160, 300)

@@ -9,13 +9,13 @@ import pytest
 import soundfile
 import soxr
 import torch
+from rvcd.worker_protocol import VoiceRequest, WorkerSetup
 
 from rvcd.engine.quantisation_error import latents_of, measure_quantisation_error, seam_ratio
 from rvcd.geometry import StreamGeometry
 from rvcd.loading import Loader
 from rvcd.models.test_weights import ensure_test_weights
 from rvcd.params import Snapshot
-from rvcd.worker_protocol import VoiceRequest, WorkerSetup
 
 DEMO = Path(__file__).parents[2] / "rvcd" / "data" / "demo_speech.flac"
 RATE_HZ = 48000

@@ -15,8 +15,23 @@ from rvcd.errors import ProtocolError
 from rvcd.geometry import StreamGeometry
 from rvcd.ipc.channel import LENGTH, MAX_FRAME_BYTES, Channel, Frames, frame, hand_over
 from rvcd.ipc.messages import (
-    Cut, Ended, Flush, FromRecorder, FromWorker, LogLine, ModelSetup, Record, Report, Start, StopAt, ToRecorder, ToWorker,
-    VoiceFiles, Want, Wanted, WorkerSetup,
+    Cut,
+    Ended,
+    Flush,
+    FromRecorder,
+    FromWorker,
+    LogLine,
+    ModelSetup,
+    Record,
+    Report,
+    Start,
+    StopAt,
+    ToRecorder,
+    ToWorker,
+    VoiceFiles,
+    Want,
+    Wanted,
+    WorkerSetup,
 )  # fmt: skip
 
 TEXT = st.text(max_size=300)
@@ -79,7 +94,6 @@ def test_a_length_beyond_all_reason_is_refused_before_anything_is_kept_for_it() 
 
 def test_two_hundred_speakers_with_long_names_travel_whole() -> None:
     names = tuple("話" * 79 + chr(0x4E00 + number) for number in range(200))
-    report = Report(1, Wanted(None, 0, "swift", "low"), {}, "", names)
     big = Report(1, Wanted(None, 0, "swift", "low"), {}, "", names * 20)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with ours, theirs:

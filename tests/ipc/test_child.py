@@ -78,7 +78,10 @@ def test_a_message_that_cannot_be_handled_ends_the_child_with_a_reason() -> None
     def handle(message: FromWorker) -> None:
         raise KeyError("voice")
 
-    assert watched("channel.send(LogLine('info', 'x')); time.sleep(600)", handle) == "what it said could not be used: KeyError: 'voice'"
+    assert (
+        watched("channel.send(LogLine('info', 'x')); time.sleep(600)", handle)
+        == "what it said could not be used: KeyError: 'voice'"
+    )
 
 
 def test_a_child_that_closes_its_channel_and_stays_is_ended() -> None:
