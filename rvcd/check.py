@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Protocol
 from rvcd.assembly import geometry_of
 from rvcd.assets import AssetStatus, Match, examine
 from rvcd.audio.files import FORMATS, AudioReader
+from rvcd.audio.ring import AudioSegment
+from rvcd.audio.scheduling import LIMITS_ADVICE, WORKER_NICE, try_out
 from rvcd.config import BUILT_IN, DEFAULT_CONFIG, TEST_WEIGHTS, Settings
 from rvcd.errors import ParamError, RvcdError
 from rvcd.folders import cache_folder
@@ -33,7 +35,6 @@ OPTIONAL_METHODS = {"fcpe": "torchfcpe", "pm": "parselmouth"}
 """Pitch methods that need an extra of the same name, and the module it installs."""
 PUBLISHED_UNIT_WIDTHS = (256, 768)
 """What voices trained by RVC v1 and v2 take; the test weights' units are narrower."""
-REALTIME_PRIORITY = 70
 
 
 class Level(str, enum.Enum):
@@ -337,15 +338,31 @@ def _talk(settings: Settings) -> list[Finding]:
 
 
 def _realtime(settings: Settings) -> list[Finding]:
-    if settings.audio.backend == "virtual":
+    """Try out what the daemon asks of the kernel: a thread's real-time class, locked memory, the worker's niceness."""
+    audio = settings.audio
+    if audio.backend == "virtual" and not audio.virtual.realtime:
         return []
-    priority = resource.getrlimit(resource.RLIMIT_RTPRIO)[0]
-    if os.geteuid() == 0 or priority == resource.RLIM_INFINITY or priority >= REALTIME_PRIORITY:
-        return [Finding(Level.OK, "realtime", "the device thread may have real-time priority")]
-    return [
-        Finding(
-            Level.NOTE,
-            "realtime",
-            f"RTPRIO limit is {priority}: expect drop-outs under load; run as a service, or allow it in limits.conf",
-        )
-    ]
+    grants = try_out()
+    with AudioSegment.create(audio.rate_hz) as segment:
+        memory_problem = segment.lock_memory()
+    findings = [Finding(Level.NOTE, "realtime", problem) for problem in (grants.device.problem, memory_problem) if problem]
+    if grants.worker_nice > WORKER_NICE:
+        nice = f"the worker would run at nice {grants.worker_nice}, not {WORKER_NICE}: the limit NICE is {_lowest_nice()}"
+        findings.append(Finding(Level.NOTE, "realtime", f"{nice}; {LIMITS_ADVICE}"))
+    got = f"a device thread of this user gets {grants.device.scheduling}, unless a sound server gives it a class of its own"
+    level = Level.NOTE if grants.device.problem else Level.OK
+    return [Finding(level, "realtime", f"{got}; limits: {_limits()}"), *findings]
+
+
+def _limits() -> str:
+    """Return the limits that matter, as `ulimit` counts them."""
+    priority, memory_bytes = (resource.getrlimit(which)[0] for which in (resource.RLIMIT_RTPRIO, resource.RLIMIT_MEMLOCK))
+    unlimited = "unlimited"
+    memory = unlimited if memory_bytes == resource.RLIM_INFINITY else f"{memory_bytes // 1024} kB"
+    return f"RTPRIO {unlimited if priority == resource.RLIM_INFINITY else priority}, MEMLOCK {memory}, NICE {_lowest_nice()}"
+
+
+def _lowest_nice() -> int:
+    """Return the lowest niceness that the limit allows; the kernel counts it as 20 minus that."""
+    limit = resource.getrlimit(resource.RLIMIT_NICE)[0]
+    return -20 if limit == resource.RLIM_INFINITY else max(-20, 20 - limit)

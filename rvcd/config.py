@@ -29,7 +29,15 @@ from pydantic import (
 from rvcd import config_errors
 from rvcd.errors import ConfigError, RvcdError
 from rvcd.folders import config_files, expand_home, voices_folder
-from rvcd.geometry import FRAME_MS, FRAMES_PER_SECOND, FRAMES_PER_UNIT
+from rvcd.geometry import (
+    FRAME_MS,
+    FRAMES_PER_SECOND,
+    FRAMES_PER_UNIT,
+    LIVE_MAX_BLOCK_MS,
+    LIVE_MAX_LOOKAHEAD_MS,
+    MAX_RATE_HZ,
+    MIN_RATE_HZ,
+)
 from rvcd.params import PARAMS
 from rvcd.protocol import DEFAULT_HOST, DEFAULT_PORT
 
@@ -106,7 +114,7 @@ class Audio(Section):
     host_api: str = ""
     input: str = "default"
     output: str = "default"
-    rate_hz: int = Field(default=48_000, ge=8_000, le=192_000, multiple_of=FRAMES_PER_SECOND)
+    rate_hz: int = Field(default=48_000, ge=MIN_RATE_HZ, le=MAX_RATE_HZ, multiple_of=FRAMES_PER_SECOND)
     period_samples: int = Field(default=256, ge=16, le=4_096)
     input_channel: int = Field(default=1, ge=0, le=64)
     virtual: VirtualAudio = VirtualAudio()
@@ -140,10 +148,10 @@ class Latency(Section):
     """A preset, and numbers that replace single parts of it."""
 
     preset: Literal["low", "balanced", "safe"] = "balanced"
-    block_ms: int | None = Field(default=None, ge=UNIT_MS, le=1_000, multiple_of=UNIT_MS)
-    lookahead_ms: int | None = Field(default=None, ge=2 * UNIT_MS, le=400, multiple_of=UNIT_MS)
+    block_ms: int | None = Field(default=None, ge=UNIT_MS, le=LIVE_MAX_BLOCK_MS, multiple_of=UNIT_MS)
+    lookahead_ms: int | None = Field(default=None, ge=2 * UNIT_MS, le=LIVE_MAX_LOOKAHEAD_MS, multiple_of=UNIT_MS)
     context_ms: int | None = Field(default=None, ge=200, le=5_000, multiple_of=UNIT_MS)
-    deadline_ms: int | None = Field(default=None, ge=1, le=1_000)
+    deadline_ms: int | None = Field(default=None, ge=1, le=LIVE_MAX_BLOCK_MS)
 
     @field_validator("deadline_ms")
     @classmethod

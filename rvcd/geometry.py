@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from rvcd.errors import ParamError
@@ -23,6 +24,11 @@ MAX_BLOCK_MS = 2000
 MIN_LOOKAHEAD_MS, MAX_LOOKAHEAD_MS = 40, 1000
 MAX_CONTEXT_MS = 30000
 MIN_PAST_MS = 40
+LIVE_MAX_BLOCK_MS = 1000
+LIVE_MAX_LOOKAHEAD_MS = 400
+"""What the configuration allows of a live stream. A deadline is a block at most."""
+LIVE_MAX_LATENCY_MS = LIVE_MAX_BLOCK_MS + LIVE_MAX_LOOKAHEAD_MS + math.ceil(SYNTHESIS_TAIL_MS) + LIVE_MAX_BLOCK_MS
+"""The latency of the longest live stream: block, lookahead, tail and deadline. The rings of an AudioSegment hold it."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@
  */
 #define _GNU_SOURCE
 
-#include "_segment.h"
+#include "_clock.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -24,9 +24,6 @@
 #define PA_OUTPUT_UNDERFLOW 4
 #define PA_INPUT_OVERFLOW 2
 #define TWO_PI 6.283185307179586476925286766559
-
-#define LOAD(cell) atomic_load_explicit(&(cell), memory_order_relaxed)
-#define STORE(cell, value) atomic_store_explicit(&(cell), (value), memory_order_relaxed)
 
 struct rvcd_clock {
     rvcd_context *context;
@@ -211,6 +208,16 @@ static void *run(void *argument)
     return NULL;
 }
 
+/* Memory that has been touched, so that its first use in the clock's thread is no page fault: calloc's has not. */
+static float *silent_samples(uint64_t count)
+{
+    const size_t bytes = (count * sizeof(float) + RVCD_LINE - 1) / RVCD_LINE * RVCD_LINE;
+    float *samples = aligned_alloc(RVCD_LINE, bytes);
+    if (samples != NULL)
+        memset(samples, 0, bytes);
+    return samples;
+}
+
 rvcd_clock *rvcd_clock_start(rvcd_context *context, const rvcd_clock_options *options)
 {
     if (options->period_samples == 0 || options->period_samples > RVCD_CHUNK || context->in_channels != 1 ||
@@ -223,9 +230,9 @@ rvcd_clock *rvcd_clock_start(rvcd_context *context, const rvcd_clock_options *op
     memset(clock, 0, sizeof *clock);
     clock->context = context;
     clock->options = *options;
-    clock->input = calloc(options->period_samples, sizeof(float));
-    clock->output = calloc(options->period_samples, sizeof(float));
-    clock->capture = calloc(options->capture_samples + 1, sizeof(float));
+    clock->input = silent_samples(options->period_samples);
+    clock->output = silent_samples(options->period_samples);
+    clock->capture = silent_samples(options->capture_samples + 1);
     STORE(context->segment->fast, options->realtime ? 0 : 1);
     if (clock->input == NULL || clock->output == NULL || clock->capture == NULL ||
         pthread_create(&clock->thread, NULL, run, clock) != 0) {
@@ -258,14 +265,9 @@ void rvcd_clock_free(rvcd_clock *clock)
     free(clock);
 }
 
-uint64_t rvcd_clock_played(rvcd_clock *clock)
-{
-    return atomic_load_explicit(&clock->played, memory_order_acquire);
-}
-
 int rvcd_clock_finished(rvcd_clock *clock)
 {
-    return rvcd_clock_played(clock) >= end_of(clock);
+    return atomic_load_explicit(&clock->played, memory_order_acquire) >= end_of(clock);
 }
 
 uint64_t rvcd_clock_stalls(rvcd_clock *clock)

@@ -1,4 +1,4 @@
-"""The compiled audio core (built by _build.py). Its functions are declared, with their meaning, in _callback.h."""
+"""The compiled audio core (built by _build.py). Its functions are declared, with their meaning, in the headers."""
 
 from typing import Any
 

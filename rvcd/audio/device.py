@@ -22,7 +22,8 @@ ALSA_HOST_API = "ALSA"
 JACK_HOST_API = "JACK Audio Connection Kit"
 COMMON_RATES_HZ = (8000, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000, 176400, 192000)
 PA_INVALID_SAMPLE_RATE = -9997
-DEFAULT_CHANNELS = 2
+MOST_CHANNELS = 2
+"""Outputs that are opened, and inputs that are averaged."""
 BELIEVABLE_LATENCY_S = 2.0
 FIRST_CALLBACK_S = 3.0
 """PulseAudio's monitors take two seconds before they deliver."""
@@ -38,8 +39,6 @@ SPIN_SHARE = 0.2
 class DeviceRequest:
     """Which device to open, and how."""
 
-    backend: str = "portaudio"
-    """portaudio or virtual (see virtual.VirtualRequest)."""
     host_api: str = ""
     """Part of a host API's name, such as JACK, ALSA, Pulse; "" = any (a running JACK server first, for defaults)."""
     input: str = "default"
@@ -50,10 +49,6 @@ class DeviceRequest:
     """Samples per callback; 0 lets the device choose. A JACK server's own period always wins: see _period."""
     input_channel: int = 1
     """The microphone's channel, from 1; 0 averages all that are opened."""
-    channels: int = 0
-    """Channels to open on either side; 0 = as few inputs as input_channel needs, up to two outputs."""
-    latency_ms: float = 0.0
-    """Buffering to ask of the device, each way; 0 = its own low figure, or 50 ms for ALSA's plugins."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +142,17 @@ class PortAudioDevice:
         """One line for people."""
         return self._description
 
+    @property
+    def realtime(self) -> bool:
+        """True: a card keeps the pace of time."""
+        return True
+
+    @property
+    def thread_id(self) -> int:
+        """The kernel's number of the thread that makes the callbacks; 0 before the first one and once closed."""
+        context = self._context
+        return int(lib.rvcd_context_thread_id(context)) if context != ffi.NULL else 0
+
     def open(self) -> None:
         """Find the devices and open one stream over both. Raises AudioDeviceError, which says what would work."""
         with LIBRARY.lock:
@@ -165,12 +171,12 @@ class PortAudioDevice:
         devices = _query(sounddevice)
         source, sink = choose_devices(devices, _default_indices(sounddevice, request.host_api), request)
         in_channels = _input_channels(source, request) if source else 0
-        out_channels = min(request.channels or DEFAULT_CHANNELS, sink.max_output_channels) if sink else 0
+        out_channels = min(MOST_CHANNELS, sink.max_output_channels) if sink else 0
         ends = [(source, in_channels), (sink, out_channels)]
         kind = "duplex" if source and sink else "input" if source else "output"
         device: Any = tuple(end.index for end, _ in ends if end)
         channels: Any = tuple(count for end, count in ends if end)
-        latency: Any = tuple(_suggested_latency(end, request) for end, _ in ends if end)
+        latency: Any = tuple(_suggested_latency(end) for end, _ in ends if end)
         api = next(end.host_api for end, _ in ends if end)
         self._period_samples = _period(api, request)
         self._segment.set_input_channel(request.input_channel)
@@ -206,7 +212,8 @@ class PortAudioDevice:
             sounddevice = LIBRARY.load()
             if self._was_left_behind():
                 raise AudioDeviceError(f"{self._description} belongs to a sound server that hung: open it again")
-            lib.rvcd_context_claim(self._context)
+            if lib.rvcd_context_claim(self._context) != 0:
+                raise AudioDeviceError(f"{self._description} does not start: the last callback of its predecessor has not ended")
             try:
                 self._stream.start()
             except sounddevice.PortAudioError as error:
@@ -386,10 +393,8 @@ def _period(host_api: str, request: DeviceRequest) -> int:
     return 0 if host_api == JACK_HOST_API else request.period_samples
 
 
-def _suggested_latency(end: DeviceInfo, request: DeviceRequest) -> float | str:
+def _suggested_latency(end: DeviceInfo) -> float | str:
     """Return the latency to ask PortAudio for, in seconds or as sounddevice's word for the device's own."""
-    if request.latency_ms > 0:
-        return request.latency_ms / 1000.0
     is_plugin = end.host_api == ALSA_HOST_API and "(hw:" not in end.name
     return ALSA_PLUGIN_LATENCY_S if is_plugin else "low"
 
@@ -399,8 +404,7 @@ def _input_channels(source: DeviceInfo, request: DeviceRequest) -> int:
         raise AudioDeviceError(
             f"input channel {request.input_channel} does not exist: {source.name!r} has {source.max_input_channels}"
         )
-    needed = request.input_channel or DEFAULT_CHANNELS
-    return min(max(request.channels, needed), source.max_input_channels)
+    return min(request.input_channel or MOST_CHANNELS, source.max_input_channels)
 
 
 def _why_refused(

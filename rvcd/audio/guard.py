@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from rvcd.audio.ring import AudioSegment
+from rvcd.audio.scheduling import Scheduling, promote, scheduling_of
 from rvcd.errors import AudioDeviceError
 
 OPEN_LIMIT_S = 15.0
@@ -39,6 +40,14 @@ class AudioDevice(Protocol):
     def output_latency_ms(self) -> float: ...
     @property
     def description(self) -> str: ...
+    @property
+    def realtime(self) -> bool:
+        """Whether it keeps the pace of time: a device that runs as fast as it can must not go before everything else."""
+
+    @property
+    def thread_id(self) -> int:
+        """The kernel's number of the thread that makes the callbacks; 0 before the first one and once closed."""
+
     def open(self) -> None:
         """Look for the device among those of this moment, and open it. Raises RvcdError."""
 
@@ -109,6 +118,9 @@ class DeviceGuard:
         self._retry_at_s = 0.0
         self._stopped = False
         self._events: list[tuple[str, str]] = []
+        self._said: set[str] = set()  # what is true of every attempt, and said once
+        self._promoted = 0  # the number of the thread that _look_at_thread has dealt with
+        self._was_realtime = False
         self._ever_ran = False
         self.state = DeviceState.OPENING
         self.reason = "opening the audio device"
@@ -118,7 +130,13 @@ class DeviceGuard:
     def start(self) -> None:
         """Begin to open the device."""
         if self._job is None and self.device is None and not self._stopped:
+            self._say_once("warning", self._segment.lock_memory())
             self._begin(None)
+
+    @property
+    def scheduling(self) -> Scheduling | None:
+        """How the kernel schedules the thread that makes the callbacks now; None while there is none."""
+        return scheduling_of(self.device.thread_id) if self.device is not None else None
 
     def poll(self) -> DeviceState:
         """Notice what has happened and begin what follows from it. Call about ten times a second."""
@@ -231,11 +249,36 @@ class DeviceGuard:
             self._say("warning", f"{self.reason}: bringing it back")
             self.device = None
             self._begin(device)
-        elif healthy:
+            return
+        if healthy:
             self._backoff_s = BACKOFF_FIRST_S
+        if device.realtime:
+            self._look_at_thread(device.thread_id)
+
+    def _look_at_thread(self, thread_id: int) -> None:
+        """Promote the thread of the callbacks after the first one, and notice when it is demoted: see scheduling."""
+        if thread_id == 0:
+            return
+        if thread_id != self._promoted:
+            self._promoted = thread_id
+            promotion = promote(thread_id)
+            self._was_realtime = promotion.scheduling is not None and promotion.scheduling.realtime
+            if self._was_realtime:
+                self._say_once("info", f"the device thread runs in real time: {promotion.scheduling}")
+            self._say_once("warning", promotion.problem)
+        elif self._was_realtime:
+            found = scheduling_of(thread_id)
+            if found is not None and not found.realtime:
+                self._was_realtime = False
+                self._say("warning", f"the device thread computed without a pause and lost its real-time priority ({found})")
 
     def _say(self, level: str, text: str) -> None:
         self._events.append((level, text))
+
+    def _say_once(self, level: str, text: str) -> None:
+        if text and text not in self._said:
+            self._said.add(text)
+            self._say(level, text)
 
 
 def _shut(device: AudioDevice) -> None:

@@ -7,7 +7,7 @@ since the segment was created, so each sample has an age and the latency cannot 
 - out-ring: the worker writes at absolute positions; the callback plays `device_position` and is silent where nothing is.
 - tap: what the callback gave to the device, at the same positions; a recorder reads it. As long as the in-ring.
 
-The C side (`_callback.c`, with the memory-order argument) does the work; nothing here allocates per sample or locks.
+The C side (`_segment.c`, with the memory-order argument) does the work; nothing here allocates per sample or locks.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ import enum
 import fcntl
 import mmap
 import os
+import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rvcd.errors import AudioDeviceError
+from rvcd.geometry import LIVE_MAX_BLOCK_MS, LIVE_MAX_LATENCY_MS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,10 +41,9 @@ MAX_VALUES: int = lib.RVCD_VALUES
 MAX_PERIOD_SAMPLES: int = lib.RVCD_CHUNK
 """The callback cuts longer periods into pieces of this size; a virtual device's period may not be longer."""
 
-
 MEMORY_S = 5.0
 """At least so much sound the in-ring and the tap remember, whatever the rate, unless told otherwise."""
-MIN_MEMORY_SAMPLES = 2**18
+MIN_RING_SAMPLES = 2**18
 
 _KEPT_MAPPED: list[Any] = []
 """Mappings of closed segments that a hung device may still touch."""
@@ -78,9 +79,7 @@ class CallbackCounters:
     last_callback_ns: int
     """0 before the first one."""
     gap_max_ns: int
-    """Longest time between the starts of two callbacks of one stream, since `reset_maxima`."""
-    duration_max_ns: int
-    """Longest time spent inside one callback, since `reset_maxima`."""
+    """Longest time between the starts of two callbacks of one stream, since `take_gap_max_ns`."""
     input_xruns: int
     output_xruns: int
     late_samples: int
@@ -102,10 +101,27 @@ class CallbackCounters:
     """Samples in the last callback."""
 
 
+def capacities(rate_hz: int) -> tuple[int, int]:
+    """Return (in-ring and tap, out-ring) capacities in samples that hold every stream that a configuration allows.
+
+    The worker writes a block up to a whole latency ahead of the device: the out-ring holds that. The in-ring holds what
+    bypass and a recorder look for, the input of a latency ago, and a block more, for a worker that is late.
+    """
+    latency, block = (-(-span_ms * rate_hz // 1000) for span_ms in (LIVE_MAX_LATENCY_MS, LIVE_MAX_BLOCK_MS))
+    remembered = max(int(MEMORY_S * rate_hz), latency + block + MAX_PERIOD_SAMPLES)
+    return _power_of_two(remembered), _power_of_two(latency)
+
+
+def _power_of_two(samples: int) -> int:
+    """Return the smallest ring that holds so many samples."""
+    return max(MIN_RING_SAMPLES, 1 << (samples - 1).bit_length())
+
+
 class AudioSegment:
     """The segment, seen from one process. The control process creates it, worker and recorder attach to the inherited fd.
 
-    Not thread-safe per method group: one thread writes output and worker stats (the worker's), one publishes params.
+    Any thread may read. What is written has one writer (see _segment.h): the worker's one thread writes output and worker
+    stats; the control process sets the cells (`set_...`), publishes params and takes the peaks and the longest gap.
     """
 
     def __init__(self, fd: int, memory: mmap.mmap) -> None:
@@ -114,18 +130,18 @@ class AudioSegment:
         self._view = ffi.from_buffer("char[]", memory, require_writable=True)
         self._segment = ffi.cast("rvcd_segment *", self._view)
         self._users = 0
-        self._vector_buffer = ffi.new("double[]", MAX_VALUES)
         self._last_good: dict[int, tuple[float, ...]] = {}
 
     @classmethod
-    def create(cls, rate_hz: int, *, in_capacity_samples: int | None = None, out_capacity_samples: int = 2**18) -> Self:
+    def create(cls, rate_hz: int, *, in_capacity_samples: int | None = None, out_capacity_samples: int | None = None) -> Self:
         """Make a new, silent segment for a device of rate_hz.
 
         Capacities are powers of two, at least 8192 samples. Raises ValueError otherwise. in_capacity_samples is the tap's
-        too; None: what holds MEMORY_S.
+        too; None: what `capacities` says.
         """
-        if in_capacity_samples is None:
-            in_capacity_samples = max(MIN_MEMORY_SAMPLES, 1 << (int(MEMORY_S * rate_hz) - 1).bit_length())
+        usual = capacities(rate_hz)
+        in_capacity_samples = usual[0] if in_capacity_samples is None else in_capacity_samples
+        out_capacity_samples = usual[1] if out_capacity_samples is None else out_capacity_samples
         size: int = lib.rvcd_segment_bytes(in_capacity_samples, out_capacity_samples)
         if size == 0 or rate_hz <= 0:
             raise ValueError(
@@ -172,6 +188,18 @@ class AudioSegment:
         reason = "its size and its header disagree" if found == lib.RVCD_ATTACH_SIZE else "it does not start with rvcd's mark"
         raise AudioDeviceError(
             f"file descriptor {fd} is not an rvcd audio segment ({reason}): start the worker through `rvcd run`"
+        )
+
+    def lock_memory(self) -> str:
+        """Keep the rings in memory, so that no callback waits for a page. Returns "", or why not: one sentence."""
+        problem: int = lib.rvcd_segment_lock(self._live(), self.size_bytes)
+        if problem == 0:
+            return ""
+        limit_bytes = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+        return (
+            f"the {self.size_bytes / 2**20:.0f} MB of audio memory cannot be locked ({os.strerror(problem).lower()}): the limit "
+            f"MEMLOCK is {limit_bytes // 1024} kB; write `@audio - memlock unlimited` into /etc/security/limits.conf, join the "
+            "group audio and log in again, or set LimitMEMLOCK=infinity in the unit"
         )
 
     def close(self) -> None:
@@ -221,6 +249,11 @@ class AudioSegment:
     def fd(self) -> int:
         """The memfd, for subprocess's pass_fds (it is close-on-exec otherwise)."""
         return self._fd
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the whole segment."""
+        return int(lib.rvcd_segment_bytes(self.in_capacity_samples, self.out_capacity_samples))
 
     @property
     def rate_hz(self) -> int:
@@ -289,11 +322,11 @@ class AudioSegment:
     def set_latency_samples(self, latency_samples: int) -> None:
         """Set the age of the output: output p carries the input of p - latency_samples. Bypass is delayed by as much.
 
-        Raises ValueError beyond what the in-ring can remember.
+        Raises ValueError beyond what the in-ring can remember and the out-ring can hold.
         """
-        limit = self.in_capacity_samples - MAX_PERIOD_SAMPLES
+        limit = min(self.in_capacity_samples - MAX_PERIOD_SAMPLES, self.out_capacity_samples)
         if not 0 <= latency_samples <= limit:
-            raise ValueError(f"latency {latency_samples} samples is not in 0..{limit}: make the in-ring larger")
+            raise ValueError(f"latency {latency_samples} samples is not in 0..{limit}: make the rings larger")
         self._set(lib.RVCD_CELL_LATENCY_SAMPLES, latency_samples)
 
     def latency_samples(self) -> int:
@@ -356,9 +389,10 @@ class AudioSegment:
 
     def _snapshot(self, vector: int) -> tuple[float, ...]:
         """Try a bounded number of times; when a writer died half way, go on with the last whole copy this object read."""
-        count = lib.rvcd_snapshot(self._live(), vector, self._vector_buffer)
+        values = ffi.new("double[]", MAX_VALUES)  # this call's own: others may read while cffi has let the lock go
+        count = lib.rvcd_snapshot(self._live(), vector, values)
         if count >= 0:
-            self._last_good[vector] = tuple(ffi.unpack(self._vector_buffer, count))
+            self._last_good[vector] = tuple(ffi.unpack(values, count))
         return self._last_good.get(vector, ())
 
     # ---- telemetry ----
@@ -375,9 +409,9 @@ class AudioSegment:
         lib.rvcd_take_peaks(self._live(), peaks, peaks + 1)
         return float(peaks[0]), float(peaks[1])
 
-    def reset_maxima(self) -> None:
-        """Start gap_max_ns and duration_max_ns afresh."""
-        lib.rvcd_reset_maxima(self._live())
+    def take_gap_max_ns(self) -> int:
+        """Return the longest time between the starts of two callbacks of one stream since the last call. For one reader only."""
+        return int(lib.rvcd_take_gap_max_ns(self._live()))
 
 
 def _checked(samples: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -98,19 +98,19 @@ class VirtualDevice:
         return self._clock != ffi.NULL and bool(lib.rvcd_clock_finished(self._clock))
 
     @property
-    def played_samples(self) -> int:
-        """Samples processed since start."""
-        return int(lib.rvcd_clock_played(self._clock)) if self._clock != ffi.NULL else 0
-
-    @property
     def stalls(self) -> int:
         """How often the fast clock gave up waiting for the worker."""
         return int(lib.rvcd_clock_stalls(self._clock)) if self._clock != ffi.NULL else 0
 
     @property
-    def dropped_samples(self) -> int:
-        """Output samples missing from the file because the disk was too slow for real time."""
-        return int(lib.rvcd_clock_dropped(self._clock)) if self._clock != ffi.NULL else 0
+    def realtime(self) -> bool:
+        """Whether it keeps the pace of time."""
+        return self._request.realtime
+
+    @property
+    def thread_id(self) -> int:
+        """The kernel's number of the clock's thread; 0 before its first callback and once closed."""
+        return int(lib.rvcd_context_thread_id(self._context)) if self._context != ffi.NULL else 0
 
     def open(self) -> None:
         """Read the input and open the output. Raises AudioFileError or AudioDeviceError."""
@@ -142,7 +142,8 @@ class VirtualDevice:
 
     def start(self) -> None:
         """Start the clock. Raises AudioDeviceError when the system gives no thread."""
-        lib.rvcd_context_claim(self._context)
+        if lib.rvcd_context_claim(self._context) != 0:
+            raise AudioDeviceError("virtual device: the last callback of its predecessor has not ended")
         self._clock = lib.rvcd_clock_start(self._context, self._options)
         if self._clock == ffi.NULL:
             raise AudioDeviceError("virtual device: the system gave no memory or thread for its clock")
@@ -170,7 +171,7 @@ class VirtualDevice:
                 time.sleep(DRAIN_PERIOD_S)
 
     def stop(self) -> None:
-        """Stop the clock and finish the output file. Raises AudioFileError when it could not be written."""
+        """Stop the clock and finish the output file. Raises AudioFileError when it could not be written, or not all of it."""
         self._halt()
         writer, self._writer = self._writer, None
         if writer is not None:
@@ -178,6 +179,10 @@ class VirtualDevice:
                 writer.discard()
                 raise self._write_error
             writer.commit()
+            dropped = int(lib.rvcd_clock_dropped(self._clock)) if self._clock != ffi.NULL else 0
+            if dropped:
+                missing_s = dropped / self.rate_hz
+                raise AudioFileError(f"{self._request.output}: {missing_s:.2f} s are missing: the disk was too slow; use another")
 
     def _halt(self) -> None:
         """Stop the clock, and wait until what it captured is drained."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rvcd.assembly import first_voice, geometry_of, model_setup, scan_voices, voice_files
 from rvcd.audio.guard import DeviceGuard, DeviceState
+from rvcd.audio.recent_maximum import RecentMaximum
 from rvcd.audio.ring import AudioSegment
 from rvcd.config import Settings
 from rvcd.control.gpu import GpuMonitor
@@ -73,6 +74,7 @@ class LiveSession:
         self.stream = self._new_stream(saved, worker)
         self.recording = Recording(self.segment, record_settings(settings.record), lambda reason: self._on_change())
         self.overload = OverloadWatch()
+        self._gap_max_ms = RecentMaximum()
         self.gpu = GpuMonitor()
         self.device: DeviceGuard | None = None
         self.started_s = time.monotonic()
@@ -366,7 +368,7 @@ class LiveSession:
     def tick(self, now_s: float) -> None:
         """Look at what changes by itself; about ten times a second."""
         counters = self.segment.counters()
-        self._gap_max_ns.add(now_s, self.segment.take_gap_max_ns())
+        self._gap_max_ms.add(self.segment.take_gap_max_ns() / 1e6)
         if self.overload.look(now_s, counters.device_position, counters.late_samples):
             self._on_change()
         late = self.overload.late_blocks(now_s, self.stream.worker.stats)
@@ -381,7 +383,7 @@ class LiveSession:
 
     def callback_gap_max_ms(self) -> float:
         """Return the longest time between two callbacks in the last minute."""
-        return self._gap_max_ns.highest(time.monotonic()) / 1e6
+        return self._gap_max_ms.value()
 
     def log_lines(self, after: int) -> Sequence[LogLine]:
         return self.log_tail.after(after)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -244,13 +245,36 @@ def test_device_flags_are_counted_as_xruns(segment: AudioSegment) -> None:
     device.close()
 
 
-def test_the_callback_times_itself(segment: AudioSegment) -> None:
+def test_the_longest_gap_between_two_callbacks_is_taken_once(segment: AudioSegment) -> None:
     device = HandDriven(segment)
-    for _ in range(3):
-        device.process(np.zeros(64))
+    device.process(np.zeros(64))
+    assert segment.take_gap_max_ns() == 0  # one callback has no gap
+    time.sleep(0.02)
+    device.process(np.zeros(64))
+    gap_ns = segment.counters().gap_max_ns
+    assert gap_ns >= 20_000_000
+    assert segment.take_gap_max_ns() == gap_ns
+    assert segment.take_gap_max_ns() == 0
+    device.process(np.zeros(64))
+    assert segment.take_gap_max_ns() > 0
+    device.close()
+
+
+def test_every_sample_of_a_hung_workers_silence_is_counted_and_is_one_event(segment: AudioSegment) -> None:
+    segment.set_expect_output(True)
+    device = HandDriven(segment)
+    segment.write_output(0, np.full(3000, 0.5, np.float32))  # then it hangs, and says nothing of it
+    for _ in range(40):
+        device.process(np.zeros(256))
     counters = segment.counters()
-    assert 0 < counters.duration_max_ns < 1e9
-    assert 0 < counters.gap_max_ns < 1e10
-    segment.reset_maxima()
-    assert segment.counters().gap_max_ns == 0
+    assert (counters.late_samples, counters.late_events) == (40 * 256 - 3000, 1)
+    # It wakes up and writes where it was: too late for that, and the gap it leaves is late, not a gap as well.
+    written = segment.write_output(3000, np.full(1000, 0.5, np.float32))
+    assert (written.written, written.expired) == (0, 1000)
+    segment.write_output(40 * 256, np.full(1000, 0.5, np.float32))
+    counters = segment.counters()
+    assert (counters.expired_samples, counters.gap_samples, counters.overflow_samples) == (1000, 0, 0)
+    device.process(np.zeros(1500))
+    counters = segment.counters()
+    assert (counters.late_samples, counters.late_events) == (40 * 256 - 3000 + 500, 2)
     device.close()

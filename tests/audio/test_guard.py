@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 
@@ -49,12 +50,17 @@ def make_guard(segment: AudioSegment, **options: float) -> DeviceGuard:
     return guard
 
 
+def told(guard: DeviceGuard) -> list[str]:
+    """Return the levels of what was said of the device; of its priority and its memory this user's limits decide."""
+    return [level for level, text in guard.drain_events() if not re.search("real time:|real-time|MEMLOCK", text)]
+
+
 def test_a_device_is_opened_without_blocking_and_stopped_in_order(segment: AudioSegment, wait_until) -> None:
     guard = make_guard(segment)
     assert guard.state is DeviceState.OPENING
     assert wait_until(lambda: guard.poll() is DeviceState.RUNNING, 20)
-    assert guard.drain_events()[0][0] == "info"
-    assert guard.drain_events() == []
+    assert told(guard) == ["info"]
+    assert told(guard) == []
     assert wait_until(lambda: segment.device_position() > 0, 20)
     assert guard.stop()
     position = segment.device_position()
@@ -70,7 +76,7 @@ def test_a_device_that_stops_calling_is_lost_and_brought_back(segment: AudioSegm
     assert "stopped calling" in guard.reason
     assert wait_until(lambda: guard.poll() is DeviceState.RUNNING, 20)
     assert guard.reopened == 1
-    assert [level for level, _ in guard.drain_events()] == ["info", "warning", "info"]
+    assert told(guard) == ["info", "warning", "info"]
     assert guard.stop()
 
 
@@ -83,7 +89,7 @@ def test_a_device_that_cannot_be_opened_is_tried_again_and_said_once(segment: Au
     while time.monotonic() < end_s:
         guard.poll()
         time.sleep(0.02)
-    assert len(guard.drain_events()) == 1
+    assert told(guard) == ["error"]
     FakeDevice.fail = ""
     assert wait_until(lambda: guard.poll() is DeviceState.RUNNING, 20)
     assert guard.stop()

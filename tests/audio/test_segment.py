@@ -12,8 +12,10 @@ import time
 import numpy as np
 import pytest
 
+from rvcd.audio._rvcd_audio import lib
 from rvcd.audio.ring import MAX_VALUES, AudioSegment, ReadStatus
 from rvcd.errors import AudioDeviceError
+from rvcd.geometry import LIVE_MAX_BLOCK_MS, LIVE_MAX_LOOKAHEAD_MS, StreamGeometry
 from tests.audio.conftest import HandDriven
 
 PUBLISHER = """
@@ -98,6 +100,73 @@ def test_input_and_tap_remember_five_seconds_at_every_rate(rate_hz: int) -> None
         assert segment.read_tap(0, tapped) is ReadStatus.OK
         assert not tapped.any()
         device.close()
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 44100, 48000, 88200, 96000, 176400, 192000])
+def test_the_longest_stream_a_configuration_allows_loses_nothing_at_any_rate(rate_hz: int) -> None:
+    """Block by block, every answer a whole latency ahead of the device, as the worker gives it."""
+    geometry = StreamGeometry.from_ms(
+        rate_hz=rate_hz, block_ms=LIVE_MAX_BLOCK_MS, lookahead_ms=LIVE_MAX_LOOKAHEAD_MS, deadline_ms=LIVE_MAX_BLOCK_MS,
+        context_ms=2000,
+    )  # fmt: skip
+    latency, block = geometry.latency_samples, geometry.block_samples
+    sound = np.random.default_rng(3).uniform(-0.9, 0.9, 7 * block).astype(np.float32)
+    heard = np.empty(block, np.float32)
+    with AudioSegment.create(rate_hz) as segment:
+        segment.set_latency_samples(latency)
+        segment.write_output(latency, np.empty(0, np.float32))
+        segment.set_expect_output(True)
+        device = HandDriven(segment)
+        played = np.empty(0, np.float32)
+        for start in range(0, len(sound), block):
+            played = np.append(played, device.process(sound[start : start + block]))
+            assert segment.read_input(start, heard) is ReadStatus.OK
+            assert segment.write_output(start + latency, -0.5 * heard).written == block
+        counters = segment.counters()
+        assert (counters.late_samples, counters.overflow_samples, counters.gap_samples) == (0, 0, 0)
+        settled = rate_hz // 100
+        assert not played[:latency].any()
+        np.testing.assert_array_equal(played[latency + settled :], -0.5 * sound[settled : len(sound) - latency])
+        # What bypass and a recorder look for is there, for a whole block more.
+        end = segment.device_position()
+        assert segment.read_input(end - latency - block, heard) is ReadStatus.OK
+        assert segment.read_tap(end - latency - block, heard) is ReadStatus.OK
+        device.close()
+
+
+@pytest.mark.parametrize("capacities", [(2**14, 2**13), (2**13, 2**14)])
+def test_a_latency_that_either_ring_is_too_short_for_is_refused(capacities: tuple[int, int]) -> None:
+    with AudioSegment.create(48000, in_capacity_samples=capacities[0], out_capacity_samples=capacities[1]) as segment:
+        limit = min(capacities[0] - 4096, capacities[1])
+        segment.set_latency_samples(limit)
+        with pytest.raises(ValueError, match=f"not in 0..{limit}"):
+            segment.set_latency_samples(limit + 1)
+
+
+def test_two_threads_that_read_different_vectors_at_once_never_get_each_others(
+    segment: AudioSegment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """cffi lets the interpreter lock go while C copies: a second read may begin and end before the first is unpacked."""
+
+    class Interrupted:
+        def __init__(self) -> None:
+            self.busy = False
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(lib, name)
+
+        def rvcd_snapshot(self, *arguments: object) -> int:
+            count = lib.rvcd_snapshot(*arguments)
+            if not self.busy:
+                self.busy = True
+                assert segment.read_worker_stats() == (2.0,) * 64
+                self.busy = False
+            return count
+
+    segment.publish_params([1.0] * 64)
+    segment.publish_worker_stats([2.0] * 64)
+    monkeypatch.setattr("rvcd.audio.ring.lib", Interrupted())
+    assert segment.read_params() == (1.0,) * 64
 
 
 def test_a_read_longer_than_the_ring_is_refused() -> None:

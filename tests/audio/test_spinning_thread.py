@@ -75,7 +75,7 @@ def test_it_can_be_ended_once_it_is_uncovered(tmp_path: Path) -> None:
     if compiler is None:
         pytest.skip("there is no C compiler")
     (tmp_path / "main.c").write_text(PROGRAM)
-    sources = [str(tmp_path / "main.c"), str(SOURCES / "_callback.c")]
+    sources = [str(tmp_path / "main.c"), str(SOURCES / "_callback.c"), str(SOURCES / "_segment.c")]
     subprocess.run(
         [compiler, "-O1", "-std=gnu11", f"-I{SOURCES}", *sources, "-o", str(tmp_path / "main"), "-lm", "-lpthread"], check=True
     )
