@@ -127,7 +127,7 @@ def device_factory(settings: Settings, backend: str, segment: AudioSegment) -> C
     from rvcd.audio.device import DeviceRequest, PortAudioDevice
 
     request = DeviceRequest(
-        backend="portaudio", host_api=audio.host_api, input=audio.input or "default", output=audio.output or "default",
+        host_api=audio.host_api, input=audio.input or "default", output=audio.output or "default",
         rate_hz=audio.rate_hz, period_samples=audio.period_samples, input_channel=audio.input_channel,
     )  # fmt: skip
     return lambda: PortAudioDevice(request, segment)

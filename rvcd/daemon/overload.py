@@ -1,4 +1,4 @@
-"""Overload, as the user has it: nothing audible gets through because blocks come too late; and the log's line about late blocks."""
+"""Overload, as the user has it: nothing audible gets through because blocks are late; and the log's line about late blocks."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class LiveSession:
             geometries,
             wanted,
             self.switches,
-            self._changed,
+            self._on_change,
             self._voice_went_live,
             first=worker,
         )

@@ -1,4 +1,4 @@
-"""The worker's life, seen from the control process: start it, tell it what is wanted, notice that it died or hangs, start another."""
+"""The worker's life, seen from the control process: start it, tell it what is wanted, notice its death, start another."""
 
 from __future__ import annotations
 
