@@ -47,6 +47,8 @@ class State(str, enum.Enum):
     """Push-to-talk, and /talk is not held."""
     BYPASS = "bypass"
     NO_VOICE = "no-voice"
+    OVERLOADED = "overloaded"
+    """It would be live, but nothing audible gets through: the blocks come too late. A faster machine or a safer latency helps."""
     LIVE = "live"
 
 
@@ -57,6 +59,12 @@ class Stats:
     Levels are dBFS peaks since the last push (>= SILENCE_DBFS). Milliseconds, hertz, counts since the daemon started.
     preset: the parameter preset recalled last, "" when a parameter has moved since. loading: the voice that is being loaded, "".
     speaker: 0..speakers - 1. gpu_util: 0..1, below 0 without a GPU. record_s: seconds recorded.
+    callback_gap_max_ms: longest time between two callbacks of the device, of the last minute. retrieval_ms: part of synthesis_ms.
+    late_samples, in late_events runs: played as silence because nothing was there. gap_samples: of the output, never written.
+    overflow_samples: of the output, for which the ring had no room. bad_input_samples, bad_output_samples: not a finite number,
+    from the device and from the worker, taken as 0. skipped_blocks: not computed, because their time was over.
+    scheduling: of the device's thread as the kernel tells it, "FIFO 60", "OTHER", "" unknown. fault: one sentence, why what is
+    wanted does not run, "" when it does.
     f0_hz is 0.0 when the newest frame is unvoiced (a wire format's convention: inside the daemon voicing is a boolean).
     """
 
@@ -107,6 +115,21 @@ class Stats:
     gpu_util: float = -1.0
     gpu_memory_mb: float = 0.0
     gpu_memory_total_mb: float = 0.0
+    # New fields go to the end: older clients ignore them, and an older daemon does not send them.
+    late_samples: int = 0
+    late_events: int = 0
+    gap_samples: int = 0
+    overflow_samples: int = 0
+    bad_input_samples: int = 0
+    bad_output_samples: int = 0
+    skipped_blocks: int = 0
+    retrieval_ms: float = 0.0
+    scheduling: str = ""
+    fault: str = ""
+
+
+ALWAYS_SENT = [field.name for field in fields(Stats)].index("late_samples")
+"""How many fields every daemon of this PROTOCOL_VERSION sends; those after them have a default."""
 
 
 def stats_to_args(stats: Stats) -> tuple[str | int | float, ...]:
@@ -115,13 +138,13 @@ def stats_to_args(stats: Stats) -> tuple[str | int | float, ...]:
 
 
 def stats_from_args(args: Sequence[object]) -> Stats:
-    """Inverse of stats_to_args. Arguments after the known ones are a newer daemon's and are ignored.
+    """Inverse of stats_to_args. What a newer daemon sends after the known fields is ignored; what an older one lacks is default.
 
-    Raises ProtocolError when arguments are missing or are not of their field's type.
+    Raises ProtocolError when fewer than ALWAYS_SENT arguments came, or one is not of its field's type.
     """
     known = fields(Stats)
-    if len(args) < len(known):
-        raise ProtocolError(f"/rvc/stats has {len(args)} values where {len(known)} are needed; is the daemon of another version?")
+    if len(args) < ALWAYS_SENT:
+        raise ProtocolError(f"/rvc/stats has {len(args)} values, {ALWAYS_SENT} are needed; is the daemon of another version?")
     values: dict[str, str | int | float] = {}
     for field, arg in zip(known, args, strict=False):
         is_text = field.type == "str"

@@ -1,22 +1,24 @@
-"""How busy the GPU is, without torch: NVIDIA's management library through ctypes, AMD's files in sysfs.
+"""How busy the GPU is, without torch: NVIDIA's management library through pynvml, AMD's files in sysfs.
 
 Whatever is missing or fails (no library, no driver, no such device, a card that does not tell) is answered with None.
 """
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import re
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-NVIDIA_LIBRARY = "libnvidia-ml.so.1"
+NVIDIA_SIGNS = (Path("/proc/driver/nvidia"), Path("/dev/nvidiactl"), Path("/dev/dxg"))
+"""One of them exists where NVIDIA's driver is loaded (the last under WSL): pynvml takes 6 MB, for nothing without it."""
 DRM_FOLDER = Path("/sys/class/drm")
 READ_INTERVAL_S = 1.0
 STOP_TIMEOUT_S = 1.0
 _BYTES_PER_MB = 1e6
-_SUCCESS = 0
 
 
 @dataclass(frozen=True)
@@ -28,52 +30,58 @@ class GpuUsage:
     memory_total_mb: float
 
 
-class _Utilization(ctypes.Structure):
-    """nvmlUtilization_t, in percent."""
+def import_nvml() -> Any:
+    """Import pynvml, which is needed only where there is a driver."""
+    import pynvml
 
-    _fields_ = (("gpu", ctypes.c_uint), ("memory", ctypes.c_uint))
-
-
-class _Memory(ctypes.Structure):
-    """nvmlMemory_t, in bytes."""
-
-    _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
+    return pynvml
 
 
 class GpuReader:
-    """Reads one device, NVIDIA's before AMD's. A read may block for milliseconds, the first one longer: use a thread of its own.
+    """Reads one device, NVIDIA's before AMD's. A read may block for as long as a driver does: use a thread of its own.
 
     Devices are numbered as nvidia-smi does and as /sys/class/drm/card* come; CUDA_VISIBLE_DEVICES is not looked at.
     """
 
-    def __init__(self, index: int = 0, *, nvidia_library: str = NVIDIA_LIBRARY, drm_folder: Path = DRM_FOLDER) -> None:
-        """index: which device, from 0. Looks only whether there is anything to ask; the driver is woken by the first read."""
+    def __init__(
+        self,
+        index: int = 0,
+        *,
+        nvidia_signs: Sequence[Path] = NVIDIA_SIGNS,
+        import_nvml: Callable[[], Any] = import_nvml,
+        drm_folder: Path = DRM_FOLDER,
+    ) -> None:
+        """index: which device, from 0. Looks only whether there is anything to ask; the driver is woken by the first read.
+
+        nvidia_signs: paths of which one exists where NVIDIA's driver is loaded. import_nvml: returns the module pynvml.
+        """
         self._index = index
-        self._nvidia = _load(nvidia_library)
-        self._device: ctypes.c_void_p | None = None
+        self._import_nvml = import_nvml
+        self._may_be_nvidia = any(sign.exists() for sign in nvidia_signs)
+        self._nvidia: _Nvidia | None = None
         self._amd = _amd_card(drm_folder, index)
 
     @property
     def found(self) -> bool:
         """Whether a read may ever tell something."""
-        return self._nvidia is not None or self._amd is not None
+        return self._may_be_nvidia or self._amd is not None
 
     def read(self) -> GpuUsage | None:
         """Return what the device does now. Never raises."""
-        if self._nvidia is not None and self._device is None:
-            self._device = _open(self._nvidia, self._index)
-            if self._device is None:
-                # Not again each second: starting NVML may start nvidia-modprobe.
-                self._nvidia = None
-        if self._nvidia is not None and self._device is not None:
-            return _read_nvidia(self._nvidia, self._device)
+        if self._may_be_nvidia and self._nvidia is None:
+            self._nvidia = _open(self._import_nvml, self._index)
+            # Not again each second: starting NVML may start nvidia-modprobe.
+            self._may_be_nvidia = self._nvidia is not None
+        if self._nvidia is not None:
+            return _read_nvidia(self._nvidia)
         return _read_amd(self._amd) if self._amd is not None else None
 
     def close(self) -> None:
         """Let the driver go. A later read opens it again."""
-        if self._nvidia is not None and self._device is not None:
-            self._nvidia.nvmlShutdown()
-        self._device = None
+        if self._nvidia is not None:
+            with contextlib.suppress(Exception):
+                self._nvidia.nvml.nvmlShutdown()
+        self._nvidia = None
 
 
 class GpuMonitor:
@@ -113,44 +121,41 @@ class GpuMonitor:
         self._reader.close()
 
 
-def _load(name: str) -> ctypes.CDLL | None:
-    """Return NVIDIA's library with its functions declared, None where it is missing or lacks one of them."""
-    unsigned, device = ctypes.c_uint, ctypes.c_void_p
+@dataclass(frozen=True)
+class _Nvidia:
+    """The module pynvml, started, and its handle of the device."""
+
+    nvml: Any
+    handle: Any
+
+
+def _open(import_module: Callable[[], Any], index: int) -> _Nvidia | None:
+    """Start NVIDIA's library, None where module, library, driver or device is missing.
+
+    pynvml raises NVMLError for most of it, but also what ctypes does for a library that is cut short or of another kind.
+    """
     try:
-        library = ctypes.CDLL(name)
-        library.nvmlInit_v2.argtypes = ()
-        library.nvmlShutdown.argtypes = ()
-        library.nvmlDeviceGetCount_v2.argtypes = (ctypes.POINTER(unsigned),)
-        library.nvmlDeviceGetHandleByIndex_v2.argtypes = (unsigned, ctypes.POINTER(device))
-        library.nvmlDeviceGetUtilizationRates.argtypes = (device, ctypes.POINTER(_Utilization))
-        library.nvmlDeviceGetMemoryInfo.argtypes = (device, ctypes.POINTER(_Memory))
-    except (OSError, AttributeError):
+        nvml = import_module()
+        nvml.nvmlInit()
+    except Exception:
         return None
-    return library
-
-
-def _open(library: ctypes.CDLL, index: int) -> ctypes.c_void_p | None:
-    """Start the library and return its handle of the device, None where the driver or the device is missing."""
-    if library.nvmlInit_v2() != _SUCCESS:
-        return None
-    count, device = ctypes.c_uint(), ctypes.c_void_p()
-    if (
-        library.nvmlDeviceGetCount_v2(ctypes.byref(count)) == _SUCCESS
-        and 0 <= index < count.value
-        and library.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(device)) == _SUCCESS
-    ):
-        return device
-    library.nvmlShutdown()
+    try:
+        if 0 <= index < nvml.nvmlDeviceGetCount():
+            return _Nvidia(nvml, nvml.nvmlDeviceGetHandleByIndex(index))
+    except Exception:
+        pass  # a device that does not answer is none, like one that is not there
+    with contextlib.suppress(Exception):
+        nvml.nvmlShutdown()
     return None
 
 
-def _read_nvidia(library: ctypes.CDLL, device: ctypes.c_void_p) -> GpuUsage | None:
-    busy, memory = _Utilization(), _Memory()
-    if library.nvmlDeviceGetUtilizationRates(device, ctypes.byref(busy)) != _SUCCESS:
+def _read_nvidia(nvidia: _Nvidia) -> GpuUsage | None:
+    try:
+        busy = nvidia.nvml.nvmlDeviceGetUtilizationRates(nvidia.handle)
+        memory = nvidia.nvml.nvmlDeviceGetMemoryInfo(nvidia.handle)
+        return _usage(busy.gpu, memory.used, memory.total)
+    except Exception:  # a card that is lost, sleeps or does not support the question
         return None
-    if library.nvmlDeviceGetMemoryInfo(device, ctypes.byref(memory)) != _SUCCESS:
-        return None
-    return _usage(busy.gpu, memory.used, memory.total)
 
 
 def _amd_card(drm_folder: Path, index: int) -> Path | None:

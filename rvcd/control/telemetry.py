@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from rvcd.control.logs import one_printable_line
 from rvcd.protocol import SILENCE_DBFS, Stats, note_of, stats_to_args
 
+MAX_FAULT = 300
+"""Characters of the sentence: it may name a file, and a datagram has an end."""
 Message = tuple[str, tuple[str | int | float, ...]]
 """(address below /rvc, arguments)."""
 
@@ -29,7 +32,7 @@ def meter_messages(stats: Stats) -> list[Message]:
 
 def stats_message(stats: Stats) -> Message:
     """Return the one message of group 'stats': the fields of Stats in order."""
-    return "/stats", stats_to_args(stats)
+    return "/stats", stats_to_args(replace(stats, fault=one_printable_line(stats.fault, MAX_FAULT)))
 
 
 @dataclass

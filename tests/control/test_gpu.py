@@ -1,94 +1,77 @@
-"""The GPU reader against a library in C that has NVML's functions, and against folders that look like sysfs."""
+"""The GPU reader against a module like pynvml, pynvml itself over a library in C, and folders that look like sysfs."""
 
 from __future__ import annotations
 
-import ctypes
+import os
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from rvcd.control import gpu
 from rvcd.control.gpu import GpuMonitor, GpuReader, GpuUsage
 
-# What each function answers, and what it was asked, are variables that a test sets and reads.
-NVML = """
-#include <stddef.h>
-#include <unistd.h>
-int init_result, count_result, handle_result, busy_result, memory_result;
-int inits, shutdowns, reads, asked_index = -1, hang, hanging;
-unsigned devices = 2, busy_percent = 37;
-unsigned long long used = 3000000000ull, total = 24000000000ull;
-static int device[8];
-int nvmlInit_v2(void) { inits++; return init_result; }
-int nvmlShutdown(void) { shutdowns++; return 0; }
-int nvmlDeviceGetCount_v2(unsigned *count) { *count = devices; return count_result; }
-int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle)
-{
-    asked_index = (int)index;
-    *handle = &device[index];
-    return handle_result;
-}
-int nvmlDeviceGetUtilizationRates(void *handle, unsigned percent[2])
-{
-    reads++;
-    while (hang) {
-        hanging = 1;
-        usleep(1000);
-    }
-    if (handle != &device[asked_index])
-        return 2;
-    percent[0] = busy_percent;
-    percent[1] = 99;
-    return busy_result;
-}
-int nvmlDeviceGetMemoryInfo(void *handle, unsigned long long bytes[3])
-{
-    if (handle != &device[asked_index])
-        return 2;
-    bytes[0] = total;
-    bytes[1] = total - used;
-    bytes[2] = used;
-    return memory_result;
-}
-"""
 NOWHERE = Path("/nowhere/at/all")
-NO_LIBRARY = "librvcd-test-nowhere.so.1"
-DRIVER_NOT_LOADED, NOT_SUPPORTED, GPU_IS_LOST = 9, 3, 15
+HERE = Path(__file__).parent
 
 
-def compiled(folder: Path, source: str) -> str:
-    """Return the path of a shared library made of source."""
-    (folder / "nvml.c").write_text(source)
-    library = folder / "libnvidia-ml.so.1"
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(folder / "nvml.c")], check=True, timeout=60)
-    return str(library)
+class NvmlError(Exception):
+    """What a call raises that the driver refuses."""
 
 
+@dataclass
 class FakeNvml:
-    """The library and its variables: driver["devices"] = 1."""
+    """Has the functions of pynvml. refuses: names of those that raise. hang: readings wait until it is set."""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self._library = ctypes.CDLL(path)
+    devices: int = 2
+    busy_percent: int = 37
+    used: int = 3_000_000_000
+    total: int = 24_000_000_000
+    refuses: set[str] = field(default_factory=set)
+    calls: list[str] = field(default_factory=list)
+    hang: threading.Event | None = None
+    hanging: threading.Event = field(default_factory=threading.Event)
 
-    def __getitem__(self, name: str) -> int:
-        return ctypes.c_int.in_dll(self._library, name).value
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        def call(*args: object) -> object:
+            self.calls.append(name)
+            if name in self.refuses:
+                raise NvmlError(name)
+            return self._answer(name, *args)
 
-    def __setitem__(self, name: str, value: int) -> None:
-        ctypes.c_int.in_dll(self._library, name).value = value
+        return call
 
-    def reader(self, index: int = 0) -> GpuReader:
-        return GpuReader(index, nvidia_library=self.path, drm_folder=NOWHERE)
+    def _answer(self, name: str, *args: object) -> object:
+        if name == "nvmlDeviceGetCount":
+            return self.devices
+        if name == "nvmlDeviceGetHandleByIndex":
+            return ("device", *args)
+        if name == "nvmlDeviceGetUtilizationRates":
+            if self.hang is not None:
+                self.hanging.set()
+                self.hang.wait(60)
+            return SimpleNamespace(gpu=self.busy_percent, memory=99)
+        if name == "nvmlDeviceGetMemoryInfo":
+            return SimpleNamespace(total=self.total, free=self.total - self.used, used=self.used)
+        return None
+
+    def reader(self, index: int = 0, drm_folder: Path = NOWHERE) -> GpuReader:
+        return GpuReader(index, nvidia_signs=(HERE,), import_nvml=lambda: self, drm_folder=drm_folder)
+
+
+def amd_reader(drm_folder: Path, index: int = 0) -> GpuReader:
+    return GpuReader(index, nvidia_signs=(NOWHERE,), drm_folder=drm_folder)
 
 
 @pytest.fixture
-def nvml(tmp_path: Path) -> FakeNvml:
-    # A copy for each test: its variables begin afresh.
-    return FakeNvml(compiled(tmp_path, NVML))
+def nvml() -> FakeNvml:
+    return FakeNvml()
 
 
 @pytest.fixture
@@ -123,64 +106,125 @@ def test_an_nvidia_gpus_load_and_memory_are_read_from_the_chosen_device(nvml: Fa
     reader = nvml.reader(index)
     assert reader.found
     assert reader.read() == GpuUsage(0.37, 3000.0, 24000.0)
-    assert nvml["asked_index"] == index
 
 
 def test_the_driver_is_woken_by_the_first_read_only_and_let_go_by_close(nvml: FakeNvml) -> None:
     reader = nvml.reader()
-    assert nvml["inits"] == 0
+    assert nvml.calls == []
     reader.read()
     reader.read()
-    assert (nvml["inits"], nvml["shutdowns"]) == (1, 0)
+    assert (nvml.calls.count("nvmlInit"), nvml.calls.count("nvmlShutdown")) == (1, 0)
     reader.close()
     reader.close()
-    assert nvml["shutdowns"] == 1
+    assert nvml.calls.count("nvmlShutdown") == 1
     assert reader.read() is not None
 
 
-@pytest.mark.parametrize("name", ["init_result", "count_result", "handle_result"])
+@pytest.mark.parametrize("name", ["nvmlInit", "nvmlDeviceGetCount", "nvmlDeviceGetHandleByIndex"])
 def test_a_library_without_a_driver_or_device_is_asked_once_and_never_again(nvml: FakeNvml, name: str) -> None:
-    nvml[name] = DRIVER_NOT_LOADED
+    nvml.refuses = {name}
     reader = nvml.reader()
     assert [reader.read() for _ in range(3)] == [None] * 3
     assert not reader.found
-    assert nvml["inits"] == 1
-    assert nvml["shutdowns"] == (0 if name == "init_result" else 1)
+    assert nvml.calls.count("nvmlInit") == 1
+    assert nvml.calls.count("nvmlShutdown") == (0 if name == "nvmlInit" else 1)
 
 
 @pytest.mark.parametrize("index", [2, -1, 10**9])
 def test_a_device_that_is_not_there_is_none(nvml: FakeNvml, index: int) -> None:
     assert nvml.reader(index).read() is None
-    assert nvml["asked_index"] == -1
+    assert "nvmlDeviceGetHandleByIndex" not in nvml.calls
 
 
-@pytest.mark.parametrize("name", ["busy_result", "memory_result"])
+@pytest.mark.parametrize("name", ["nvmlDeviceGetUtilizationRates", "nvmlDeviceGetMemoryInfo"])
 def test_a_device_that_does_not_tell_for_a_while_is_asked_again(nvml: FakeNvml, name: str) -> None:
     reader = nvml.reader()
-    nvml[name] = GPU_IS_LOST
+    nvml.refuses = {name}
     assert reader.read() is None
-    nvml[name] = 0
+    nvml.refuses = set()
     assert reader.read() == GpuUsage(0.37, 3000.0, 24000.0)
 
 
+def test_a_driver_that_cannot_even_end_is_let_go(nvml: FakeNvml) -> None:
+    nvml.refuses = {"nvmlShutdown"}
+    reader = nvml.reader()
+    reader.read()
+    reader.close()
+
+
 def test_a_load_beyond_100_percent_is_1(nvml: FakeNvml) -> None:
-    nvml["busy_percent"] = 250
+    nvml.busy_percent = 250
     usage = nvml.reader().read()
     assert usage is not None and usage.util == 1.0
 
 
-def test_a_missing_library_is_no_gpu() -> None:
-    reader = GpuReader(nvidia_library=NO_LIBRARY, drm_folder=NOWHERE)
+def test_without_a_sign_of_a_driver_nothing_is_imported(nvml: FakeNvml) -> None:
+    reader = amd_reader(NOWHERE)
     assert not reader.found
     assert reader.read() is None
     reader.close()
+    assert nvml.calls == []
 
 
-def test_a_library_that_lacks_a_function_or_is_none_is_no_gpu(tmp_path: Path) -> None:
-    old = compiled(tmp_path, "int nvmlInit(void) { return 0; }")
-    assert not GpuReader(nvidia_library=old, drm_folder=NOWHERE).found
-    (tmp_path / "text.so").write_text("this is no library")
-    assert not GpuReader(nvidia_library=str(tmp_path / "text.so"), drm_folder=NOWHERE).found
+def test_a_package_that_is_missing_is_no_gpu() -> None:
+    def missing() -> object:
+        raise ModuleNotFoundError("No module named 'pynvml'")
+
+    reader = GpuReader(nvidia_signs=(HERE,), import_nvml=missing, drm_folder=NOWHERE)
+    assert reader.read() is None
+    assert not reader.found
+
+
+NVML_IN_C = """
+#include <stddef.h>
+static int device[2];
+int nvmlInitWithFlags(unsigned flags) { return flags != 0; }
+int nvmlShutdown(void) { return 0; }
+int nvmlDeviceGetCount_v2(unsigned *count) { *count = 2; return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) { *handle = &device[index]; return 0; }
+int nvmlDeviceGetUtilizationRates(void *handle, unsigned percent[2])
+{
+    percent[0] = 37;
+    percent[1] = 99;
+    return handle != &device[1];
+}
+int nvmlDeviceGetMemoryInfo(void *handle, unsigned long long bytes[3])
+{
+    bytes[0] = 24000000000ull;
+    bytes[1] = 21000000000ull;
+    bytes[2] = 3000000000ull;
+    return handle != &device[1];
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (NVML_IN_C, "GpuUsage(util=0.37, memory_mb=3000.0, memory_total_mb=24000.0)"),
+        ("int nvmlInit(void) { return 0; }", "None"),
+        ("int nvmlInitWithFlags(unsigned flags) { return 9; }", "None"),
+        (None, "None"),
+    ],
+    ids=["two devices", "a library of another age", "no driver", "no library"],
+)
+def test_the_real_package_reads_a_library_that_has_nvmls_functions(tmp_path: Path, source: str | None, told: str) -> None:
+    if source is None:
+        (tmp_path / "libnvidia-ml.so.1").write_text("this is no library")
+    else:
+        (tmp_path / "nvml.c").write_text(source)
+        command = ["cc", "-shared", "-fPIC", "-o", str(tmp_path / "libnvidia-ml.so.1"), str(tmp_path / "nvml.c")]
+        subprocess.run(command, check=True, timeout=60)
+    code = (
+        "from pathlib import Path; from rvcd.control.gpu import GpuReader;"
+        "reader = GpuReader(1, nvidia_signs=(Path('/'),), drm_folder=Path('/nowhere'));"
+        "print(reader.read()); print(reader.read()); reader.close()"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=HERE.parents[1],
+        env={**os.environ, "LD_LIBRARY_PATH": str(tmp_path)},
+    )  # fmt: skip
+    assert ran.stdout.splitlines() == [told, told], ran.stderr
 
 
 # --- AMD
@@ -202,7 +246,7 @@ def test_amd_cards_are_counted_in_order_and_those_that_do_not_tell_are_not(tmp_p
     add_card(tmp_path, 0, None)
     add_card(tmp_path, 10, "80\n", used=1_500_000_000)
     add_card(tmp_path, 2, "5\n")
-    first, second, third = (GpuReader(i, nvidia_library=NO_LIBRARY, drm_folder=tmp_path) for i in range(3))
+    first, second, third = (amd_reader(tmp_path, i) for i in range(3))
     assert first.read() == GpuUsage(0.05, 2000.0, 16000.0)
     assert second.read() == GpuUsage(0.8, 1500.0, 16000.0)
     assert not third.found
@@ -210,7 +254,7 @@ def test_amd_cards_are_counted_in_order_and_those_that_do_not_tell_are_not(tmp_p
 
 def test_an_amd_card_that_is_pulled_out_or_writes_nonsense_is_none(tmp_path: Path) -> None:
     folder = add_card(tmp_path, 0, "50\n")
-    reader = GpuReader(nvidia_library=NO_LIBRARY, drm_folder=tmp_path)
+    reader = amd_reader(tmp_path)
     (folder / "gpu_busy_percent").write_text("\n")
     assert reader.read() is None
     (folder / "gpu_busy_percent").write_text("50\n")
@@ -221,10 +265,10 @@ def test_an_amd_card_that_is_pulled_out_or_writes_nonsense_is_none(tmp_path: Pat
 
 def test_nvidia_comes_first_and_amd_where_nvidia_has_no_driver(tmp_path: Path, nvml: FakeNvml) -> None:
     add_card(tmp_path / "drm", 0, "5\n")
-    both = GpuReader(nvidia_library=nvml.path, drm_folder=tmp_path / "drm")
+    both = nvml.reader(drm_folder=tmp_path / "drm")
     assert both.read() == GpuUsage(0.37, 3000.0, 24000.0)
-    nvml["init_result"] = DRIVER_NOT_LOADED
-    without_driver = GpuReader(nvidia_library=nvml.path, drm_folder=tmp_path / "drm")
+    nvml.refuses = {"nvmlInit"}
+    without_driver = nvml.reader(drm_folder=tmp_path / "drm")
     assert without_driver.read() == GpuUsage(0.05, 2000.0, 16000.0)
     assert without_driver.found
 
@@ -241,20 +285,20 @@ def test_the_monitor_keeps_the_newest_reading_until_it_is_stopped(
     monitor.start()
     assert len(gpu_threads()) == 1
     assert wait_for(lambda: monitor.latest == GpuUsage(0.37, 3000.0, 24000.0))
-    nvml["busy_percent"] = 90
+    nvml.busy_percent = 90
     assert wait_for(lambda: monitor.latest == GpuUsage(0.9, 3000.0, 24000.0))
-    nvml["busy_result"] = NOT_SUPPORTED
+    nvml.refuses = {"nvmlDeviceGetUtilizationRates"}
     assert wait_for(lambda: monitor.latest is None)
     monitor.stop()
     assert gpu_threads() == []
-    assert nvml["shutdowns"] == 1
-    nvml["busy_result"] = 0
+    assert nvml.calls.count("nvmlShutdown") == 1
+    nvml.refuses = set()
     monitor.start()
     assert wait_for(lambda: monitor.latest is not None)
 
 
 def test_without_a_gpu_there_is_no_thread(monitor_of: Callable[[GpuReader], GpuMonitor]) -> None:
-    monitor = monitor_of(GpuReader(nvidia_library=NO_LIBRARY, drm_folder=NOWHERE))
+    monitor = monitor_of(amd_reader(NOWHERE))
     monitor.start()
     assert gpu_threads() == []
     monitor.stop()
@@ -262,7 +306,7 @@ def test_without_a_gpu_there_is_no_thread(monitor_of: Callable[[GpuReader], GpuM
 
 
 def test_without_a_driver_the_thread_ends_by_itself(nvml: FakeNvml, monitor_of: Callable[[GpuReader], GpuMonitor]) -> None:
-    nvml["init_result"] = DRIVER_NOT_LOADED
+    nvml.refuses = {"nvmlInit"}
     monitor = monitor_of(nvml.reader())
     monitor.start()
     assert wait_for(lambda: gpu_threads() == [])
@@ -273,13 +317,13 @@ def test_a_driver_that_hangs_holds_up_nobody_but_its_own_thread(
     nvml: FakeNvml, monitor_of: Callable[[GpuReader], GpuMonitor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gpu, "STOP_TIMEOUT_S", 0.05)
-    nvml["hang"] = 1
+    nvml.hang = threading.Event()
     monitor = monitor_of(nvml.reader())
     monitor.start()
-    assert wait_for(lambda: nvml["hanging"] == 1)
+    assert nvml.hanging.wait(20)
     monitor.stop()
     assert len(gpu_threads()) == 1 and monitor.latest is None
-    nvml["hang"] = 0
+    nvml.hang.set()
     assert wait_for(lambda: gpu_threads() == [])
     assert monitor.latest is None
 
