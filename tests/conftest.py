@@ -1,7 +1,60 @@
-"""Shared set-up. Tiny networks on two busy cores: one thread computes them faster than two that wait for each other."""
+"""Set-up of every test: one thread for computing, nothing of the user's own touched, no connection to another machine."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.only_this_machine import sitecustomize as only_this_machine
+
+# Tiny networks on two busy cores: one thread computes them faster than two that wait for each other.
+for _library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+
+# How long an example takes is no property of the code: a busy machine takes as long as it likes.
+settings.register_profile("rvcd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("rvcd")
+
+_GUARD = str(Path(only_this_machine.__file__).parent)
+if _GUARD not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (_GUARD, os.environ.get("PYTHONPATH"))))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run in parallel: those that share a fixture of their file stay together, and so do those that need JACK."""
+    for item in items:
+        if "jack_server" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("JACK"))
+        elif _shares_a_fixture(item):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
+
+
+def _shares_a_fixture(item: pytest.Item) -> bool:
+    definitions = getattr(item, "_fixtureinfo", None)
+    found = definitions.name2fixturedefs.values() if definitions else ()
+    return any(each[-1].scope in ("module", "package") for each in found)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _folders_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is read from the user's own folders, or written there."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("STATE", "CONFIG", "CACHE"):
+            patch.setenv(f"XDG_{name}_HOME", str(tmp_path_factory.mktemp(f"xdg-{name.lower()}")))
+        patch.setenv(only_this_machine.REPORT, str(tmp_path_factory.mktemp("connections") / "attempts"))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _no_connection_to_another_machine(_folders_of_the_tests: None) -> Iterator[None]:
+    """Fail a test during which this process, or one that it started, tried to reach another machine."""
+    yield
+    report = Path(os.environ[only_this_machine.REPORT])
+    if report.exists():
+        attempts = report.read_text().splitlines()
+        report.unlink()
+        pytest.fail("another machine was asked for:\n" + "\n".join(attempts))

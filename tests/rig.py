@@ -10,20 +10,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 from pythonosc.osc_message import OscMessage
 from pythonosc.osc_message_builder import OscMessageBuilder
 
 from rvcd.protocol import Stats, stats_from_args
+from tests.waiting import HANG_S, free_port, signals_as_at_a_terminal
 
-START_LIMIT_S = 90.0
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+ASK_AGAIN_S = 2.0
+"""A datagram may be lost, and before the daemon listens it is."""
+_marks = count(1)
 
 
 class OscClient:
@@ -47,7 +45,7 @@ class OscClient:
         except (TimeoutError, ConnectionRefusedError):
             return None
 
-    def wait_for(self, *addresses: str, timeout_s: float = 5.0) -> OscMessage:
+    def wait_for(self, *addresses: str, timeout_s: float = HANG_S) -> OscMessage:
         """Return the next message with one of these addresses."""
         deadline = time.monotonic() + timeout_s
         while (left := deadline - time.monotonic()) > 0:
@@ -56,28 +54,45 @@ class OscClient:
                 return message
         raise AssertionError(f"none of {addresses} came within {timeout_s} s")
 
-    def ask(self, address: str, *args: object, timeout_s: float = 5.0) -> OscMessage:
+    def settle(self, timeout_s: float = HANG_S) -> None:
+        """Wait until the daemon has taken what was sent before, and throw away its answers up to here."""
+        deadline = time.monotonic() + timeout_s
+        while (left := deadline - time.monotonic()) > 0:
+            mark = f"mark {next(_marks)}"
+            self.send("/rvc/ping", mark)
+            with contextlib.suppress(AssertionError):
+                while self.wait_for("/rvc/pong", timeout_s=min(left, ASK_AGAIN_S)).params != [mark]:
+                    pass  # the answer to an older one
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"the daemon has not answered for {timeout_s} s")
+
+    def ask(self, address: str, *args: object, timeout_s: float = HANG_S) -> OscMessage:
         """Send, and return the message with the same address, or /rvc/fail."""
         self.send(address, *args)
         return self.wait_for(address, "/rvc/fail", timeout_s=timeout_s)
 
-    def do(self, address: str, *args: object, timeout_s: float = 30.0) -> OscMessage:
+    def do(self, address: str, *args: object, timeout_s: float = HANG_S) -> OscMessage:
         """Send a slow command, and return its /done or /fail."""
         time.sleep(0.3)  # slow commands are limited to four a second
         self.send(address, *args)
         return self.wait_for("/rvc/done", "/rvc/fail", timeout_s=timeout_s)
 
-    def stats(self, timeout_s: float = 5.0) -> Stats:
-        """Return fresh telemetry."""
-        self.send("/rvc/stats")
-        return stats_from_args(self.wait_for("/rvc/stats", timeout_s=timeout_s).params)
+    def stats(self, timeout_s: float = HANG_S) -> Stats:
+        """Return telemetry from after this call: an answer to an earlier question may still be on its way."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            self.settle(max(0.0, deadline - time.monotonic()))
+            self.send("/rvc/stats")
+            with contextlib.suppress(AssertionError):
+                return stats_from_args(self.wait_for("/rvc/stats", timeout_s=ASK_AGAIN_S).params)
 
-    def until(self, what: Callable[[Stats], bool], timeout_s: float = START_LIMIT_S) -> Stats:
+    def until(self, what: Callable[[Stats], bool], timeout_s: float = HANG_S) -> Stats:
         """Return the first telemetry for which `what` holds."""
         deadline, last = time.monotonic() + timeout_s, None
-        while time.monotonic() < deadline:
+        while (left := deadline - time.monotonic()) > 0:
             with contextlib.suppress(AssertionError):
-                last = self.stats(timeout_s=0.5)
+                last = self.stats(left)
                 if what(last):
                     return last
             time.sleep(0.1)
@@ -106,7 +121,7 @@ class DaemonProcess:
         self.osc = OscClient(self.port)
 
     def start(self) -> DaemonProcess:
-        with self.log_path.open("ab") as log:
+        with self.log_path.open("ab") as log, signals_as_at_a_terminal():
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "rvcd.cli", "run", "--config", str(self.config)],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self.environment,
@@ -118,17 +133,18 @@ class DaemonProcess:
         return self.log_path.read_text()
 
     def worker_pid(self) -> int:
-        """Return the process number of the daemon's only child."""
+        """Return the process number of the daemon's worker."""
         assert self.process is not None
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        assert len(children) == 1, children
-        return int(children[0])
+        workers = [pid for pid in children if b"rvcd.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        assert len(workers) == 1, children
+        return int(workers[0])
 
     def stop(self) -> int:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(15)
+            return self.process.wait(HANG_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise AssertionError(f"the daemon did not stop; its log:\n{self.log}") from None

@@ -13,6 +13,7 @@ import soundfile
 
 from rvcd.models.test_weights import ensure_test_weights
 from tests.rig import DaemonProcess, OscClient, running
+from tests.waiting import eventually
 
 RATE_HZ = 48000
 CLICK_PERIOD_S = 0.25
@@ -73,10 +74,10 @@ def test_twenty_changes_of_the_voice_end_live_and_cost_no_worker_and_no_failed_b
     for number in range(20):
         hand = hands[number % len(hands)]
         hand.send("/rvc/voice/slot/" + ("2", "9", "1")[number % 3])
-        answer = hand.wait_for("/rvc/done", "/rvc/fail", timeout_s=30)
+        answer = hand.wait_for("/rvc/done", "/rvc/fail")
         assert answer.address == "/rvc/done", answer.params
         assert answer.params[1] == ("Bo", "Cy", "Anna")[number % 3]
-    after = voices.osc.until(lambda s: s.out_peak_dbfs > -60, timeout_s=20)
+    after = voices.osc.until(lambda s: s.out_peak_dbfs > -60)
     assert (after.state, after.voice, after.voice_slot) == ("live", "Cy", 9)
     assert after.failed_blocks == before.failed_blocks and after.worker_restarts == before.worker_restarts
     # On a machine that does nothing else none is late (tools/measure_voice_changes.py); here others may be busy.
@@ -118,19 +119,24 @@ def test_a_speaker_is_chosen_and_one_too_many_is_refused(voices: DaemonProcess) 
 
 def test_another_latency_holds_exactly_and_is_written_down_unless_it_is_the_configured_one(tmp_path: Path) -> None:
     state = tmp_path / "state" / "rvcd" / "state.json"
+
+    def saved_preset() -> str | None:
+        return json.loads(state.read_text())["latency_preset"] if state.exists() else None
+
     with running(tmp_path, clicking(tmp_path)) as daemon:
         daemon.osc.until(lambda s: s.state == "live")
         daemon.osc.ask("/rvc/bypass", 1)
-        time.sleep(1.5)
+        pass_audio(daemon, seconds=1.5)
         assert daemon.osc.do("/rvc/latency/preset", "safe").params == ["/rvc/latency/preset", "safe"]
         stats = daemon.osc.stats()
         assert stats.latency_preset == "safe" and stats.latency_block_ms == 200.0
-        time.sleep(1.5)
-        assert json.loads(state.read_text())["latency_preset"] == "safe"
+        pass_audio(daemon, seconds=1.5)
+        eventually(lambda: saved_preset() == "safe")
         assert daemon.osc.do("/rvc/latency/preset", 0).params == ["/rvc/latency/preset", "low"]
-        time.sleep(1.5)
+        pass_audio(daemon, seconds=1.5)
         daemon.osc.ask("/rvc/bypass", 0)
-        converted = daemon.osc.until(lambda s: s.blocks > stats.blocks + 20)
+        blocks = daemon.osc.stats().blocks
+        converted = daemon.osc.until(lambda s: s.blocks > blocks + 20)
         assert (converted.state, converted.failed_blocks, converted.worker_restarts) == ("live", 0, 0)
     heard, _ = soundfile.read(tmp_path / "out.wav", dtype="float32")
     found = delays(heard)
@@ -140,7 +146,13 @@ def test_another_latency_holds_exactly_and_is_written_down_unless_it_is_the_conf
     changes = [int(delay) for previous, delay in zip([None, *exact], exact, strict=False) if delay != previous]
     assert changes == [low, safe, low]
     assert exact.count(safe) >= 3 and exact.count(low) >= 6
-    assert json.loads(state.read_text())["latency_preset"] == ""
+    assert saved_preset() == ""
+
+
+def pass_audio(daemon: DaemonProcess, seconds: float) -> None:
+    """Wait until blocks of so much audio have been computed: at least as much has been played."""
+    before = daemon.osc.stats()
+    daemon.osc.until(lambda s: s.blocks - before.blocks >= 1000 * seconds / before.latency_block_ms)
 
 
 def test_push_to_talk_lets_out_what_is_said_while_the_key_is_held_and_nothing_else(tmp_path: Path) -> None:
@@ -149,21 +161,22 @@ def test_push_to_talk_lets_out_what_is_said_while_the_key_is_held_and_nothing_el
         stats = daemon.osc.until(lambda s: s.state == "standby")
         daemon.osc.ask("/rvc/bypass", 1)
         assert (stats.talk, stats.talk_mode) == (0, "push-to-talk")
-        time.sleep(1.0)
-        assert daemon.osc.ask("/rvc/talk", 1).params == [1]
+        pass_audio(daemon, seconds=1.0)
         pressed_s = time.monotonic()
+        assert daemon.osc.ask("/rvc/talk", 1).params == [1]
         daemon.osc.until(lambda s: s.state == "bypass")
         # The key opens the way only when what was said before it has passed.
         assert time.monotonic() - pressed_s > 0.1
-        time.sleep(1.0)
+        pass_audio(daemon, seconds=1.0)
         assert daemon.osc.ask("/rvc/talk", 0).params == [0]
         daemon.osc.until(lambda s: s.state == "standby")
-        time.sleep(0.6)
+        pass_audio(daemon, seconds=0.6)
     heard, _ = soundfile.read(tmp_path / "out.wav", dtype="float32")
     loud = np.flatnonzero(np.abs(heard) > 1 / 128)
-    assert 3 <= len(loud) <= 9
+    assert len(loud) >= 3
     assert (np.diff(loud) == round(CLICK_PERIOD_S * RATE_HZ)).all()
     assert not np.abs(heard[: loud[0] - 1000]).any() and not np.abs(heard[loud[-1] + 20000 :]).any()
+    assert len(heard) - loud[-1] > 20000 and loud[0] > RATE_HZ / 2, "there is a time without the key on both sides"
 
 
 def test_push_to_convert_passes_the_raw_voice_until_the_key_is_held(tmp_path: Path) -> None:
@@ -198,17 +211,17 @@ def test_a_recording_that_cannot_begin_is_one_sentence_and_one_that_can_holds_dr
     osc, folder = clicking_daemon.osc, clicking_daemon.folder / "recordings"
     folder.write_text("a file where the folder should be")
     osc.send("/rvc/record", 1)
-    answer = osc.wait_for("/rvc/fail", timeout_s=15)
+    answer = osc.wait_for("/rvc/fail")
     assert "recordings" in answer.params[1] and "\n" not in answer.params[1]
     assert osc.ask("/rvc/record").params == [0]
     folder.unlink()
     osc.ask("/rvc/bypass", 1)
-    time.sleep(0.5)
+    pass_audio(clicking_daemon, seconds=0.5)  # until nothing of the voice is left on its way
     osc.send("/rvc/record", 1)
-    assert osc.wait_for("/rvc/record", "/rvc/fail", timeout_s=15).params == [1]
-    assert osc.until(lambda s: s.record_s > 2.0, timeout_s=20).record == 1
+    assert osc.wait_for("/rvc/record", "/rvc/fail").params == [1]
+    assert osc.until(lambda s: s.record_s > 2.0).record == 1
     osc.send("/rvc/record/toggle")
-    assert osc.wait_for("/rvc/record", "/rvc/fail", timeout_s=15).params == [0]
+    assert osc.wait_for("/rvc/record", "/rvc/fail").params == [0]
     (file,) = folder.glob("*.flac")
     audio, rate_hz = soundfile.read(file, dtype="float32")
     assert rate_hz == RATE_HZ and audio.shape[1] == 2 and len(audio) >= 2.0 * RATE_HZ
@@ -236,7 +249,6 @@ def test_presets_survive_a_restart_and_a_corrupt_state_file_beside_them_is_set_a
         daemon.osc.until(lambda s: True)
         daemon.osc.ask("/rvc/pitch", -7)
         assert daemon.osc.do("/rvc/preset/save", "Deep").params == ["/rvc/preset/save", "Deep"]
-        time.sleep(1.5)
     (tmp_path / "state" / "rvcd" / "state.json").write_text("{")
     with running(tmp_path, config) as daemon:
         daemon.osc.until(lambda s: True)
