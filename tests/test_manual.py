@@ -40,6 +40,8 @@ PAGES = [README, CHANGELOG, *sorted(DOCS.rglob("*.md"))]
 PROGRAMS: dict[str, Any] = {"rvcd": typer.main.get_command(rvcd_app), "rvcctl": typer.main.get_command(rvcctl_app)}
 SOURCE_FOLDERS = ("rvcd", "rvcctl", "systemd", "tools", "config", "examples")
 MAX_README_LINES = 140
+NOT_OURS = ("gain_db", "rvcd_virtual_mic")
+"""A key of voice.toml; a name that the reader gives."""
 
 PENDING = frozenset({
     "make soak", "overloaded", "error", "late_samples", "late_events", "gap_samples", "overflow_samples", "bad_input_samples",
@@ -250,6 +252,20 @@ def test_every_configuration_key_it_names_exists(page: Path) -> None:
 def test_every_configuration_it_shows_is_valid(page: Path) -> None:
     for text in blocks(page, "toml"):
         parse_config(tomllib.loads(text), ROOT / "example.toml")
+
+
+def keys_below(model: type[BaseModel]) -> set[str]:
+    """Return the names of all keys of a section and of the sections in it."""
+    below = (field.annotation for field in model.model_fields.values())
+    deeper = (keys_below(kind) for kind in below if isinstance(kind, type) and issubclass(kind, BaseModel))
+    return set(model.model_fields).union(*deeper)
+
+
+@every_page
+def test_every_name_with_an_underscore_is_a_key_or_a_name_of_rvcctl(page: Path) -> None:
+    known = {*keys_below(Settings), *NOT_OURS, *READABLE, *PENDING}
+    for span in spans(page):
+        assert not re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)+", span) or span.startswith("test_") or span in known, span
 
 
 def test_every_section_of_the_configuration_is_listed() -> None:
