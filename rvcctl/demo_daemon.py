@@ -11,6 +11,7 @@ from rvcctl.demo_singer import sung
 from rvcctl.reading import number_of
 from rvcd import protocol
 from rvcd.control.codec import OscMessage
+from rvcd.errors import how_to_install
 from rvcd.params import BY_ADDRESS, PARAMS
 from rvcd.protocol import ON_FROM, SILENCE_DBFS, State, Stats
 
@@ -28,8 +29,8 @@ LATENCIES_MS: dict[str, tuple[float, float, float]] = {
 DEVICE_MS = (5.3, 10.7)
 MISSING_METHODS = {
     "rmvpe": "rmvpe needs its weights: set models.rmvpe in the configuration",
-    "fcpe": "fcpe is not installed; pip install 'rvcd[fcpe]'",
-    "pm": "pm is not installed; pip install 'rvcd[pm]'",
+    "fcpe": f"f0 method fcpe needs torchfcpe; {how_to_install('fcpe')}",
+    "pm": f"f0 method pm needs praat-parselmouth; {how_to_install('pm')}",
 }
 METHOD_LOADS = {"swift": 0.0, "harvest": 0.28, "dio": -0.02, "yin": -0.04}
 USUAL_LOADS = {"low": 0.61, "balanced": 0.47, "safe": 0.38}

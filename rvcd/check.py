@@ -19,7 +19,7 @@ from rvcd.audio.files import FORMATS, AudioReader
 from rvcd.audio.ring import AudioSegment
 from rvcd.audio.scheduling import LIMITS_ADVICE, WORKER_NICE, try_out
 from rvcd.config import BUILT_IN, DEFAULT_CONFIG, TEST_WEIGHTS, Settings
-from rvcd.errors import ParamError, RvcdError
+from rvcd.errors import ParamError, RvcdError, how_to_install
 from rvcd.folders import cache_folder
 from rvcd.geometry import SYNTHESIS_TAIL_MS
 from rvcd.models.index_header import read_index_header
@@ -237,7 +237,7 @@ def _pitch_method(settings: Settings) -> Finding:
     method = settings.engine.f0_method
     module = OPTIONAL_METHODS.get(method)
     if module is not None and importlib.util.find_spec(module) is None:
-        return Finding(Level.FAIL, "pitch", f"engine.f0_method = '{method}' needs an extra: pip install 'rvcd[{method}]'")
+        return Finding(Level.FAIL, "pitch", f"engine.f0_method = '{method}' needs an extra: {how_to_install(method)}")
     return Finding(Level.OK, "pitch", f"method {method}")
 
 

@@ -216,7 +216,7 @@ def evaluate(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge a voice on recorded speech: similarity, words, naturalness, pitch. Needs the extra: pip install 'rvcd[eval]'."""
+    """Judge a voice on recorded speech: similarity, words, naturalness, pitch. Needs the extra 'eval' (docs/eval.md)."""
     from rvcd.config import LATENCY_PRESETS, load_config
     from rvcd.config_errors import did_you_mean
     from rvcd.errors import ParamError
@@ -349,7 +349,7 @@ def print_config(
 @app.command()
 def osc(
     listed: Annotated[bool, typer.Option("--list", help="Print every address (the default).")] = True,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table of the README.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """List the OSC addresses: arguments, range, unit, reply, what each does, an example for `oscsend`."""

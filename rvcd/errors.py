@@ -27,7 +27,12 @@ class ModelFileError(RvcdError):
 
 
 class MissingExtraError(RvcdError):
-    """An optional package is needed; the message names the extra to install."""
+    """An optional package is needed; the message says how to install the extra (how_to_install)."""
+
+
+def how_to_install(extra: str) -> str:
+    """Return the advice for a missing extra. rvcd is on no package index, so it is installed from its source."""
+    return f"run in the folder of rvcd's source: .venv/bin/pip install -e '.[{extra}]'"
 
 
 class AudioDeviceError(RvcdError):

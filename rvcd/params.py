@@ -1,4 +1,4 @@
-"""The one table of live parameters: config, OSC, presets, the terminal client and the README are made from it."""
+"""The one table of live parameters: config, OSC, presets, the terminal client and docs/osc.md are made from it."""
 
 from __future__ import annotations
 

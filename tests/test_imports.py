@@ -1,4 +1,4 @@
-"""The boundaries of DESIGN.md, and that the control process stays light."""
+"""The boundaries that docs/architecture.md draws, and that the control process stays light."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write the README's pictures of rvcctl, from the demo in frozen time: `tools/make_screenshots.py [FOLDER]` (docs)."""
+"""Write the manual's pictures of rvcctl, from the demo in frozen time: `tools/make_screenshots.py [FOLDER]` (docs)."""
 
 from __future__ import annotations
 

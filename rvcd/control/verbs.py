@@ -1,4 +1,4 @@
-"""The one table of OSC verbs: routes, limits, wildcard rules and the README's reference are made from it."""
+"""The one table of OSC verbs: routes, limits, wildcard rules and the reference in docs/osc.md are made from it."""
 
 from __future__ import annotations
 
@@ -271,7 +271,7 @@ def reference_rows() -> Iterator[tuple[str, ...]]:
 
 
 def reference_markdown() -> str:
-    """Return the table for the README, one line an address."""
+    """Return the table of docs/osc.md, one line an address."""
     lines = [f"| {' | '.join(REFERENCE_TITLES)} (`oscsend localhost {DEFAULT_PORT} ...`) |", "|---" * len(REFERENCE_TITLES) + "|"]
     for address, *cells, example in reference_rows():
         lines.append(f"| `{address}` | {' | '.join(cells)} | {f'`{example}`' if example else ''} |")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rvcd.errors import MissingExtraError
+from rvcd.errors import MissingExtraError, how_to_install
 from rvcd.evaluation.judging import Row
 from rvcd.evaluation.measures import RATE_HZ, FloatArray
 
@@ -21,7 +21,7 @@ def find_matplotlib() -> ModuleType:
     try:
         return import_module("matplotlib.figure")
     except ImportError as error:
-        raise MissingExtraError(f"the picture needs matplotlib ({error}); run: pip install 'rvcd[eval]'") from None
+        raise MissingExtraError(f"the picture needs matplotlib ({error}); {how_to_install('eval')}") from None
 
 
 def draw(path: Path, title: str, rows: Sequence[Row], source: FloatArray, streamed: FloatArray) -> None:

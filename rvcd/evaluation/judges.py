@@ -17,7 +17,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 
 from rvcd.engine.pitch_methods.imports import stand_ins
-from rvcd.errors import MissingExtraError, ModelFileError
+from rvcd.errors import MissingExtraError, ModelFileError, how_to_install
 from rvcd.evaluation.measures import RATE_HZ, FloatArray
 
 
@@ -101,7 +101,7 @@ def _package(module: str, package: str, **absent: Mapping[str, object]) -> Modul
         with stand_ins(**absent):
             return import_module(module)
     except ImportError as error:
-        raise MissingExtraError(f"rvcd eval needs {package} ({error}); run: pip install 'rvcd[eval]'") from None
+        raise MissingExtraError(f"rvcd eval needs {package} ({error}); {how_to_install('eval')}") from None
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from rvcd.engine.pitch_methods.yin import YinPitch
 from tests.audio.conftest import JackServer
 from tests.rig import DaemonProcess, running
 
-jack = pytest.importorskip("jack", reason="JACK-Client is not installed: pip install 'rvcd[dev]'", exc_type=OSError)
+jack = pytest.importorskip("jack", reason="JACK-Client is not installed: make test installs it", exc_type=OSError)
 
 CONFIG = '[audio]\nbackend = "portaudio"\nhost_api = "JACK"\n[latency]\npreset = "low"\n'
 DEMO = Path(__file__).parents[2] / "rvcd" / "data" / "demo_speech.flac"

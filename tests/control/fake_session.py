@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from rvcd.control.session import NO_VOICE, LogLine, SupersededError, VoiceStatus
-from rvcd.errors import MissingExtraError, ModelFileError, RvcdError
+from rvcd.errors import MissingExtraError, ModelFileError, RvcdError, how_to_install
 from rvcd.params import ParamStore
 from rvcd.presets import PresetBook
 from rvcd.protocol import State, Stats
@@ -178,6 +178,6 @@ class FakeSession:
 
     async def set_f0_method(self, name: str) -> str:
         if name == "pm":
-            raise MissingExtraError("pm needs praat-parselmouth; install it with: pip install rvcd[pm]")
+            raise MissingExtraError(f"pm needs praat-parselmouth; {how_to_install('pm')}")
         self.method = name
         return name

@@ -141,14 +141,14 @@ def test_a_picture_that_cannot_be_drawn_is_said_before_anything_is_judged(
     speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MissingExtraError, match=r"the picture needs matplotlib .*pip install 'rvcd\[eval\]'"):
+    with pytest.raises(MissingExtraError, match=r"the picture needs matplotlib .*pip install -e '\.\[eval\]'"):
         run(speech, "--chart", tmp_path / "a.png")
     assert "loading" not in capfd.readouterr().err
 
 
 def test_a_missing_judge_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "resemblyzer", None)
-    with pytest.raises(MissingExtraError, match=r"rvcd eval needs Resemblyzer .*pip install 'rvcd\[eval\]'"):
+    with pytest.raises(MissingExtraError, match=r"rvcd eval needs Resemblyzer .*pip install -e '\.\[eval\]'"):
         SpeakerJudge()
 
 

@@ -17,7 +17,7 @@ from rvcd.engine.pitch_track import (
     settle,
     to_frame_grid,
 )
-from rvcd.errors import MissingExtraError
+from rvcd.errors import MissingExtraError, how_to_install
 
 VOICING_THRESHOLD = 0.6
 _HALF_WINDOW_SAMPLES = 480
@@ -38,7 +38,7 @@ class PraatPitch:
         try:
             self._praat = import_module("parselmouth")
         except ImportError as error:
-            raise MissingExtraError(f"f0 method pm needs praat-parselmouth ({error}); run: pip install 'rvcd[pm]'") from None
+            raise MissingExtraError(f"f0 method pm needs praat-parselmouth ({error}); {how_to_install('pm')}") from None
 
     def estimate(self, audio_16k: npt.ArrayLike) -> PitchTrack:
         """See PitchMethod."""
