@@ -20,13 +20,12 @@ from rvcd.config import Settings
 from rvcd.control.gpu import GpuMonitor
 from rvcd.control.log_tail import LogTail
 from rvcd.control.logs import fields
-from rvcd.control.session import NO_VOICE, LogLine, VoiceStatus
+from rvcd.control.session import NO_VOICE, LogLine, SupersededError, VoiceStatus
 from rvcd.daemon.overload import OverloadWatch
 from rvcd.daemon.recording import Recording, record_settings
 from rvcd.daemon.stream import Stream
 from rvcd.daemon.switches import Switches, TalkKey
 from rvcd.daemon.telemetry import telemetry
-from rvcd.daemon.wanted import SUPERSEDED
 from rvcd.daemon.worker import WorkerChild, WorkerState
 from rvcd.disk import DiskWorker
 from rvcd.errors import RvcdError
@@ -278,7 +277,7 @@ class LiveSession:
         try:
             files = await self.disk.run(str(entry.path), lambda: voice_files(entry), DISK_LIMIT_S)
             if self._asked is not asked:
-                raise RvcdError(SUPERSEDED)
+                raise SupersededError
         finally:
             if self._asked is asked:
                 self._asked = None
@@ -384,6 +383,11 @@ class LiveSession:
     def callback_gap_max_ms(self) -> float:
         """Return the longest time between two callbacks in the last minute."""
         return self._gap_max_ms.value()
+
+    def scheduling(self) -> str:
+        """Return the scheduling class of the device's thread as the kernel tells it, "" while it is not known."""
+        found = self.device.scheduling if self.device is not None else None
+        return str(found) if found is not None else ""
 
     def log_lines(self, after: int) -> Sequence[LogLine]:
         return self.log_tail.after(after)

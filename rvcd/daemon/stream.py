@@ -9,8 +9,9 @@ from typing import Any
 
 from rvcd.audio.ring import AudioSegment
 from rvcd.control.logs import fields
+from rvcd.control.session import SupersededError
 from rvcd.daemon.switches import Switches
-from rvcd.daemon.wanted import Owner, Request
+from rvcd.daemon.wanted import SUPERSEDED, Owner, Request
 from rvcd.daemon.worker import WORKER_COMMAND, WorkerChild, WorkerState, WorkerSupervisor
 from rvcd.errors import RvcdError
 from rvcd.geometry import StreamGeometry
@@ -93,7 +94,7 @@ class Stream:
         self._on_change()
         error = await ended
         if error:
-            raise RvcdError(error)
+            raise SupersededError if error == SUPERSEDED else RvcdError(error)
 
     def flush(self) -> None:
         """Nothing said before now may still be heard."""
