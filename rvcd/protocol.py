@@ -174,11 +174,3 @@ def note_of(f0_hz: float) -> tuple[str, float]:
 def to_dbfs(amplitude: float) -> float:
     """Return 20 log10 of a linear amplitude (1.0 = full scale), not below SILENCE_DBFS."""
     return max(SILENCE_DBFS, 20.0 * math.log10(amplitude)) if amplitude > 0 else SILENCE_DBFS
-
-
-# What the worker writes into its telemetry cell of the shared segment, by position (doubles).
-WORKER_STATS: tuple[str, ...] = (
-    "blocks", "late_blocks", "expired_samples", "failed_blocks", "skipped_blocks",
-    "load", "load_p95", "f0_hz", "voiced", "encode_ms", "pitch_ms", "retrieval_ms", "synthesis_ms", "total_ms",
-    "voice_generation", "heartbeat_ns",
-)  # fmt: skip

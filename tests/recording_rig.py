@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from rvcd.record_protocol import RecordRequest
-from rvcd.worker_protocol import MAX_MESSAGE_BYTES, send
 
 from rvcd.audio.ring import AudioSegment
-from rvcd.recorder import Recorder
+from rvcd.ipc.channel import READ_BYTES, Channel, Frames, frame
+from rvcd.ipc.messages import FromRecorder, Record, StopAt, ToRecorder
+from rvcd.recorder.main import Recorder
 from tests.audio.conftest import HandDriven
 
 RATE_HZ = 48000
@@ -67,31 +66,38 @@ def new_rig() -> Iterator[Rig]:
         rig.device.close()
 
 
-def request_for(folder: Path, **changes: Any) -> RecordRequest:
+def request_for(folder: Path, **changes: Any) -> Record:
     values = {"folder": str(folder), "name": "take", "voice": "Anna", "start": 0, "min_free_bytes": 10**9, "max_samples": HOUR}
-    return RecordRequest(**{**values, **changes})
+    return Record(**{**values, **changes})
 
 
 def record(
-    segment: AudioSegment, request: RecordRequest, *, stop: int | None, free_bytes: Callable[[Path], int] = lambda folder: PLENTY
-) -> list[dict[str, Any]]:
+    segment: AudioSegment, request: Record, *, stop: int | None, free_bytes: Callable[[Path], int] = lambda folder: PLENTY
+) -> list[FromRecorder]:
     """Run a whole recording here and now; stop None: the control process goes away. Returns what the recorder said."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with ours, theirs:
         if stop is None:
             ours.shutdown(socket.SHUT_WR)
         else:
-            send(ours, {"command": "stop", "position": stop})
-        recorder = Recorder(segment, theirs, request, free_bytes)
+            ours.sendall(frame(StopAt(stop)))
+        recorder = Recorder(segment, Channel(theirs, ToRecorder), request, free_bytes)
         file = recorder.begin()
         if file is not None:
             recorder.record(file)
-        said: list[dict[str, Any]] = []
-        ours.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                said.append(json.loads(ours.recv(MAX_MESSAGE_BYTES)))
-        return said
+        return said_to(ours)
+
+
+def said_to(ours: socket.socket) -> list[FromRecorder]:
+    """Return all that has been said so far."""
+    frames, said = Frames[FromRecorder](FromRecorder), []
+    ours.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while data := ours.recv(READ_BYTES):
+            frames.feed(data)
+    while (message := frames.take()) is not None:
+        said.append(message)
+    return said
 
 
 def contents(path: Path | str) -> tuple[np.ndarray, np.ndarray]:

@@ -14,13 +14,13 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from rvcd.worker_process import WorkerProcess
-from rvcd.worker_protocol import VoiceRequest
 
 from rvcd import cli
 from rvcd.audio.device import DeviceInfo
 from rvcd.config import DEFAULT_CONFIG, Settings
+from rvcd.daemon.worker import WorkerChild
 from rvcd.errors import AudioDeviceError
+from rvcd.models.registry import VoiceEntry
 from rvcd.params import BY_NAME
 from rvcd.protocol import PROTOCOL_VERSION
 
@@ -41,7 +41,7 @@ class Machine:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         self.devices: list[DeviceInfo] = [MICROPHONE, SPEAKERS]
         self.spec = FakeSpec()
-        self.voice: VoiceRequest | None = VoiceRequest("anna", str(tmp_path / "anna.pth"))
+        self.voice: VoiceEntry | None = VoiceEntry(1, "anna", tmp_path / "anna.pth", None)
         self.broken: Exception | None = None
         self.rendered: list[Any] = []
         self.ran: list[Settings] = []
@@ -50,12 +50,12 @@ class Machine:
             monkeypatch.setenv(name, str(tmp_path / name))
         for name in ("RVCD_CONFIG", "RVCD_DEBUG", "STATE_DIRECTORY", "CACHE_DIRECTORY"):
             monkeypatch.delenv(name, raising=False)
-        monkeypatch.setattr("rvcd.config.SYSTEM_CONFIG", tmp_path / "no.toml")
+        monkeypatch.setattr("rvcd.folders.SYSTEM_CONFIG", tmp_path / "no.toml")
         monkeypatch.setattr("rvcd.audio.device.list_devices", self._list_devices)
         monkeypatch.setattr("rvcd.models.voice_header.read_voice_spec", self._read_voice)
         monkeypatch.setattr("rvcd.assembly.scan_voices", lambda settings: None)
         monkeypatch.setattr("rvcd.assembly.first_voice", self._first_voice)
-        monkeypatch.setattr("rvcd.daemon.run", self._run)
+        monkeypatch.setattr("rvcd.daemon.main.run", self._run)
         monkeypatch.setattr("rvcd.control.logs.setup", lambda level: None)
         engine: Any = ModuleType("rvcd.render")  # the real one imports torch
         engine.RenderRequest = dict
@@ -72,11 +72,11 @@ class Machine:
             raise self.broken
         return self.spec
 
-    def _first_voice(self, settings: Settings, registry: None, resumed: str) -> VoiceRequest | None:
+    def _first_voice(self, settings: Settings, registry: None, resumed: str) -> VoiceEntry | None:
         self.resumed = resumed
         return self.voice
 
-    async def _run(self, settings: Settings, worker: WorkerProcess) -> None:
+    async def _run(self, settings: Settings, worker: WorkerChild) -> None:
         self.ran.append(settings)
 
     def _render(self, settings: Settings, request: dict[str, Any], progress: Any) -> Any:
@@ -205,11 +205,11 @@ def test_run_starts_the_daemon_with_the_settings(machine: Machine, rvcd: Any, co
 
 
 def test_only_rvcd_itself_writes_to_stderr_while_it_runs(machine: Machine, rvcd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def noisy(settings: Settings, worker: WorkerProcess) -> None:
+    async def noisy(settings: Settings, worker: WorkerChild) -> None:
         os.write(2, b"ALSA lib pcm.c: underrun occurred\n")
         print("12:00:00 INFO daemon: live", file=sys.stderr)
 
-    monkeypatch.setattr("rvcd.daemon.run", noisy)
+    monkeypatch.setattr("rvcd.daemon.main.run", noisy)
     assert rvcd("run")[2] == "12:00:00 INFO daemon: live\n"
     monkeypatch.setenv("RVCD_DEBUG", "1")
     assert "underrun" in rvcd("run")[2]
@@ -392,7 +392,7 @@ def test_the_check_tries_what_the_virtual_device_would_play(
 
 def test_the_check_reads_the_width_of_the_index(machine: Machine, rvcd: Any, config: Any, tmp_path: Path) -> None:
     index = Path(__file__).parent / "data" / "parity" / "added_IVF8_Flat_nprobe_1_kit_v1.index"
-    machine.voice = VoiceRequest("anna", str(tmp_path / "anna.pth"), str(index))
+    machine.voice = VoiceEntry(1, "anna", tmp_path / "anna.pth", index)
     ((level, text),) = findings(rvcd("check", "--json")[1])["voice"]
     assert level == "fail" and f"{index} is an index of width 256" in text and "width 768" in text
 

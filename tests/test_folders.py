@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rvcd.recording import record_settings
 
 from rvcd import folders
 from rvcd.config import Record, load_config, parse_config
+from rvcd.daemon.recording import record_settings
 from rvcd.errors import ConfigError, RvcdError
 from rvcd.state import state_path
 

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from rvcd.worker_protocol import VoiceRequest, WorkerSetup
+from msgspec.structs import replace
 
 from rvcd.errors import ModelFileError, ParamError
 from rvcd.geometry import StreamGeometry
+from rvcd.ipc.messages import ModelSetup, VoiceFiles
 from rvcd.loading import Loader, choose_device
 from rvcd.models.test_weights import ensure_test_weights
 from rvcd.params import Snapshot
@@ -18,19 +18,19 @@ GEOMETRY = StreamGeometry(48000, 6, 10, 100, 1920)
 
 
 @pytest.fixture(scope="module")
-def setup(tmp_path_factory) -> WorkerSetup:
+def setup(tmp_path_factory) -> ModelSetup:
     cache = tmp_path_factory.mktemp("cache")
     ensure_test_weights(cache)
-    return WorkerSetup(48000, 6, 10, 100, 1920, encoder="", voice=None, f0_method="yin", test_weights_cache=str(cache))
+    return ModelSetup(encoder="", test_weights_cache=str(cache))
 
 
-def paths(setup: WorkerSetup):
+def paths(setup: ModelSetup):
     return ensure_test_weights(Path(setup.test_weights_cache))
 
 
 def test_a_voice_its_index_and_a_pitch_method_become_a_converter(setup):
     loader = Loader(setup, GEOMETRY)
-    voice = loader.voice(VoiceRequest("buzz", str(paths(setup).voice_v2), str(paths(setup).index_v2)))
+    voice = loader.voice(VoiceFiles("buzz", str(paths(setup).voice_v2), str(paths(setup).index_v2)))
     converter = loader.converter(voice, loader.pitch_method("yin"), Snapshot(gate=-90.0))
     noise = (0.1 * np.random.default_rng(0).standard_normal(GEOMETRY.block_samples)).astype(np.float32)
     for _ in range(8):
@@ -45,18 +45,18 @@ def test_the_content_encoder_is_loaded_once(setup):
 
 def test_a_voice_that_wants_other_units_names_both_files(setup):
     with pytest.raises(ModelFileError, match=r"v2_40k_f0\.pth: .*hubert_test.*width 64 or 32.*width 768"):
-        Loader(setup, GEOMETRY).voice(VoiceRequest("parity", str(PARITY / "v2_40k_f0.pth")))
+        Loader(setup, GEOMETRY).voice(VoiceFiles("parity", str(PARITY / "v2_40k_f0.pth")))
 
 
 def test_a_broken_content_encoder_is_not_blamed_on_the_voice(setup, tmp_path):
     broken = tmp_path / "hubert.pt"
     broken.write_text("hello")
     with pytest.raises(ModelFileError, match=rf"^{broken}: is not a torch file"):
-        Loader(replace(setup, encoder=str(broken)), GEOMETRY).voice(VoiceRequest("buzz", str(paths(setup).voice_v2)))
+        Loader(replace(setup, encoder=str(broken)), GEOMETRY).voice(VoiceFiles("buzz", str(paths(setup).voice_v2)))
 
 
 def test_an_index_of_another_width_is_refused(setup):
-    request = VoiceRequest("buzz", str(paths(setup).voice_v2), str(PARITY / "added_IVF8_Flat_nprobe_1_kit_v1.index"))
+    request = VoiceFiles("buzz", str(paths(setup).voice_v2), str(PARITY / "added_IVF8_Flat_nprobe_1_kit_v1.index"))
     with pytest.raises(ModelFileError, match=r"width 256.*width 64"):
         Loader(setup, GEOMETRY).voice(request)
 
@@ -70,9 +70,3 @@ def test_a_gpu_that_is_not_there_is_named(setup):
     with pytest.raises(ParamError, match=r"'cuda:7' is not here.*'cpu' or 'auto'"):
         Loader(replace(setup, device="cuda:7"), GEOMETRY).encoder()
     assert choose_device("cpu") == "cpu"
-
-
-def test_the_setup_travels_as_json(setup):
-    whole = replace(setup, voice=VoiceRequest("a", "b.pth", "c.index"))
-    assert WorkerSetup.from_json(whole.to_json()) == whole
-    assert WorkerSetup.from_json(setup.to_json()) == setup

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rvcd.recording import Recording, RecordSettings
 
-from rvcd import recording as recording_module
+from rvcd.daemon import recording as recording_module
+from rvcd.daemon.recording import Recording, RecordSettings
 from rvcd.errors import RvcdError
 from tests.recording_rig import (
     RATE_HZ,
@@ -160,7 +160,7 @@ def test_a_killed_recorder_is_told_of_and_the_file_holds_all_but_the_last_moment
 
 SMALL_DISK = """
 import resource
-from rvcd.recorder import main
+from rvcd.recorder.main import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 main()
 """
@@ -185,18 +185,19 @@ def test_a_disk_that_takes_no_more_ends_the_recording_with_a_reason_and_a_readab
 HUNG = "import time; time.sleep(600)"
 HUNG_AFTER_BEGINNING = """
 import socket, sys, time
-from rvcd.worker_protocol import send
-send(socket.socket(fileno=int(sys.argv[2])), {"event": "began", "path": "/mnt/server/take.flac"})
+from rvcd.ipc.channel import frame
+from rvcd.ipc.messages import Began
+socket.socket(fileno=int(sys.argv[1])).sendall(frame(Began("/mnt/server/take.flac")))
 time.sleep(600)
 """
 
 
 DEAF = """
 import socket, sys
-from rvcd.worker_protocol import send
-channel = socket.socket(fileno=int(sys.argv[2]))
-send(channel, {"event": "began", "path": "/a/take.flac"})
-send(channel, {"event": "ended", "ended": {"path": "/a/take.flac", "samples": 1, "lost_samples": 0, "reason": "that was all"}})
+from rvcd.ipc.channel import frame
+from rvcd.ipc.messages import Began, Ended
+channel = socket.socket(fileno=int(sys.argv[1]))
+channel.sendall(frame(Began("/a/take.flac")) + frame(Ended("/a/take.flac", 1, 0, "that was all")))
 """
 
 
@@ -312,7 +313,7 @@ import asyncio, json, sys
 import numpy as np
 from pathlib import Path
 from rvcd.audio.ring import AudioSegment
-from rvcd.recording import Recording, RecordSettings
+from rvcd.daemon.recording import Recording, RecordSettings
 from tests.test_recording import Rig
 
 async def main():

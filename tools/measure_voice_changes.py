@@ -16,65 +16,62 @@ import tempfile
 import time
 from pathlib import Path
 
-from rvcd.supervisor import WorkerState, WorkerSupervisor
-from rvcd.worker_protocol import VoiceRequest, WorkerSetup
-
 from rvcd.assembly import DEMO_SPEECH
 from rvcd.audio.ring import AudioSegment
 from rvcd.audio.virtual import VirtualDevice, VirtualRequest
 from rvcd.bench.synthetic import write_synthetic
 from rvcd.config import LATENCY_PRESETS
+from rvcd.daemon.stream import Stream
+from rvcd.daemon.switches import Switches, TalkKey
+from rvcd.daemon.worker import WorkerState
 from rvcd.geometry import StreamGeometry
+from rvcd.ipc.messages import ModelSetup, VoiceFiles, Wanted
 from rvcd.models.test_weights import ensure_test_weights
 from rvcd.params import PARAMS
-from rvcd.protocol import WORKER_STATS
 
 RATE_HZ = 48000
 PIECE_S = 6.0
 
 
-def requests(folder: Path, full_size: bool) -> tuple[str, list[VoiceRequest]]:
+def requests(folder: Path, full_size: bool) -> tuple[str, list[VoiceFiles]]:
     """Return the content encoder's path and two voices."""
     if not full_size:
         test = ensure_test_weights(folder)
         return str(test.encoder), [
-            VoiceRequest("one", str(test.voice_v2), str(test.index_v2)), VoiceRequest("two", str(test.voice_v1)),
+            VoiceFiles("one", str(test.voice_v2), str(test.index_v2)), VoiceFiles("two", str(test.voice_v1)),
         ]  # fmt: skip
     one, two = write_synthetic(folder), write_synthetic(folder, seed=1)
     return str(one.encoder), [
-        VoiceRequest("one", str(one.voice), str(one.index)), VoiceRequest("two", str(two.voice), str(two.index)),
+        VoiceFiles("one", str(one.voice), str(one.index)), VoiceFiles("two", str(two.voice), str(two.index)),
     ]  # fmt: skip
 
 
-def late(segment: AudioSegment) -> tuple[int, int]:
+def late(stream: Stream) -> tuple[int, int]:
     """Return (blocks, late blocks) so far."""
-    stats = dict(zip(WORKER_STATS, segment.read_worker_stats(), strict=False))
-    return int(stats["blocks"] + stats["skipped_blocks"]), int(stats["late_blocks"])
+    stats = stream.worker.stats
+    return int(stats.blocks + stats.skipped_blocks), int(stats.late_blocks)
 
 
 async def measure(options: argparse.Namespace, folder: Path) -> None:
     encoder, voices = requests(folder, options.full_size)
     budget = LATENCY_PRESETS[options.preset]
     geometry = StreamGeometry.from_ms(rate_hz=RATE_HZ, **dataclasses.asdict(budget))
-    setup = WorkerSetup(
-        rate_hz=RATE_HZ, block_frames=0, lookahead_frames=0, context_frames=0, deadline_samples=0, encoder=encoder,
-        voice=voices[0], f0_method="swift", precision="auto", threads=options.threads,
-    ).with_geometry(geometry)  # fmt: skip
+    models = ModelSetup(encoder=encoder, precision="auto", threads=options.threads)
     segment = AudioSegment.create(RATE_HZ)
-    segment.set_latency_samples(geometry.latency_samples)
     segment.publish_params([-90.0 if param.name == "gate" else param.default for param in PARAMS])
-    segment.publish_worker_stats([0.0] * len(WORKER_STATS))
-    supervisor = WorkerSupervisor(segment, setup)
+    loop = asyncio.get_running_loop()
+    switches = Switches(segment, "off", TalkKey(loop.call_later, lambda: None))
+    stream = Stream(segment, models, {options.preset: geometry}, Wanted(voices[0], 0, "swift", options.preset), switches)
     device = VirtualDevice(VirtualRequest(str(DEMO_SPEECH), loop=True, rate_hz=RATE_HZ, period_samples=256), segment)
     device.open()
     device.start()
-    supervisor.start()
-    while supervisor.state is not WorkerState.RUNNING:
+    stream.start()
+    while stream.worker.state is not WorkerState.RUNNING:
         await asyncio.sleep(0.2)
     began = time.monotonic()
-    before = late(segment)
-    await supervisor.load_voice(voices[1])
-    print(f"first change, files read: {time.monotonic() - began:.2f} s, late blocks {late(segment)[1] - before[1]}")
+    before = late(stream)
+    await stream.want("voice", voices[1])
+    print(f"first change, files read: {time.monotonic() - began:.2f} s, late blocks {late(stream)[1] - before[1]}")
     await asyncio.sleep(3.0)
     pieces = max(1, round(options.seconds / PIECE_S))
     counts = {"quiet": [0, 0], "changing": [0, 0]}
@@ -82,23 +79,23 @@ async def measure(options: argparse.Namespace, folder: Path) -> None:
     number = 0
     for piece in range(2 * pieces):
         kind = ("quiet", "changing")[piece % 2]
-        start, until = late(segment), time.monotonic() + PIECE_S
+        start, until = late(stream), time.monotonic() + PIECE_S
         wanted = round(options.changes * (piece // 2 + 1) / pieces) if kind == "changing" else number
         while number < wanted:
             began = time.monotonic()
-            await supervisor.load_voice(voices[number % 2])
+            await stream.want("voice", voices[number % 2])
             took_s.append(time.monotonic() - began)
             number += 1
             await asyncio.sleep(max(0.0, (until - time.monotonic()) / (wanted - number + 1)))
         await asyncio.sleep(max(0.0, until - time.monotonic()))
-        end = late(segment)
+        end = late(stream)
         counts[kind][0] += end[0] - start[0]
         counts[kind][1] += end[1] - start[1]
     for kind, (blocks, late_blocks) in counts.items():
         print(f"{kind:<9} {blocks} blocks, {late_blocks} late")
     print(f"{number} changes: median {1000 * statistics.median(took_s):.0f} ms until live, slowest {1000 * max(took_s):.0f} ms")
     device.close()
-    await supervisor.stop()
+    await stream.stop()
     segment.close()
 
 

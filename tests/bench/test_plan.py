@@ -57,10 +57,10 @@ def test_a_long_block_alone_widens_the_context_and_one_that_is_too_narrow_is_ref
 def test_the_worker_is_told_what_a_live_one_would_be() -> None:
     plan = make_plan(settings(engine={"seed": 7}), request(presets=("safe",), threads=2, precision="fp32", f0_method="dio"), 2)
     setup = plan.setup(plan.cases[0], SYNTHETIC)
-    assert (setup.encoder, setup.test_weights_cache) == ("encoder-40000", "")
-    assert setup.voice is not None and (setup.voice.path, setup.voice.index) == ("voice-40000.pth", "40000.index")
-    assert (setup.threads, setup.precision, setup.f0_method, setup.seed) == (2, "fp32", "dio", 7)
-    assert setup.block_frames == LATENCY_PRESETS["safe"].block_ms // 10
+    assert (setup.models.encoder, setup.models.test_weights_cache) == ("encoder-40000", "")
+    assert (setup.voice.path, setup.voice.index) == ("voice-40000.pth", "40000.index")
+    assert (setup.models.threads, setup.models.precision, setup.f0_method, setup.models.seed) == (2, "fp32", "dio", 7)
+    assert setup.geometry.block_frames == LATENCY_PRESETS["safe"].block_ms // 10
     task = plan.task(plan.cases[0], SYNTHETIC)
     assert MeasureTask.from_json(task.to_json()) == task
     assert task.blocks() == 20_000 // LATENCY_PRESETS["safe"].block_ms
@@ -100,8 +100,8 @@ def test_the_users_own_files_are_measured_when_there_are_some(tmp_path: Path) ->
 def test_a_voice_of_ones_own_goes_with_a_random_encoder() -> None:
     plan = make_plan(Settings(), request(voice=VOICE, index=INDEX), 2)
     setup = plan.setup(plan.cases[0], SYNTHETIC)
-    assert setup.encoder == "encoder-40000"
-    assert setup.voice is not None and (setup.voice.path, setup.voice.index) == (VOICE, INDEX)
+    assert setup.models.encoder == "encoder-40000"
+    assert (setup.voice.path, setup.voice.index) == (VOICE, INDEX)
 
 
 def test_a_sweep_varies_one_thing_at_a_time_and_measures_the_common_base_once() -> None:

@@ -1,17 +1,17 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from rvcd.worker_protocol import VoiceRequest, WorkerSetup
 
 from rvcd.bench.recompute import FADE_FRAMES, SEARCH_FRAMES, RecomputeConverter, load_plain, load_recompute
+from rvcd.bench.tasks import StreamSetup
 from rvcd.engine.offline import convert_offline
 from rvcd.engine.parity import compare
 from rvcd.engine.pitch import create_pitch_method
 from rvcd.engine.voice_stream import Voice
 from rvcd.errors import ModelFileError, ParamError
+from rvcd.geometry import StreamGeometry
+from rvcd.ipc.messages import ModelSetup, VoiceFiles
 from rvcd.models.test_weights import ensure_test_weights
 from rvcd.models.voice_header import read_voice_spec
 from rvcd.params import Snapshot
@@ -155,14 +155,16 @@ def test_a_voice_without_pitch_is_never_asked_for_it():
 
 
 def test_a_worker_setup_names_the_same_files(weights):
-    voice = VoiceRequest("buzz", str(weights.voice_v2), str(weights.index_v2))
-    setup = WorkerSetup(48000, 6, 10, 100, 1920, encoder=str(weights.encoder), voice=voice, f0_method="yin", precision="bf16")
+    voice = VoiceFiles("buzz", str(weights.voice_v2), str(weights.index_v2))
+    setup = StreamSetup(
+        ModelSetup(encoder=str(weights.encoder), precision="bf16"), StreamGeometry(48000, 6, 10, 100, 1920), voice, "yin"
+    )
     converter = load_recompute(setup)
     assert (converter.rate_hz, converter.block_ms, converter.pitch.name) == (48000, 250.0, "yin")
     assert {p.dtype for p in converter.encoder.parameters()} == {p.dtype for p in converter.synthesizer.parameters()}
     assert converter.index is not None and np.isfinite(converter.process(speech_like(48000, 0.25))[0]).all()
-    with pytest.raises(ModelFileError, match="name a content encoder and a voice"):
-        load_recompute(replace(setup, voice=None))
+    with pytest.raises(ModelFileError, match="name a content encoder"):
+        load_recompute(StreamSetup(ModelSetup(encoder=""), setup.geometry, voice, "yin"))
 
 
 def test_a_voice_that_wants_other_units_names_both(weights, tmp_path):

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import soxr
 import torch
-from rvcd.worker_protocol import VoiceRequest, WorkerSetup
 from safetensors import SafetensorError
 
 from rvcd.bench import synthetic
@@ -16,6 +15,7 @@ from rvcd.engine.offline import convert_offline
 from rvcd.engine.pitch import PitchTrack
 from rvcd.errors import ModelFileError, ParamError
 from rvcd.geometry import StreamGeometry
+from rvcd.ipc.messages import ModelSetup, VoiceFiles
 from rvcd.loading import Loader
 from rvcd.models.contentvec_file import load_content_encoder
 from rvcd.models.random_weights import EncoderShape
@@ -69,9 +69,8 @@ def test_full_size_files_load_as_a_users_own_and_sound_healthy(full):
     assert [path.name for path in (full.voice, full.index)] == [
         "synthetic.pth", "added_IVF512_Flat_nprobe_1_synthetic_v2.index",
     ]  # fmt: skip
-    request = VoiceRequest("synthetic", str(full.voice), str(full.index))
-    setup = WorkerSetup(48000, 20, 10, 100, 9600, encoder=str(full.encoder), voice=request, f0_method="yin", precision="fp32")
-    loader = Loader(setup, GEOMETRY)
+    request = VoiceFiles("synthetic", str(full.voice), str(full.index))
+    loader = Loader(ModelSetup(encoder=str(full.encoder), precision="fp32"), GEOMETRY)
     voice, encoder = loader.voice(request, keep_decoder=True), loader.encoder()
     spec, sizes = voice.spec, encoder.sizes
     assert (spec.version, spec.rate_hz, spec.has_f0, spec.unit_width, spec.speakers) == ("v2", 40000, True, 768, 109)

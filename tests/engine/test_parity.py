@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from rvcd.worker_protocol import VoiceRequest, WorkerSetup
 
 from rvcd.engine.converter import Converter
 from rvcd.engine.offline import convert_offline
 from rvcd.engine.parity import compare, measure_parity
 from rvcd.geometry import StreamGeometry
+from rvcd.ipc.messages import ModelSetup, VoiceFiles
 from rvcd.loading import Loader
 from rvcd.models.test_weights import ensure_test_weights
 from rvcd.params import Snapshot
@@ -23,14 +23,14 @@ LOOKAHEADS_MS = (40, 60, 80, 100, 160, 300)
 @pytest.fixture(scope="module")
 def loader(tmp_path_factory) -> Loader:
     cache = tmp_path_factory.mktemp("cache")
-    setup = WorkerSetup(40000, 6, 10, 100, 1600, encoder="", voice=None, f0_method="swift", test_weights_cache=str(cache))
+    setup = ModelSetup(encoder="", test_weights_cache=str(cache))
     ensure_test_weights(cache)
     return Loader(setup, StreamGeometry(40000, 6, 10, 100, 1600))
 
 
 def test_the_whole_pipeline_comes_closer_to_offline_the_more_it_may_look_ahead(loader, capsys):
     paths = ensure_test_weights(Path(loader.setup.test_weights_cache))
-    voice = loader.voice(VoiceRequest("test", str(paths.voice_v2)), keep_decoder=True)
+    voice = loader.voice(VoiceFiles("test", str(paths.voice_v2)), keep_decoder=True)
     method = loader.pitch_method("swift")
     speech, rate_hz = soundfile.read(DEMO, dtype="float32")
     speech = speech[: 5 * rate_hz]

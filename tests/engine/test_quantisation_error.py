@@ -9,10 +9,10 @@ import pytest
 import soundfile
 import soxr
 import torch
-from rvcd.worker_protocol import VoiceRequest, WorkerSetup
 
 from rvcd.engine.quantisation_error import latents_of, measure_quantisation_error, seam_ratio
 from rvcd.geometry import StreamGeometry
+from rvcd.ipc.messages import ModelSetup, VoiceFiles
 from rvcd.loading import Loader
 from rvcd.models.test_weights import ensure_test_weights
 from rvcd.params import Snapshot
@@ -27,9 +27,9 @@ def spoken(tmp_path_factory):
     cache = tmp_path_factory.mktemp("cache")
     paths = ensure_test_weights(cache)
     geometry = StreamGeometry.from_ms(rate_hz=RATE_HZ, block_ms=100, lookahead_ms=100, deadline_ms=100, context_ms=500)
-    setup = WorkerSetup(RATE_HZ, 10, 10, 30, 4800, encoder="", voice=None, f0_method="swift", test_weights_cache=str(cache))
+    setup = ModelSetup(encoder="", test_weights_cache=str(cache))
     loader = Loader(setup, geometry)
-    voice = loader.voice(VoiceRequest("test", str(paths.voice_v2)), keep_decoder=True)
+    voice = loader.voice(VoiceFiles("test", str(paths.voice_v2)), keep_decoder=True)
     speech, rate_hz = soundfile.read(DEMO, dtype="float32")
     audio = soxr.resample(speech[: 6 * rate_hz], rate_hz, RATE_HZ).astype(np.float32)
     z, source = latents_of(loader.converter(voice, loader.pitch_method("swift"), Snapshot()), audio)
