@@ -20,7 +20,7 @@ LISTED = 10
 
 @dataclass(frozen=True)
 class VoiceEntry:
-    """A voice's files and what its voice.toml says. index_path None: it has no index.
+    """A voice's files and what its voice.toml says. index_path None: it has no index. toml_path None: it has no voice.toml.
 
     slot: 1..999, 0 outside a registry. params: by name, in their table's units: set when the voice is switched to.
     gain_db: on top of gain_out. slot_wanted: the slot its voice.toml asks for, 0: none. problems: one sentence for each thing
@@ -36,6 +36,7 @@ class VoiceEntry:
     params: Mapping[str, float] = field(default_factory=dict)
     slot_wanted: int = 0
     problems: tuple[str, ...] = ()
+    toml_path: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -141,8 +142,9 @@ def _in_order(name: str) -> tuple[str, str]:
 def _entry(voice: FoundVoice, slot: int) -> VoiceEntry:
     said = voice.settings
     return VoiceEntry(
-        slot, voice.name, voice.path, voice.index_path, said.speaker, said.gain_db, said.params, said.slot, voice.problems
-    )
+        slot, voice.name, voice.path, voice.index_path, said.speaker, said.gain_db, said.params, said.slot, voice.problems,
+        voice.toml_path,
+    )  # fmt: skip
 
 
 def _about_slot(voice: FoundVoice, slots: Mapping[str, int]) -> str:
