@@ -50,7 +50,7 @@ class Machine:
             monkeypatch.setenv(name, str(tmp_path / name))
         for name in ("RVCD_CONFIG", "RVCD_DEBUG", "STATE_DIRECTORY", "CACHE_DIRECTORY"):
             monkeypatch.delenv(name, raising=False)
-        monkeypatch.setattr("rvcd.config.SYSTEM_CONFIG", tmp_path / "no.toml")
+        monkeypatch.setattr("rvcd.folders.SYSTEM_CONFIG", tmp_path / "no.toml")
         monkeypatch.setattr("rvcd.audio.device.list_devices", self._list_devices)
         monkeypatch.setattr("rvcd.models.voice_header.read_voice_spec", self._read_voice)
         monkeypatch.setattr("rvcd.assembly.scan_voices", lambda settings: None)

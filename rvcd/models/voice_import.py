@@ -312,4 +312,5 @@ def _put_in_place(whole: Path, target: Path, replaced: Path) -> None:
         except BaseException:
             os.rename(replaced, target)
             raise
-    _flush(target.parent)
+    with contextlib.suppress(OSError):  # it is in its place: too late to say that it is not
+        _flush(target.parent)

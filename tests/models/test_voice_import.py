@@ -20,6 +20,7 @@ from rvcd.errors import ModelFileError, ParamError, RvcdError
 from rvcd.models import voice_archive, voice_import
 from rvcd.models.folder_exchange import exchange
 from rvcd.models.registry import VoiceRegistry
+from rvcd.models.voice_identity import identity_of
 from rvcd.models.voice_import import Imported, ImportRequest, import_voice, safe_name
 
 PARITY = Path(__file__).parent.parent / "data" / "parity"
@@ -248,6 +249,19 @@ def test_a_daemon_that_looks_while_a_voice_is_replaced_finds_it_every_time(voice
     assert looks and all(looks)
     assert (voices / "Anna" / "Anna.pth").read_bytes() == OTHER_VOICE.read_bytes()
     assert os.listdir(voices) == ["Anna"]
+
+
+def test_a_voice_that_was_replaced_or_whose_settings_were_edited_is_another_one_after_a_rescan(voices: Path) -> None:
+    identities = []
+    for source in (VOICE, VOICE, OTHER_VOICE):
+        run(voices, source, name="Anna", force=True)
+        identities.append(identity_of(VoiceRegistry.scan([voices]).find("Anna")))
+    toml = voices / "Anna" / "voice.toml"
+    toml.write_text(toml.read_text() + "pitch = -5\n")
+    entry = VoiceRegistry.scan([voices]).find("Anna")
+    identities.append(identity_of(entry))
+    assert len(set(identities)) == 4
+    assert entry.params == {"pitch": -5.0}
 
 
 def test_a_voice_that_is_open_while_it_is_replaced_is_read_to_its_end(voices: Path) -> None:
