@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,8 +111,3 @@ def examine(key: str, configured: str, expected_sha256: str = "") -> AssetStatus
         asset = next((a for a in ASSETS if a.key == key and a.size_bytes == size_bytes and not a.sha256), None)
         match = Match.SIZE_ONLY if asset is not None else Match.UNKNOWN
     return AssetStatus(key, path, match, size_bytes, sha256, asset)
-
-
-def examine_all(configured: Mapping[str, str], expected: Mapping[str, str]) -> list[AssetStatus]:
-    """Examine every [models] file: configured and expected are by key, "" for none."""
-    return [examine(key, path, expected.get(key, "")) for key, path in configured.items()]

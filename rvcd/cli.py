@@ -329,12 +329,13 @@ def print_config(
 ) -> None:
     """Print the documented default configuration: every key with its unit, range and default."""
     from rvcd.config import DEFAULT_CONFIG
+    from rvcd.folders import expand_home
 
     text = DEFAULT_CONFIG.read_text("utf-8")
     if write is None:
         typer.echo(text, nl=False)
         return
-    target = write.expanduser()
+    target = expand_home(write)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("x", encoding="utf-8") as file:

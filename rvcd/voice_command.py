@@ -13,11 +13,15 @@ import typer
 
 from rvcd.command_line import ConfigOption, JsonOption, print_table, unwound_by_signals
 from rvcd.errors import ModelFileError, RvcdError, VoiceNotFoundError
+from rvcd.folders import expand_home
 
 if TYPE_CHECKING:
     from rvcd.config import Settings
     from rvcd.models.registry import VoiceEntry, VoiceRegistry
     from rvcd.models.voice_header import VoiceSpec
+
+WORDS_OF_RVCCTL = ("list", "next", "prev", "rescan")
+"""What `rvcctl voice` takes for something else than a voice's name."""
 
 app = typer.Typer(help="List, inspect, check and import voices.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -169,10 +173,10 @@ def import_voices(
     folders = [Path(folder) for folder in settings.voices.folders]
     if to is None and not folders:
         raise RvcdError("voices.folders is empty: name a folder with --to, and add it to the configuration")
-    folder = (to.expanduser() if to else folders[0]).absolute()
+    folder = (expand_home(to) if to else folders[0]).absolute()
     known = folder in folders
     others = VoiceRegistry.scan(path for path in (folders if known else [*folders, folder]) if path.is_dir())
-    request = ImportRequest(tuple(source.expanduser() for source in sources), folder, name, slot, gain, force)
+    request = ImportRequest(tuple(expand_home(source) for source in sources), folder, name, slot, gain, force)
     with unwound_by_signals():
         done = import_voice(request, others)
     spec, called = done.spec, done.settings.name
@@ -180,8 +184,9 @@ def import_voices(
     typer.echo(f"imported    {called}: {spec.version}, {spec.rate_hz} Hz, speakers: {_speakers_text(spec)}, {index}")
     typer.echo(f"folder      {done.folder}")
     typer.echo(f"settings    {done.folder / FILE_NAME}")
-    typer.echo(f"check it    rvcd voice check {_quoted(str(done.folder / spec.path.name))}")
-    typer.echo(f"use it      rvcctl voice rescan && rvcctl voice {_quoted(called)}")
+    chosen = f" --config {_quoted(str(config))}" if config else ""
+    typer.echo(f"check it    rvcd voice check {_quoted(str(done.folder / spec.path.name))}{chosen}")
+    typer.echo(f"use it      {_commands_to_use(called, settings)}")
     _note(*done.notes)
     if not known:
         _note(f"{folder} is not one of voices.folders: add it to your configuration, or its voices are not found")
@@ -200,7 +205,7 @@ def _find(settings: Settings, wanted: str) -> Sequence[VoiceEntry]:
     from rvcd.models.builtin_paths import BUILT_IN_FOLDER
     from rvcd.models.registry import VoiceRegistry, voice_of_file
 
-    path = Path(wanted).expanduser()
+    path = expand_home(wanted)
     if wanted.lower().endswith(".pth"):
         return [voice_of_file(path)]
     if os.sep in wanted and path.is_dir():
@@ -256,6 +261,21 @@ def _printable(text: object) -> str:
     from rvcd.models.voice_toml import printable
 
     return printable(text)
+
+
+def _commands_to_use(voice: str, settings: Settings) -> str:
+    """Return what makes the daemon of these settings look for voices again, and switch to this one as it is on the disk now."""
+    from rvcd.protocol import DEFAULT_HOST, DEFAULT_PORT
+
+    rvcctl, osc = "rvcctl", settings.osc
+    if osc.host not in (DEFAULT_HOST, "localhost", "0.0.0.0"):
+        rvcctl += f" --host {osc.host}"
+    if osc.port != DEFAULT_PORT:
+        rvcctl += f" --port {osc.port}"
+    # Where the short form takes a word for something else, the long one takes it for a name.
+    choose = "set voice" if voice in WORDS_OF_RVCCTL or voice.isdecimal() else "voice"
+    end_of_options = "-- " if voice.startswith("-") else ""
+    return f"{rvcctl} voice rescan && {rvcctl} {choose} {end_of_options}{_quoted(voice)}"
 
 
 def _quoted(text: str) -> str:

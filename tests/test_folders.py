@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import pwd
-from collections.abc import Callable
+import re
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rvcd import folders
+from rvcd import cli, folders
 from rvcd.config import Record, load_config, parse_config
 from rvcd.daemon.recording import record_settings
 from rvcd.errors import ConfigError, RvcdError
@@ -135,6 +137,16 @@ def test_somebody_s_home_that_is_not_there_is_a_problem_of_its_key(environment: 
         parse_config(tables, Path("rvcd.toml"))
     (problem,) = caught.value.problems
     assert problem.startswith(f"{key}: ~no-such-user/x: that home folder is not known")
+
+
+@pytest.mark.parametrize("arguments", [("config", "--write", "~no-such-user/x"), ("check", "--config", "~no-such-user/x")])
+def test_somebody_s_home_that_is_not_there_is_one_line_of_the_command(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: Sequence[str]
+) -> None:
+    environment.setattr(sys, "argv", ["rvcd", *arguments])
+    with pytest.raises(SystemExit, match="1"):
+        cli.main()
+    assert re.fullmatch("rvcd: ~no-such-user/x: that home folder is not known; .*\n", capsys.readouterr().err)
 
 
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +18,13 @@ import torch
 from rvcd import cli
 from rvcd.models.test_weight_paths import TestWeightPaths
 from rvcd.models.test_weights import ensure_test_weights
+from tests.rvcctl.fake_daemon import running_daemon
 
 PARITY = Path(__file__).parent / "data" / "parity"
 V2, V1 = PARITY / "v2_40k_f0.pth", PARITY / "v1_40k_f0.pth"
 INDEX_V1, INDEX_V2 = (PARITY / f"added_IVF8_Flat_nprobe_1_kit_{version}.index" for version in ("v1", "v2"))
+
+RVCCTL = "from rvcctl.cli import main; main()"
 
 Rvcd = Callable[..., tuple[int, str, str]]
 
@@ -266,6 +272,42 @@ def test_import_says_what_it_did_and_what_comes_next(with_encoder: Rvcd, voices:
     assert with_encoder("list")[1].splitlines()[1].split("\t")[:4] == ["5", "Anna B", "Anna B.index", "-3 dB"]
     checked = with_encoder("check", voices / "Anna B" / "Anna B.pth")[1]
     assert "takes units of width 768" in checked  # the encoder of this test makes 64 and 32
+
+
+@pytest.mark.parametrize("name", ["Anna B", "7", "rescan", "-x"])
+def test_the_two_commands_that_import_prints_reach_the_daemon_and_mean_the_voice(rvcd: Rvcd, tmp_path: Path, name: str) -> None:
+    with running_daemon() as daemon, (tmp_path / "rvcd.toml").open("a") as file:
+        file.write(f"[osc]\nport = {daemon.port}\n")
+        file.flush()
+        daemon.voices.append(name)
+        code, out, _ = rvcd("import", V2, f"--name={name}")
+        assert code == 0
+        (printed,) = re.findall(r"(?m)^use it +(.*)$", out)
+        for command in printed.split(" && "):
+            program, *arguments = shlex.split(command)
+            assert program == "rvcctl"
+            subprocess.run([sys.executable, "-c", RVCCTL, *arguments], capture_output=True, timeout=60)
+        sent = [(message.address, *message.args) for message in daemon.received]
+        assert [message for message in sent if message in (("/rvc/voice/rescan",), ("/rvc/voice", name))] == [
+            ("/rvc/voice/rescan",), ("/rvc/voice", name),
+        ]  # fmt: skip
+
+
+def test_the_check_that_import_prints_is_run_with_the_same_configuration(rvcd: Rvcd, tmp_path: Path) -> None:
+    other = tmp_path / "my rvcd.toml"
+    other.write_text('[voices]\nfolders = ["voices"]\n')
+    out = rvcd("import", V2, "--name", "Anna", "--config", other)[1]
+    assert f"rvcd voice check {tmp_path / 'voices' / 'Anna' / 'Anna.pth'} --config '{other}'\n" in out
+
+
+def test_a_home_that_is_not_there_is_one_line(rvcd: Rvcd) -> None:
+    for arguments in (
+        ("import", "~no-such-user/x.pth"),
+        ("import", V2, "--to", "~no-such-user"),
+        ("info", "~no-such-user/x.pth"),
+    ):
+        code, _, err = rvcd(*arguments)
+        assert code == 1 and "that home folder is not known" in err and err.count("\n") == 1
 
 
 def test_import_warns_where_the_voice_would_not_be_listed(rvcd: Rvcd, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Takes a voice out of a .zip that a stranger made. Names inside it never become paths; every size is bounded before it is read.
+"""Takes a voice out of an untrusted archive. Names inside it never become paths; every size is bounded before it is read.
 
 Only what may be part of a voice is unpacked, under names of our own: *.pth, *.index and voice.toml. Stdlib only.
 """

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rvcd.errors import ModelFileError, ParamError
+from rvcd.models.folder_exchange import exchange
 from rvcd.models.index_header import IndexHeader, read_index_header
 from rvcd.models.registry import VoiceRegistry
 from rvcd.models.torch_file import damaged_entry
@@ -297,14 +298,19 @@ def _flush(path: Path) -> None:
 
 
 def _put_in_place(whole: Path, target: Path, replaced: Path) -> None:
-    """Rename the finished folder to its place; a voice that is replaced comes back if that fails."""
+    """Rename the finished folder to its place, in one step where the system can: a daemon finds the old voice or the new one.
+
+    Where it cannot there is a moment without either; a voice that is replaced comes back if the second step fails.
+    """
     _flush(whole)
     if not os.path.lexists(target):
         os.rename(whole, target)
-        return
-    os.rename(target, replaced)
-    try:
-        os.rename(whole, target)
-    except BaseException:
-        os.rename(replaced, target)
-        raise
+    elif not exchange(whole, target):
+        os.rename(target, replaced)
+        try:
+            os.rename(whole, target)
+        except BaseException:
+            os.rename(replaced, target)
+            raise
+    with contextlib.suppress(OSError):  # it is in its place: too late to say that it is not
+        _flush(target.parent)

@@ -1,4 +1,4 @@
-"""Files that a stranger might hand to rvcd: pickles that call functions, and voices with one thing wrong."""
+"""Untrusted files: pickles that call functions, and voices with one thing wrong."""
 
 from __future__ import annotations
 

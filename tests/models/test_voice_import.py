@@ -1,4 +1,4 @@
-"""A voice is imported whole or not at all, from files that a stranger packed."""
+"""A voice is imported whole or not at all, from untrusted archives too."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import stat
 import struct
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,12 +18,17 @@ from hypothesis import strategies as st
 
 from rvcd.errors import ModelFileError, ParamError, RvcdError
 from rvcd.models import voice_archive, voice_import
+from rvcd.models.folder_exchange import exchange
 from rvcd.models.registry import VoiceRegistry
+from rvcd.models.voice_identity import identity_of
 from rvcd.models.voice_import import Imported, ImportRequest, import_voice, safe_name
 
 PARITY = Path(__file__).parent.parent / "data" / "parity"
 VOICE, OTHER_VOICE = PARITY / "v2_40k_f0.pth", PARITY / "v1_40k_f0.pth"
 INDEX, INDEX_V1 = PARITY / "added_IVF8_Flat_nprobe_1_kit_v2.index", PARITY / "added_IVF8_Flat_nprobe_1_kit_v1.index"
+
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -210,7 +217,82 @@ def test_another_voice_s_name_and_fixed_slot_are_its_own(voices: Path) -> None:
     assert VoiceRegistry.scan([voices]).find(1).name == "Cat"
 
 
+@pytest.fixture
+def exchanging(tmp_path: Path) -> None:
+    """Skip on a file system that cannot exchange two folders."""
+    folder = tmp_path / "probe"
+    (folder / "a").mkdir(parents=True)
+    (folder / "b").mkdir()
+    can = exchange(folder / "a", folder / "b")
+    shutil.rmtree(folder)
+    if not can:
+        pytest.skip("this file system cannot exchange two folders")
+
+
+@pytest.mark.usefixtures("exchanging")
+def test_a_daemon_that_looks_while_a_voice_is_replaced_finds_it_every_time(voices: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The import is watched at each of its renames: between two of them is where a voice could be missing."""
+    run(voices, VOICE, name="Anna")
+    looks: list[bool] = []
+
+    def watched(rename: Callable[..., T]) -> Callable[..., T]:
+        def rename_and_look(source: Path, target: Path) -> T:
+            result = rename(source, target)
+            looks.append(VoiceRegistry.scan([voices]).names == ("Anna",))
+            return result
+
+        return rename_and_look
+
+    monkeypatch.setattr(os, "rename", watched(os.rename))
+    monkeypatch.setattr(voice_import, "exchange", watched(exchange))
+    run(voices, OTHER_VOICE, name="Anna", force=True)
+    assert looks and all(looks)
+    assert (voices / "Anna" / "Anna.pth").read_bytes() == OTHER_VOICE.read_bytes()
+    assert os.listdir(voices) == ["Anna"]
+
+
+def test_a_voice_that_was_replaced_or_whose_settings_were_edited_is_another_one_after_a_rescan(voices: Path) -> None:
+    identities = []
+    for source in (VOICE, VOICE, OTHER_VOICE):
+        run(voices, source, name="Anna", force=True)
+        identities.append(identity_of(VoiceRegistry.scan([voices]).find("Anna")))
+    toml = voices / "Anna" / "voice.toml"
+    toml.write_text(toml.read_text() + "pitch = -5\n")
+    entry = VoiceRegistry.scan([voices]).find("Anna")
+    identities.append(identity_of(entry))
+    assert len(set(identities)) == 4
+    assert entry.params == {"pitch": -5.0}
+
+
+def test_a_voice_that_is_open_while_it_is_replaced_is_read_to_its_end(voices: Path) -> None:
+    run(voices, VOICE, name="Anna")
+    with (voices / "Anna" / "Anna.pth").open("rb") as opened:
+        head = opened.read(1000)
+        run(voices, OTHER_VOICE, name="Anna", force=True)
+        assert head + opened.read() == VOICE.read_bytes()
+
+
+def test_where_two_folders_cannot_be_exchanged_they_are_renamed(voices: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(voice_import, "exchange", lambda first, second: False)
+    run(voices, VOICE, INDEX, name="Anna")
+    run(voices, OTHER_VOICE, name="Anna", force=True)
+    assert sorted(listing(voices)) == ["Anna/Anna.pth", "Anna/voice.toml"]
+    assert (voices / "Anna" / "Anna.pth").read_bytes() == OTHER_VOICE.read_bytes()
+
+
+@pytest.mark.usefixtures("exchanging")
+def test_folders_are_exchanged_whole_or_not_at_all(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    assert exchange(tmp_path / "a", tmp_path / "b")
+    assert sorted(listing(tmp_path)) == ["a/b", "b/a"]
+    assert not exchange(tmp_path / "a", tmp_path / "none")
+    assert sorted(listing(tmp_path)) == ["a/b", "b/a"]
+
+
 def test_a_failing_last_step_brings_the_old_voice_back(voices: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(voice_import, "exchange", lambda first, second: False)
     run(voices, VOICE, name="Anna")
     rename = os.rename
 

@@ -1,4 +1,4 @@
-"""voice.toml: what it may say, and that nothing a stranger writes into one does more than be refused in one sentence."""
+"""voice.toml: what it may say, and that the worst that anything in one does is to be refused in one sentence."""
 
 from __future__ import annotations
 
