@@ -73,6 +73,7 @@ class DemoDaemon:
     latency: str = "balanced"
     preset: str = "Natural"
     loading: str = ""
+    fault: str = ""
     resizing: bool = False
     recorded_from_s: float = 0.0
     blocks: int = 0
@@ -158,6 +159,7 @@ class DemoDaemon:
             if self.loading != name:
                 return []  # another one was asked for meanwhile
             self.loading = ""
+            self.fault = f"'{name}' cannot be loaded: {BROKEN[name]}" if name in BROKEN else ""
             if name in BROKEN:
                 return [*_fail(address, BROKEN[name]), *self._log("error", f"{BROKEN[name]}; {self.voice} stays live")]
             self.voice, self.speaker = name, 0
@@ -305,6 +307,8 @@ class DemoDaemon:
             record_s=now_s - self.recorded_from_s if self.switches["/record"] else 0.0,
             talk=self.switches["/talk"], talk_mode=self.talk_mode, speaker=self.speaker, speakers=SPEAKERS.get(self.voice, 1),
             latency_preset=self.latency, preset=self.preset, loading=self.loading,
+            late_samples=int(0.04 * RATE_HZ) * self.late_blocks, late_events=self.late_blocks,
+            retrieval_ms=0.02 * compute_ms, scheduling="FIFO 60", fault=self.fault,
             gpu_util=0.31 + 0.05 * math.sin(1.3 * at_s), gpu_memory_mb=2150.0, gpu_memory_total_mb=8192.0,
         )  # fmt: skip
 

@@ -207,28 +207,28 @@ def _restated(stats: protocol.Stats) -> protocol.Stats:
         if stats.talk_mode == "push-to-talk" and held_back
         else State.BYPASS
         if stats.bypass or (stats.talk_mode == "push-to-convert" and held_back)
+        else State.OVERLOADED
+        if stats.state == State.OVERLOADED
         else State.LIVE
     )
     return replace(stats, state=state.value)
 
 
-_SWITCHED = frozenset(state.value for state in (State.LIVE, State.BYPASS, State.STANDBY, State.MUTED, State.PANIC))
+_SWITCHED = frozenset({State.LIVE, State.OVERLOADED, State.BYPASS, State.STANDBY, State.MUTED, State.PANIC})
 """States in which only the switches decide; in any other, something else is amiss."""
 
 
 def _printable(stats: protocol.Stats) -> protocol.Stats:
     """Return stats that can be drawn: clean text, finite numbers. Raises ProtocolError for NaN and infinity."""
+    texts: dict[str, str] = {}
     for name, value in vars(stats).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise ProtocolError(f"/rvc/stats {name} is {value}")
-    return replace(
-        stats,
-        state=clean_text(stats.state, 24),
-        voice=clean_text(stats.voice),
-        f0_method=clean_text(stats.f0_method, 24),
-        device=clean_text(stats.device),
-        talk_mode=clean_text(stats.talk_mode, 24),
-        latency_preset=clean_text(stats.latency_preset, 24),
-        preset=clean_text(stats.preset),
-        loading=clean_text(stats.loading),
-    )
+        if isinstance(value, str):
+            texts[name] = clean_text(value, _TEXT_LIMITS.get(name, NAME_CHARACTERS))
+    return replace(stats, **texts)  # type: ignore[arg-type]
+
+
+NAME_CHARACTERS = 64
+_TEXT_LIMITS = {**dict.fromkeys(("state", "f0_method", "talk_mode", "latency_preset", "scheduling"), 24), "fault": 300}
+"""Characters shown of a text; of any other, NAME_CHARACTERS."""

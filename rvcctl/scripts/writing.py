@@ -16,18 +16,21 @@ NOTHING = "-"
 """Stands for an empty text where a value has to be seen: in a status and in a column."""
 
 SECTIONS: Mapping[str, Sequence[str]] = {
-    "state": ("state", "bypass", "mute", "panic", "talk", "talk_mode", "device", "rate_hz", "uptime_s"),
+    "state": ("state", "bypass", "mute", "panic", "talk", "talk_mode", "fault", "device", "rate_hz", "uptime_s"),
     "voice": ("voice", "voice_slot", "speaker", "speakers", "loading", "preset", "f0_method"),
     "levels": ("in_peak_dbfs", "out_peak_dbfs", "in_clips", "out_clips", "f0_hz", "note", "cents"),
     "latency": ("latency_preset", "latency_total_ms", "latency_device_in_ms", "latency_block_ms", "latency_lookahead_ms",
                 "latency_deadline_ms", "latency_device_out_ms", "ring_fill"),
-    "losses": ("late_blocks", "expired_samples", "failed_blocks", "input_xruns", "output_xruns", "callback_gap_max_ms",
-               "worker_restarts"),
-    "engine": ("load", "load_p95", "blocks", "encode_ms", "pitch_ms", "synthesis_ms"),
+    "losses": ("late_blocks", "late_samples", "late_events", "expired_samples", "skipped_blocks", "failed_blocks", "gap_samples",
+               "overflow_samples", "bad_input_samples", "bad_output_samples", "input_xruns", "output_xruns",
+               "callback_gap_max_ms", "worker_restarts"),
+    "engine": ("load", "load_p95", "blocks", "encode_ms", "pitch_ms", "synthesis_ms", "retrieval_ms", "scheduling"),
     "gpu": ("gpu_util", "gpu_memory_mb", "gpu_memory_total_mb"),
     "recording": ("record", "record_s"),
 }  # fmt: skip
 """Every name of STATS_NAMES, in the order in which a person asks."""
+REMARKS: Mapping[str, str] = {"callback_gap_max_ms": "of the last minute", "scheduling": "of the device's thread"}
+"""What a name leaves open."""
 
 
 class ReaderGoneError(Exception):
@@ -48,7 +51,7 @@ def stats_values(stats: protocol.Stats) -> dict[str, str | int | float]:
     values: dict[str, str | int | float] = {}
     for field in fields(stats):
         value: str | int | float = getattr(stats, field.name)
-        values[field.name] = clean_text(value) if isinstance(value, str) else rounded(value)
+        values[field.name] = value if isinstance(value, str) else rounded(value)
         if field.name == "f0_hz":
             values.update(note=note, cents=round(cents, 1))
     return values
@@ -81,7 +84,8 @@ def status_lines(values: Mapping[str, str | int | float]) -> Iterator[str]:
         yield f"{section}:"
         for name in names:
             value = values[name]
-            yield f"  {name:<{width}}  {written(name, round(value, 2) if isinstance(value, float) else value) or NOTHING}"
+            text = written(name, round(value, 2) if isinstance(value, float) else value) or NOTHING
+            yield f"  {name:<{width}}  {text}" + (f" ({REMARKS[name]})" if name in REMARKS else "")
 
 
 def summary_line(values: Mapping[str, str | int | float]) -> str:

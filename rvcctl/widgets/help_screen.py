@@ -39,6 +39,9 @@ WORDS: tuple[tuple[str, str], ...] = (
     ("ring", "converted sound that waits for the speaker"),
     ("late", "blocks that missed their deadline: silence, no added delay"),
     ("expired", "converted samples that came too late and were dropped"),
+    ("gap  overflow", "converted samples that were never written, or had no room"),
+    ("bad", "samples that were no number: taken as silence"),
+    ("scheduling", "of the device's thread: FIFO is real-time, OTHER is not"),
     ("xruns", "times the sound card's buffer ran empty or over"),
 )
 KEY_CELLS = 15

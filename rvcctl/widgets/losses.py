@@ -9,7 +9,6 @@ from textual.widget import Widget
 from rvcctl.widgets.counters import CounterRow
 
 LABEL = " LOST"
-SHORT_NAMES = {"late blocks": "late", "expired samples": "expired", "failed blocks": "failed", "worker restarts": "restarts"}
 
 
 class LossLine(Widget):
@@ -21,12 +20,11 @@ class LossLine(Widget):
         """Return the line; what happened last comes first, so that it is not what is cut off."""
         if not self.rows:
             return Content.assemble((LABEL, "bold"), ("  no data yet", "$foreground-muted"))
-        lost = sorted((row for row in self.rows if row.nonzero), key=lambda row: row.since_s)
+        lost = sorted((row for row in self.rows if row.is_loss and row.marked), key=lambda row: row.since_s)
         if not lost:
             return Content.assemble((LABEL, "bold"), ("  ✓ ", "$text-success"), "nothing lost: no late block, no xrun")
         pieces: list[tuple[str, str]] = [(LABEL, "bold")]
         for row in lost:
             sign, style = ("▲", "bold $text-error") if row.recent else ("•", "$text-warning")
-            name = SHORT_NAMES.get(row.name, row.name)
-            pieces += [(f"  {sign} {name} {row.value}", style), (f" ({row.remark})", "$foreground-muted")]
+            pieces += [(f"  {sign} {row.short}", style), (f" ({row.remark})", "$foreground-muted")]
         return Content.assemble(*pieces)

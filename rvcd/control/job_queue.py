@@ -57,13 +57,18 @@ class JobQueues:
                 job.fail(RvcdError(f"{len(jobs)} such commands wait already; send this one again when they are done"))
                 return
             oldest = next(iter(jobs))
-            superseded = jobs.pop(oldest)
+            del jobs[oldest]
             oldest.cancel()
-            superseded.fail(SupersededError())
         before = next(reversed(jobs), None) if job.order is Order.IN_TURN else None
         task = asyncio.get_running_loop().create_task(self._run(job, before), name=f"job-{job.kind}")
         jobs[task] = job
-        task.add_done_callback(lambda ended: jobs.pop(ended, None))
+        task.add_done_callback(lambda ended: self._ended(ended, job))
+
+    def _ended(self, task: asyncio.Task[None], job: Job) -> None:
+        self._jobs[job.kind].pop(task, None)
+        # Only here is it known whether the job was cancelled in time: it may have been done all the same.
+        if task.cancelled() and not self._is_closed:
+            job.fail(SupersededError())
 
     async def close(self) -> None:
         """Cancel the running jobs and forget the waiting ones; nobody is told."""

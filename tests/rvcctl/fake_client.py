@@ -62,5 +62,5 @@ HEALTHY = protocol.Stats(
     latency_total_ms=190.7, latency_device_in_ms=5.3, latency_block_ms=100.0, latency_lookahead_ms=40.0,
     latency_deadline_ms=40.0, latency_device_out_ms=5.4, ring_fill=0.5, load=0.33, load_p95=0.36, blocks=1000,
     rate_hz=48000, device="virtual loop", uptime_s=61.0, encode_ms=18.0, pitch_ms=6.0, synthesis_ms=9.0,
-    talk=1, talk_mode="push-to-talk", speakers=3, latency_preset="balanced", preset="Deep",
+    talk=1, talk_mode="push-to-talk", speakers=3, latency_preset="balanced", preset="Deep", scheduling="FIFO 60",
 )  # fmt: skip

@@ -35,6 +35,7 @@ class FakeDaemon:
             f0_hz=220.0, latency_total_ms=190.7, latency_device_in_ms=5.3, latency_block_ms=100.0, latency_lookahead_ms=40.0,
             latency_deadline_ms=40.0, latency_device_out_ms=5.4, ring_fill=0.5, load=0.42, load_p95=0.61, blocks=1000,
             encode_ms=20.0, pitch_ms=8.0, synthesis_ms=14.0, rate_hz=48000, device="virtual loop", uptime_s=61.0,
+            scheduling="FIFO 60",
         )  # fmt: skip
         self.numbers = dict.fromkeys(BY_ADDRESS, 0.0)
         self.voices = ["demo", "alto"]

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -16,6 +17,7 @@ from rvcctl.demo import DemoClient
 from rvcctl.names import MEASURED, READABLE, SETTABLE, STATS_NAMES, Kind
 from rvcctl.scripts import asking
 from rvcctl.scripts.writing import SECTIONS
+from rvcd import protocol
 from rvcd.control.codec import OscValue
 from rvcd.control.session import VoiceStatus
 from rvcd.control.verbs import ROUTES
@@ -37,6 +39,7 @@ def test_status_json_is_one_object_with_the_note(daemon: FakeDaemon, rvcctl: Run
     assert code == 0
     assert (values["state"], values["voice"], values["note"], values["cents"]) == ("live", "demo", "A3", 0.0)
     assert values["latency_total_ms"] == 190.7
+    assert (values["scheduling"], values["late_samples"], values["fault"]) == ("FIFO 60", 0, "")
     assert tuple(values) == STATS_NAMES
     assert daemon.addresses()[0] == "/subscribe"
     deadline_s = time.monotonic() + 5.0
@@ -52,6 +55,10 @@ def test_status_for_people_has_sections_with_one_value_a_line(daemon: FakeDaemon
     assert ["latency_total_ms", "190.7"] in lines
     assert ["mute", "off"] in lines
     assert ["loading", "-"] in lines
+    assert ["fault", "-"] in lines
+    assert ["gap_samples", "0"] in lines
+    assert ["callback_gap_max_ms", "0.0 (of the last minute)"] in lines
+    assert ["scheduling", "FIFO 60 (of the device's thread)"] in lines
     assert [line for line in out.splitlines() if line[0] != " "] == [
         "state:", "voice:", "levels:", "latency:", "losses:", "engine:", "gpu: none", "recording:",
     ]  # fmt: skip
@@ -71,6 +78,23 @@ def test_status_works_although_every_subscription_is_taken(served: Served, rvcct
 
     daemon._answer = refuse_to_subscribe  # type: ignore[method-assign]
     assert rvcctl("status", "--json")[0] == 0
+
+
+def test_the_status_of_an_older_daemon_is_read_too(daemon: FakeDaemon, rvcctl: Run) -> None:
+    def answer(peer: Peer, address: str, args: tuple[OscValue, ...]) -> None:
+        daemon._send(peer, "/stats", *protocol.stats_to_args(daemon.stats)[: protocol.ALWAYS_SENT])
+
+    daemon._answer = answer  # type: ignore[method-assign]
+    code, out, _ = rvcctl("status", "--json")
+    assert code == 0
+    assert (json.loads(out)["state"], json.loads(out)["scheduling"]) == ("live", "")
+
+
+def test_scripts_see_that_nothing_gets_through_and_why(daemon: FakeDaemon, rvcctl: Run) -> None:
+    fault = "blocks take 130 ms and may take 100; choose latency 'safe'"
+    daemon.stats = replace(daemon.stats, state="overloaded", fault=fault, late_samples=4800)
+    assert rvcctl("get", "state", "fault", "late_samples")[1].splitlines() == ["overloaded", fault, "4800"]
+    assert json.loads(rvcctl("status", "--json")[1])["state"] == "overloaded"
 
 
 def test_stats_that_cannot_be_read_are_reported(daemon: FakeDaemon, rvcctl: Run) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tests.rvcctl.snapshot import FOLDER, UPDATE, check
-from tests.rvcctl.stage import DemoStage, demo_stage, play
+from tests.rvcctl.stage import DemoStage, demo_stage, play, stage
 
 Act = Callable[[DemoStage], Awaitable[None]]
 SMALL, LARGE = (80, 24), (160, 45)
@@ -68,6 +68,7 @@ SCENES: dict[str, tuple[tuple[int, int], Act]] = {
     "no_voice": (SMALL, voice_is_gone),
     "losses_and_clips": (SMALL, everything_is_lost),
     "voices": (SMALL, pressing("v", "down", "enter")),
+    "broken_voice": (SMALL, pressing("5")),
     "presets": (SMALL, pressing("s", "down", "enter")),
     "engine": (SMALL, pressing("e")),
     "log": (SMALL, pressing("5", "l")),
@@ -92,6 +93,31 @@ def test_the_screen_looks_as_it_did(name: str) -> None:
     play(scene)
 
 
+OVERLOADED: dict[str, str | int | float] = {
+    "state": "overloaded", "out_peak_dbfs": -120.0, "load": 1.31, "load_p95": 1.38, "late_blocks": 212, "late_samples": 1_017_600,
+    "late_events": 3, "expired_samples": 1_008_000, "skipped_blocks": 106, "gap_samples": 480, "overflow_samples": 96,
+    "bad_input_samples": 7, "bad_output_samples": 2, "input_xruns": 1, "output_xruns": 4, "worker_restarts": 1,
+    "scheduling": "OTHER", "callback_gap_max_ms": 23.4,
+    "fault": "a block takes 131 ms and may take 100 ms: choose the latency 'safe', or a voice without an index",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["overloaded", "overloaded_engine", "overloaded_large"])
+def test_an_overloaded_daemon_looks_as_it_did(name: str) -> None:
+    async def scene() -> None:
+        async with stage(LARGE if name.endswith("large") else SMALL) as on:
+            if name.endswith("engine"):
+                await on.pilot.press("e")
+            on.client.deliver_stats(**{**OVERLOADED, "late_blocks": 211})
+            await on.update()
+            on.clock.now_s += 0.5
+            on.client.deliver_stats(**OVERLOADED)
+            await on.update()
+            check(on.app, name)
+
+    play(scene)
+
+
 @pytest.mark.skipif(bool(os.environ.get(UPDATE)), reason="the pictures are being written")
 def test_every_stored_picture_has_a_scene() -> None:
-    assert {path.stem for path in FOLDER.glob("*.txt")} == set(SCENES)
+    assert {path.stem for path in FOLDER.glob("*.txt")} == {*SCENES, "overloaded", "overloaded_engine", "overloaded_large"}

@@ -108,6 +108,19 @@ def test_the_state_follows_the_echo_of_a_switch_until_the_next_stats_message() -
     assert view.stats.state == "recovering"
 
 
+def test_unmuting_an_overloaded_daemon_does_not_call_it_live() -> None:
+    view = DaemonView("test", stats=Stats(state="overloaded"))
+    shown = []
+    for address, arg in (("mute", 1), ("panic", 1)):
+        view.apply(OscMessage(f"/rvc/{address}", (arg,)), 1.0)
+        assert view.stats is not None
+        shown.append(view.stats.state)
+    assert shown == ["muted", "panic"]
+    view = DaemonView("test", stats=Stats(state="overloaded"))
+    view.apply(OscMessage("/rvc/bypass", (0,)), 1.0)
+    assert view.stats is not None and view.stats.state == "overloaded"
+
+
 @pytest.mark.parametrize(
     ("mode", "talk", "state"),
     [

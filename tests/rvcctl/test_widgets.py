@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +10,7 @@ from rvcctl.peaks import PEAK_FRESH_S, PeakReader
 from rvcctl.steps import coarse_step, fine_step, number_text, snapped, value_text
 from rvcctl.widgets.big_text import big_text
 from rvcctl.widgets.compute_bar import MARK, ComputeModel, compute_bar, compute_of, compute_text
-from rvcctl.widgets.counters import CounterMemory
+from rvcctl.widgets.counters import CounterMemory, CounterRow, rows_that_fit
 from rvcctl.widgets.level_meter import Ballistics, bar_eighths
 from rvcctl.widgets.level_scale import scale_text
 from rvcctl.widgets.note_display import NoteMemory, tuner_text
@@ -89,14 +91,52 @@ def test_big_letters_have_rows_of_one_width(scale: int, rows: int) -> None:
         assert len({len(row) for row in drawn}) == 1
 
 
+def xruns_in(rows: tuple[CounterRow, ...]) -> CounterRow:
+    return next(row for row in rows if row.name == "xruns in")
+
+
 def test_a_counter_tells_when_it_last_grew_and_forgets_it_when_the_daemon_restarts() -> None:
     memory = CounterMemory()
-    assert memory.feed(Stats(input_xruns=3), 0.0)[3].remark == "earlier"
-    grown = memory.feed(Stats(input_xruns=4), 1.0)[3]
+    assert xruns_in(memory.feed(Stats(input_xruns=3), 0.0)).remark == "earlier"
+    grown = xruns_in(memory.feed(Stats(input_xruns=4), 1.0))
     assert (grown.remark, grown.recent) == ("just now", True)
-    assert memory.feed(Stats(input_xruns=4), 91.0)[3].remark == "1 min 30 s ago"
-    restarted = memory.feed(Stats(input_xruns=0), 92.0)[3]
-    assert (restarted.remark, restarted.nonzero, restarted.recent) == ("", False, False)
+    assert xruns_in(memory.feed(Stats(input_xruns=4), 91.0)).remark == "1 min 30 s ago"
+    restarted = xruns_in(memory.feed(Stats(input_xruns=0), 92.0))
+    assert (restarted.remark, restarted.marked, restarted.recent) == ("", False, False)
+
+
+LOSSES = (
+    "late_blocks", "late_samples", "expired_samples", "skipped_blocks", "failed_blocks", "gap_samples", "overflow_samples",
+    "bad_input_samples", "bad_output_samples", "input_xruns", "output_xruns", "worker_restarts",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_everything_that_is_lost_is_counted_on_the_screen(name: str) -> None:
+    marked = [row for row in CounterMemory().feed(replace(Stats(), **{name: 17}), 0.0) if row.marked]  # type: ignore[arg-type]
+    assert [(row.value, row.is_loss) for row in marked] == [("17", True)]
+
+
+@given(st.sets(st.sampled_from(LOSSES)), st.integers(0, 20))
+def test_where_there_is_not_enough_room_what_is_at_zero_shares_a_line(lost: set[str], height: int) -> None:
+    rows = CounterMemory().feed(replace(Stats(), **dict.fromkeys(lost, 3)), 0.0)  # type: ignore[arg-type]
+    shown, left_out = rows_that_fit(rows, height)
+    assert len(shown) + left_out == len(rows)
+    assert len(shown) + bool(left_out) <= max(height, 1)
+    assert [row for row in rows if row in shown] == list(shown), "in the order of the table"
+    hidden = [row for row in rows if row not in shown]
+    assert not any(row.marked for row in hidden) or not any(row.is_loss and not row.marked for row in shown)
+
+
+@pytest.mark.parametrize(
+    ("scheduling", "marked", "remark"),
+    [("FIFO 60", False, "device thread"), ("RR 5", False, "device thread"), ("OTHER", True, "not real-time"), ("", False, "")],
+)
+def test_a_device_thread_that_is_not_real_time_is_marked_and_never_called_a_loss(
+    scheduling: str, marked: bool, remark: str
+) -> None:
+    row = CounterMemory().feed(Stats(scheduling=scheduling), 0.0)[-1]
+    assert (row.value, row.marked, row.remark, row.is_loss) == (scheduling or "–", marked, remark, False)
 
 
 def test_durations_read_like_speech() -> None:
