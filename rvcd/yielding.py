@@ -12,20 +12,32 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 
-_this_thread = threading.local()
+
+class _ThisThread(threading.local):
+    """wait: what this thread calls at a yield point."""
+
+    wait: Callable[[], None] | None = None  # of the class: the look-up is quick where a thread has set nothing
+
+
+_this_thread = _ThisThread()
 
 
 def yield_point() -> None:
     """Let whoever this thread yields to go first; returns at once where it yields to nobody. Call it holding no lock."""
-    wait: Callable[[], None] | None = getattr(_this_thread, "wait", None)
+    wait = _this_thread.wait
     if wait is not None:
         wait()
+
+
+def is_yielding() -> bool:
+    """Say whether this thread yields to another one."""
+    return _this_thread.wait is not None
 
 
 @contextlib.contextmanager
 def yielding(wait: Callable[[], None]) -> Iterator[None]:
     """Let this thread call `wait` at every yield point inside the with block."""
-    before = getattr(_this_thread, "wait", None)
+    before = _this_thread.wait
     _this_thread.wait = wait
     try:
         yield

@@ -26,6 +26,7 @@ from rvcd.engine.voice_stream import Voice, VoiceStream
 from rvcd.engine.voice_switch import VoiceSwitch, crossfade
 from rvcd.geometry import ENCODER_RATE_HZ, FRAMES_PER_UNIT, StreamGeometry
 from rvcd.params import Snapshot
+from rvcd.yielding import is_yielding, yield_point
 
 __all__ = ["Block", "Converter", "EngineError"]
 
@@ -170,13 +171,16 @@ class Converter:
             stream.restart(now.voice_frame)
         units = self.units.per_frame(first, now.end, stream.unit_width)
         watch.lap("encode")
+        yield_point()
         self.pitch.settle(now.settled_before, now.settled)
         pitch = self.pitch.frames(first, now.end)
         watch.lap("pitch")
         batch = self.shaper.batch(stream.voice, first, now.settled, units, pitch)
         watch.lap("retrieval")
+        yield_point()
         stream.feed(batch)
         watch.lap("prior")
+        yield_point()
 
         before, live.phase = live.phase, phase
         if phase is Phase.FOLLOWING:
@@ -204,7 +208,12 @@ class Converter:
         watch.lap("pitch")
 
     def _has_spare_core(self) -> bool:
-        """Say whether a thread beside the networks' own would find a core. Without one, theirs wait for each other."""
+        """Say whether a thread beside the networks' own would find a core. Without one, theirs wait for each other.
+
+        Never where this thread yields to another: the thread beside it would not.
+        """
+        if is_yielding():
+            return False
         return self.device.type != "cpu" or torch.get_num_threads() < self._cores
 
     def _phase_of_block(self) -> Phase:

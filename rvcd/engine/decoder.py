@@ -23,6 +23,7 @@ from torch import Tensor
 from rvcd.engine.decoder_layers import DecoderLayers, Pairs, Upsample, block_reach, leaky, reach
 from rvcd.models.packed import PackedConv
 from rvcd.models.synthesizer import LRELU_SLOPE
+from rvcd.yielding import yield_point
 
 MAX_TAIL_MS = 15.0
 """Stages are run with lookahead until what the rest adds is at most this."""
@@ -91,8 +92,10 @@ class LookaheadResBlock:
     def step(self, x: Tensor, advance: int, first: int, per_frame: int, span: Span) -> Tensor:
         for dilated, plain in self.pairs:
             y = dilated.step(leaky(x, dilated.conv.dtype), advance, LRELU_SLOPE)
+            yield_point()
             y = span.clear_outside(y, first, per_frame)
             x = span.clear_outside(x + plain.step(y, advance), first, per_frame)
+            yield_point()
         return x
 
 
@@ -177,6 +180,7 @@ class DelayedStage:
                     x = pair.carried.room(length)
                     y = leaky(x, pair.dilated.dtype)
                 y = pair.dilated(y, slope=LRELU_SLOPE)
+                yield_point()
                 y = pair.plain(span.clear_outside(y, first - pair.after - reach(pair.plain), per_frame))
                 residual = x[..., reach_here : reach_here + length]
                 if not last:
@@ -189,6 +193,7 @@ class DelayedStage:
                 else:
                     total += residual
                     total += y
+                yield_point()
         assert total is not None
         for carried in self.carried():
             carried.keep()
@@ -205,6 +210,7 @@ class UpsampleStream:
 
     def step(self, x: Tensor, advance: int, *, delayed: bool) -> Tensor:
         """x.shape[-1] * stride positions: those of x itself, or, when delayed, `pad` positions earlier (exact)."""
+        yield_point()
         up, length = self.up, x.shape[-1] * self.up.stride
         seen = self.history.extend(x, advance)
         if delayed:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from rvcd.models.packed import PackedConv, PackedLinear
 from rvcd.models.synthesizer import LRELU_SLOPE, Generator, ResBlock, SourceMerge
+from rvcd.yielding import yield_point
 
 Pairs = list[tuple[PackedConv, PackedConv]]
 """A residual block: (dilated, plain) convolutions, each pair with a residual connection."""
@@ -44,6 +45,7 @@ class Upsample:
     """
 
     def __init__(self, module: nn.ConvTranspose1d) -> None:
+        yield_point()
         weight = module.weight.detach()  # (in, out, kernel)
         self.stride, self.pad = module.stride[0], int(module.padding[0])
         self.channels_in, self.channels_out, kernel = weight.shape
@@ -51,7 +53,9 @@ class Upsample:
         weight = F.pad(weight, (0, self.taps * self.stride - kernel))
         # Output t * stride + p is the sum over i of x[t - i] * weight[p + i * stride]: tap i lies i positions back.
         weight = weight.view(self.channels_in, self.channels_out, self.taps, self.stride).permute(3, 1, 2, 0).flip(2)
+        yield_point()
         weight = weight.reshape(self.stride * self.channels_out, self.taps * self.channels_in)
+        yield_point()
         bias = None if module.bias is None else module.bias.detach().repeat(self.stride)
         self.product = PackedLinear(weight, bias, torch.float32)
 
@@ -131,4 +135,5 @@ def _pairs(block: ResBlock, dtype: torch.dtype) -> Pairs:
 
 
 def _conv(module: nn.Conv1d, dtype: torch.dtype, *, as_product: bool = False) -> PackedConv:
+    yield_point()
     return PackedConv(module.weight, module.bias, dtype=dtype, dilation=module.dilation[0], as_product=as_product)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rvcd.engine.pitch_track import FRAME_SAMPLES, BoolArray, FloatArray, PitchMethod, PitchTrack
+from rvcd.yielding import yield_point
 
 
 @dataclass
@@ -72,7 +73,9 @@ class PitchTracker:
         if end == before:
             return
         start = state.audio_start // FRAME_SAMPLES
+        yield_point()
         track = self._estimate()
+        yield_point()
         kept = state.final_end - state.history_start
         state.f0_hz = np.concatenate([state.f0_hz[:kept], track.f0_hz[state.final_end - start :]])
         state.voiced = np.concatenate([state.voiced[:kept], track.voiced[state.final_end - start :]])

@@ -7,7 +7,7 @@ s_i the squared distance (RVC). Upstream divides by zero when a unit is itself i
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import faiss
 import numpy as np
@@ -17,12 +17,15 @@ from torch import Tensor
 
 from rvcd.errors import ModelFileError
 from rvcd.models.index_header import IndexHeader, read_index_header
+from rvcd.yielding import yield_point
 
 NEIGHBOURS = 8
 MIN_DISTANCE = 1e-8
 """Squared distances below this count as this: an exact hit outweighs any other vector, two exact hits share alike."""
 QUERY_ROWS = 256
 """Rows searched at once by matrix product: bounds the table of distances."""
+READ_BYTES = 1 << 20
+"""Of an index between two yield points."""
 
 
 class NeighbourSearch(Protocol):
@@ -92,7 +95,9 @@ class UnitIndex:
         rate = max(0.0, min(float(index_rate), 1.0))
         if not (rate and N):
             return units
+        yield_point()
         distances, vectors = self.search.nearest(units, k)
+        yield_point()
         distances = distances.clamp_min(MIN_DISTANCE)
         nearest = distances.min(dim=1, keepdim=True).values
         # Relative to the nearest, so that neither tiny nor huge distances leave float32; inf / inf: no neighbour at all.
@@ -117,6 +122,7 @@ def read_index(path: Path | str, unit_width: int, device: str = "cpu") -> UnitIn
     index = _read(header)
     lists = list(_vectors_by_list(index, header))
     for vectors in lists:
+        yield_point()
         if not np.isfinite(vectors).all():
             raise ModelFileError(f"{header.path}: holds vectors with NaN or infinity; train the index anew")
     if torch.device(device).type != "cpu":
@@ -129,7 +135,8 @@ def read_index(path: Path | str, unit_width: int, device: str = "cpu") -> UnitIn
 
 def _read(header: IndexHeader) -> Any:
     try:
-        index = faiss.read_index(str(header.path))
+        with header.path.open("rb") as file:
+            index = faiss.read_index(_reader(file))
     except (RuntimeError, MemoryError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[-120:]
         raise ModelFileError(f"{header.path}: faiss cannot read it ({reason}); train the index anew") from None
@@ -138,6 +145,16 @@ def _read(header: IndexHeader) -> Any:
             f"{header.path}: is damaged: faiss finds other sizes in it than its header says; train the index anew"
         )
     return index
+
+
+def _reader(file: BinaryIO) -> Any:
+    """Return what faiss reads a file by, at most READ_BYTES at a time."""
+
+    def read(count: int) -> bytes:
+        yield_point()
+        return file.read(count)
+
+    return vars(faiss)["PyCallbackIOReader"](read, READ_BYTES)  # faiss's type stubs leave it out
 
 
 def _vectors_by_list(index: Any, header: IndexHeader) -> list[NDArray[np.float32]]:

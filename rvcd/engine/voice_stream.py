@@ -28,6 +28,7 @@ from rvcd.geometry import StreamGeometry
 from rvcd.models.packed import pack
 from rvcd.models.synthesizer import PRIOR_NOISE_SCALE, LayerMemory, SourceState, Synthesizer, sine_source
 from rvcd.models.voice import VoiceSpec
+from rvcd.yielding import yield_point
 
 WARM_UP_FRAMES = 12
 """Frames decoded and thrown away before a (re)start, so that the decoder's left context (11.4 frames) is real."""
@@ -151,6 +152,7 @@ class VoiceStream:
         self.speaker = self.synth.speaker(speaker_id)
         self.device = self.speaker.device
         self.decoder = StreamingDecoder(voice.decoder, self.speaker)
+        yield_point()
         # The stretched clock runs up to twice as fast as the real one.
         self.decoded = HistoryBuffer(2 * self.hop * (geometry.window_frames + 2 * WARM_UP_FRAMES))
         self.restart(0)
@@ -190,6 +192,7 @@ class VoiceStream:
         factor = np.exp2(batch.formant.astype(np.float64) / 12)
         coarse = torch.from_numpy(coarse_pitch((batch.f0_hz / factor).astype(np.float32), batch.voiced)).to(self.device)
         mean, log_std = self.synth.enc_p.step(batch.units[None], coarse[None], state.prior, batch.final)
+        yield_point()
         noise = torch.from_numpy(frame_noise(self.seed, batch.first, T, mean.shape[1], PRIOR_STREAM)).to(self.device)
         z_p = mean[0] + torch.exp(log_std[0]) * noise.T * PRIOR_NOISE_SCALE
         z_p_seen = torch.cat((state.z_p, z_p), dim=1)
@@ -218,6 +221,7 @@ class VoiceStream:
         needed = positions[-1] + kernel.reach + 2 + self.decoder.tail_samples
         self._decode(max(0, math.ceil(needed / self.hop) - self.decoder.state.frames), ahead)
         watch.lap("decode")
+        yield_point()
         audio = interpolate(self.decoded, positions, kernel)
         watch.lap("resample")
         return audio
@@ -249,6 +253,7 @@ class VoiceStream:
         middles = starts + lengths / 2 - 0.5 - latents.first
         z = _take_linear(latents.z, middles)
         source = self._source(np.floor(middles + 0.5).astype(int), lengths, count)
+        yield_point()
         audio = self.decoder.step(z[None], source, count)
         self.decoded.append(audio.float().cpu().numpy())
         state.edges = (state.edges + ahead[:count])[-(4 * WARM_UP_FRAMES + count) :]

@@ -17,6 +17,7 @@ from torch import Tensor
 from rvcd.errors import ModelFileError
 from rvcd.models.pickle_scan import INERT_CLASSES, INERT_NAMES, TensorRef
 from rvcd.models.torch_file import Outline, damaged_entry, open_model_file, read_outline
+from rvcd.yielding import yield_point
 
 
 class _Inert:
@@ -42,6 +43,12 @@ def _stand_ins() -> list[Any]:
     return [*((type("Inert", (_Inert,), {}), name) for name in names), (_inert_mapping, "collections.defaultdict")]
 
 
+def _on_cpu(storage: Any, _location: str) -> Any:
+    """Leave a storage where it is read to. torch asks once for each: between two of them nothing is half done."""
+    yield_point()
+    return storage
+
+
 def load_root(outline: Outline) -> Any:
     """Load the whole object of an outlined file: tensors on the CPU, plain values, inert stand-ins for known classes.
 
@@ -54,7 +61,7 @@ def load_root(outline: Outline) -> Any:
         # Read, not mapped: a mapped file that is replaced while its voice is live would kill the process (SIGBUS).
         with torch.serialization.safe_globals(_stand_ins()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.load(str(path), map_location="cpu", weights_only=True, mmap=False)
+            return torch.load(str(path), map_location=_on_cpu, weights_only=True, mmap=False)
     except (pickle.UnpicklingError, RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError,
             EOFError, OSError, MemoryError, ImportError) as error:  # fmt: skip
         reason = " ".join(str(error).split())[:120] or type(error).__name__
@@ -101,6 +108,7 @@ def check_finite(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     for key, value in tensors.items():
         if not value.is_floating_point():
             continue
+        yield_point()
         numbers = value.float()
         # A finite sum proves finite numbers, and is far cheaper than looking at each; the reverse does not hold.
         if not bool(torch.isfinite(numbers.sum())) and not bool(torch.isfinite(numbers).all()):
@@ -109,13 +117,17 @@ def check_finite(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors import SafetensorError, safe_open
 
     with open_model_file(path):
         pass
     try:
-        return load_file(str(path), device="cpu")
+        tensors: dict[str, Tensor] = {}
+        with safe_open(str(path), framework="pt", device="cpu") as file:
+            for key in file.offset_keys():
+                tensors[key] = file.get_tensor(key)
+                yield_point()
+        return tensors
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, MemoryError) as error:
         reason = " ".join(str(error).split())[:120]
         raise ModelFileError(f"{path}: is not a whole safetensors file ({reason}); download or copy it again") from None

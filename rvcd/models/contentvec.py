@@ -17,6 +17,7 @@ from rvcd.errors import ModelFileError
 from rvcd.models.attention_memory import AttentionMemory
 from rvcd.models.contentvec_state import RECEPTIVE_FIELD_SAMPLES, FrontEndState, UnitState
 from rvcd.models.packed import PackedConv1d, PackedGroups, PackedLinear, pack
+from rvcd.yielding import yield_point
 
 V1_LAYER = 9
 """RVC v1 voices take the output of this layer through final_proj; v2 voices take the last layer."""
@@ -63,6 +64,7 @@ class ConvLayer(nn.Module):
 
     def forward(self, x: Tensor, state: FrontEndState | None = None) -> Tensor:
         x = self.conv(x)
+        yield_point()
         if self.norm is not None:
             if not self.over_time:
                 x = self.norm(x.transpose(1, 2)).transpose(1, 2)
@@ -70,6 +72,7 @@ class ConvLayer(nn.Module):
                 x = self.norm(x)
             else:
                 x = state.norm_layer(x, self.norm)  # type: ignore[arg-type]
+            yield_point()
         return self.activation(x)  # type: ignore[no-any-return]
 
 
@@ -99,8 +102,12 @@ class TransformerLayer(nn.Module):
 
     def finish(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, N, W), its N queries, and the keys and values they see -> (B, N, W)."""
+        yield_point()
         x = self.norm_1(x + self.out(_attend(q, k, v).transpose(1, 2).reshape(x.shape)))
-        return self.norm_2(x + self.outer(self.activation(self.inner(x))))  # type: ignore[no-any-return]
+        yield_point()
+        y = self.activation(self.inner(x))
+        yield_point()
+        return self.norm_2(x + self.outer(y))  # type: ignore[no-any-return]
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -135,9 +142,11 @@ class ContentEncoder(nn.Module):
             fused = "" if layer.norm is not None else "gelu"
             layer.conv = PackedConv1d(layer.conv, dtype, fused)  # type: ignore[arg-type]
             layer.activation = nn.GELU() if layer.norm is not None else nn.Identity()
+            yield_point()
         for block in self.layers:
             inner: nn.Linear = block.inner  # type: ignore[assignment]
             block.inner, block.activation = PackedLinear(inner.weight, inner.bias, dtype, "gelu"), nn.Identity()
+            yield_point()
         pack(self, dtype, skip=("conv_layers",))
 
     @property
@@ -218,7 +227,9 @@ class ContentEncoder(nn.Module):
         x: Tensor = self.projection(self.feature_norm(features))
         seen = x if state.inputs is None else torch.cat((state.inputs, x), dim=1)
         known = seen.shape[1] - x.shape[1]
+        yield_point()
         x = self._placed(seen, known)
+        yield_point()
         reach = self.sizes.position_kernel // 2
         state.inputs = seen[:, max(0, known + final - reach) : known + final].clone()
         blocks: list[TransformerLayer] = list(self.layers[: len(state.layers)])  # type: ignore[arg-type]

@@ -24,6 +24,7 @@ from rvcd.models.lite_encoder import LiteEncoder
 from rvcd.models.lite_encoder_file import build_lite_encoder, is_lite
 from rvcd.models.pickle_scan import InertObject
 from rvcd.models.torch_file import Outline, open_model_file, read_outline
+from rvcd.yielding import yield_point
 
 CONV_STRIDES = (5, 2, 2, 2, 2, 2, 2)
 """Strides of every published HuBERT; shapes do not tell them."""
@@ -115,6 +116,7 @@ class _Reader:
             raise ModelFileError(f"{self.path}: is not a HuBERT content encoder: it has no {key}; use hubert_base.pt or its like")
         if value.dim() != dimensions or not value.numel() or not value.is_floating_point():
             raise ModelFileError(f"{self.path}: is not a HuBERT content encoder: its {key} has the shape {tuple(value.shape)}")
+        yield_point()
         return value.float()
 
     def refuse(self, reason: str) -> ModelFileError:
@@ -135,8 +137,14 @@ class _Reader:
             raise self.refuse(f"its settings have {name} = {str(value)[:40]!r}")
         return value
 
+    def position_shape(self) -> tuple[int, int, int]:
+        """The shape (W, W / groups, kernel) of the positional convolution's weight."""
+        stem = "encoder.pos_conv_embed.conv.weight"
+        width, inputs, kernel = self.tensor(stem if stem in self.tensors else f"{stem}_v", 3).shape
+        return width, inputs, kernel
+
     def position_weight(self) -> Tensor:
-        """The positional convolution's weight (W, W / groups, kernel), weight norm folded: g * v / |v|."""
+        """The positional convolution's weight, of position_shape, weight norm folded: g * v / |v|."""
         stem = "encoder.pos_conv_embed.conv.weight"
         if stem in self.tensors:
             return self.tensor(stem, 3)
@@ -146,6 +154,7 @@ class _Reader:
         if any(size.shape[i] not in (1, direction.shape[i]) for i in range(3)):
             raise self.refuse("is not a HuBERT content encoder: its positional convolution does not fit its weight norm")
         norm: Tensor = torch.linalg.vector_norm(direction, dim=dims, keepdim=True).clamp_min(1e-12)
+        yield_point()
         return size * direction / norm
 
     def sizes(self) -> EncoderSizes:
@@ -164,9 +173,9 @@ class _Reader:
         for name in ("hidden_act", "feat_extract_activation"):
             if self.setting(name, "gelu", str) != "gelu":
                 raise self.refuse(f"has the activation {self.settings[name][:40]!r}; only gelu is supported")
-        position = self.position_weight()
+        position_width, position_inputs, position_kernel = self.position_shape()
         width = self.tensor("encoder.layer_norm.weight", 1).shape[0]
-        if not layers or position.shape[0] != width or width % position.shape[1]:
+        if not layers or position_width != width or width % position_inputs:
             raise self.refuse("is not a HuBERT content encoder: its layers do not fit together")
         final = self.tensors.get("final_proj.weight")
         eps = self.setting("layer_norm_eps", 1e-5, (int, float))
@@ -184,8 +193,8 @@ class _Reader:
             heads=self.heads(width),
             layers=layers,
             inner_width=self.tensor("encoder.layers.0.feed_forward.intermediate_dense.weight", 2).shape[0],
-            position_kernel=position.shape[2],
-            position_groups=width // position.shape[1],
+            position_kernel=position_kernel,
+            position_groups=width // position_inputs,
             final_width=self.tensor("final_proj.weight", 2).shape[0] if final is not None else None,
             norm_eps=float(eps),
             normalize=self.setting("do_normalize", False, bool),

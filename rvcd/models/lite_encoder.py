@@ -19,6 +19,7 @@ from rvcd.errors import ModelFileError
 from rvcd.models.contentvec_state import ENCODER_RATE_HZ, RECEPTIVE_FIELD_SAMPLES, UNIT_HOP_SAMPLES
 from rvcd.models.own_envelope import OwnEnvelope, OwnEnvelopeSizes
 from rvcd.models.packed import PackedLinear
+from rvcd.yielding import yield_point
 
 LONG_BANDS, SHORT_BANDS = 80, 32
 FEATURES = LONG_BANDS + 2 * SHORT_BANDS
@@ -125,6 +126,7 @@ class LiteBlock(nn.Module):
         """(B, N, W) -> (B, N, W); past (B, W, up to left): the inputs before x. Zeros stand beyond both ends."""
         seen = self.seen(x, past)
         y = self.over_time(F.pad(seen, (0, self.shape.right))).transpose(1, 2)
+        yield_point()
         return x + self.outer(self.activation(self.inner(self.norm(y))))  # type: ignore[no-any-return]
 
     def pack(self, dtype: torch.dtype) -> None:
@@ -168,6 +170,7 @@ class LiteEncoder(nn.Module):
         """Compute the blocks' dense layers, nearly all of the weights, in dtype from now on; the rest stays float32."""
         for block in self.blocks:
             block.pack(dtype)  # type: ignore[operator]
+            yield_point()
 
     def start_front_end(self, memory_s: float) -> None:
         """The features of a unit depend on its own audio only: nothing is carried."""

@@ -13,6 +13,7 @@ from rvcd.models.checkpoint import check_finite
 from rvcd.models.contentvec_header import LITE_LAYOUT_KEY
 from rvcd.models.lite_encoder import FEATURES, LiteBlockShape, LiteEncoder, LiteSizes
 from rvcd.models.own_envelope import OwnEnvelopeSizes
+from rvcd.yielding import yield_point
 
 MAX_BLOCKS, MAX_KERNEL, MAX_DILATION, MAX_WIDTH, MAX_THROATS = 64, 64, 256, 4096, 64
 
@@ -24,7 +25,11 @@ def is_lite(tensors: Mapping[str, Tensor]) -> bool:
 
 def build_lite_encoder(path: Path, tensors: Mapping[str, Tensor], *, device: str = "cpu") -> LiteEncoder:
     """Build the network from its file's tensors, float32, in eval mode, without gradients. Raises ModelFileError."""
-    weights = {key: value.float() for key, value in tensors.items() if key != LITE_LAYOUT_KEY}
+    weights: dict[str, Tensor] = {}
+    for key, value in tensors.items():
+        if key != LITE_LAYOUT_KEY:
+            weights[key] = value.float()
+            yield_point()
     model = LiteEncoder(_sizes(path, tensors), str(path))
     try:
         model.load_state_dict(check_finite(path, weights), strict=True)

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rvcd.yielding import yield_point
+
 ACTIVATIONS: dict[str, tuple[str, list[float], str]] = {
     "": ("none", [], ""),
     "gelu": ("gelu", [], "none"),
@@ -50,6 +52,7 @@ class PackedLinear(nn.Module):
         self.weight = weight.detach().to(dtype)
         self.bias = None if bias is None else bias.detach().to(dtype)
         self.fused = fuses(self.weight)
+        yield_point()
         if self.fused:
             self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, None)
 
@@ -88,6 +91,7 @@ class PackedConv:
         flat = weight.detach().to(dtype).unsqueeze(2).contiguous(memory_format=torch.channels_last)
         self.bias = None if bias is None else bias.detach().to(dtype)
         self.fused = fuses(flat)
+        yield_point()
         if self.fused and dtype == torch.bfloat16 and packs_alike(flat):
             flat = torch.ops.mkldnn._reorder_convolution_weight(flat, [0, 0], self.stride, self.dilation, 1, None)
         self.weight = flat
@@ -181,9 +185,11 @@ def pack(module: nn.Module, dtype: torch.dtype, skip: Collection[str] = ()) -> N
             continue
         if isinstance(child, nn.Linear):
             setattr(module, name, PackedLinear(child.weight, child.bias, dtype))
+            yield_point()
         elif isinstance(child, nn.Conv1d):
             kind = PackedGroups if child.groups > 1 else PackedPointwise if child.kernel_size == (1,) else PackedConv1d
             setattr(module, name, kind(child, dtype))
+            yield_point()
         else:
             pack(child, dtype)
 

@@ -13,9 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from rvcd.yielding import yield_point
+
 MAX_DIMENSIONS = 8
 MAX_INSTRUCTIONS = 1_000_000
 """Bound of a scan's time (a second or two) and memory; a voice takes 15,000, a training checkpoint some 100,000."""
+INSTRUCTIONS_AT_ONCE = 500
+"""Between two yield points: about half a millisecond."""
 
 ITEM_SIZES = {
     "DoubleStorage": 8, "FloatStorage": 4, "HalfStorage": 2, "BFloat16Storage": 2,
@@ -137,7 +141,9 @@ class _Machine:
         self.storages: dict[str, StorageRef] = {}
 
     def run(self) -> Any:
-        for _ in range(MAX_INSTRUCTIONS):
+        for number in range(MAX_INSTRUCTIONS):
+            if number % INSTRUCTIONS_AT_ONCE == 0:
+                yield_point()
             opcode = self.take(1)[0]
             if opcode == _STOP:
                 value = self.stack.pop()

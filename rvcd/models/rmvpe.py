@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from rvcd.errors import ModelFileError
 from rvcd.models.checkpoint import outlined_tensors
 from rvcd.models.torch_file import read_outline
+from rvcd.yielding import yield_point
 
 RATE_HZ, HOP_SAMPLES, WINDOW_SAMPLES = 16_000, 160, 1024
 MEL_LOW_HZ, MEL_HIGH_HZ, MEL_FLOOR = 30.0, 8000.0, 1e-5
@@ -60,9 +61,14 @@ class ResidualBlock(nn.Module):
         self.conv_1 = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.conv_2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        yield_point()
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.conv_2(torch.relu(self.conv_1(x)))) + self.shortcut(x)  # type: ignore[no-any-return]
+        y = torch.relu(self.conv_1(x))
+        yield_point()
+        y = torch.relu(self.conv_2(y)) + self.shortcut(x)
+        yield_point()
+        return y  # type: ignore[no-any-return]
 
 
 def _blocks(count: int, inputs: int, outputs: int) -> nn.Sequential:
@@ -106,7 +112,7 @@ class RMVPE(nn.Module):
         )
         self.out = nn.Linear(2 * sizes.gru_width, PITCHES)
         self.register_buffer("mel_basis", mel_filters(sizes.mel_bands), persistent=False)
-        self.register_buffer("window", torch.hann_window(WINDOW_SAMPLES), persistent=False)
+        self.register_buffer("window", torch.hann_window(WINDOW_SAMPLES, device="cpu"), persistent=False)
 
     def log_mel(self, audio_16k: Tensor) -> Tensor:
         """(B, L) -> (B, M, L // 160 + 1): natural log of the mel magnitude spectrum, floored at 1e-5. L > 512."""
@@ -130,7 +136,9 @@ class RMVPE(nn.Module):
         for level in self.up:
             x = level(x, seen.pop())
         # (B, C, T, M) -> (B, T, C * M): the GRU reads one frame after the other.
-        x, _ = self.gru(self.cnn(x).transpose(1, 2).flatten(2))
+        x = self.cnn(x).transpose(1, 2).flatten(2)
+        yield_point()
+        x, _ = self.gru(x)
         return torch.sigmoid(self.out(x))[:, :T]
 
     @torch.inference_mode()
@@ -183,9 +191,11 @@ def load_rmvpe(path: Path | str, device: str = "cpu") -> RMVPE:
     nested = isinstance(outline.root, dict) and isinstance(outline.root.get("model"), dict)
     reader = _Reader(outline.path, outlined_tensors(outline, "model" if nested else None))
     sizes = reader.sizes()
-    model = RMVPE(sizes)
+    # On the meta device nothing is allocated, and no random weights are drawn that the file's replace.
+    with torch.device("meta"):
+        model = RMVPE(sizes)
     try:
-        model.load_state_dict(reader.state(sizes), strict=True)
+        model.load_state_dict(reader.state(sizes), strict=True, assign=True)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()[:160]
         raise ModelFileError(f"{outline.path}: its tensors do not fit together ({reason})") from None
@@ -203,6 +213,7 @@ class _Reader:
         value = self.tensors.get(key)
         if value is None or value.dim() != dimensions or not value.numel() or max(value.shape) > MAX_CHANNELS:
             raise ModelFileError(f"{self.path}: is not RMVPE's weights: it has no usable {key}; use rmvpe.pt")
+        yield_point()
         return value.float()
 
     def count(self, pattern: str, high: int) -> int:
@@ -279,6 +290,7 @@ class _Reader:
             raise ModelFileError(f"{self.path}: is not RMVPE's weights: {norm} does not fit {conv}; use rmvpe.pt")
         shape = [1, 1, 1, 1]
         shape[output_axis] = len(scale)
+        yield_point()
         state[f"{ours}.weight"], state[f"{ours}.bias"] = weight * scale.view(shape), shift
 
     def batch_norm(self, stem: str) -> tuple[Tensor, Tensor]:

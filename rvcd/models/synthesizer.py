@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from rvcd.errors import ModelFileError
 from rvcd.models.attention_memory import AttentionMemory
 from rvcd.models.voice_config import FLOW_COUPLINGS, FLOW_KERNEL, FLOW_LAYERS, SynthesizerConfig
+from rvcd.yielding import yield_point
 
 PRIOR_NOISE_SCALE = 0.66666
 """Standard deviation of the prior noise, relative to the prior's own (RVC)."""
@@ -51,6 +52,7 @@ class RelativeAttention(nn.Module):
         self.conv_o = nn.Conv1d(channels, channels, 1)
         self.emb_rel_k = nn.Parameter(torch.zeros(1, 2 * window + 1, channels // heads))
         self.emb_rel_v = nn.Parameter(torch.zeros(1, 2 * window + 1, channels // heads))
+        yield_point()
 
     def forward(self, x: Tensor, memory: LayerMemory | None = None) -> Tensor:
         """(B, C, T) -> (B, C, T). With a memory, its frames lie before x and are seen too."""
@@ -157,7 +159,9 @@ class Encoder(nn.Module):
         for i, (attention, norm_1, ffn, norm_2) in enumerate(layers):
             own = None if memory is None else memory[i]
             x = norm_1(x + attention(x, own))
+            yield_point()
             x = norm_2(x + ffn(x, own))
+            yield_point()
         return x
 
 
@@ -222,6 +226,7 @@ class WaveNet(nn.Module):
                 x = x + y[:, : self.hidden]
                 y = y[:, self.hidden :]
             skip = skip + y
+            yield_point()
         return skip
 
 
@@ -234,6 +239,7 @@ class Coupling(nn.Module):
         self.pre = nn.Conv1d(self.split, config.hidden_channels, 1)
         self.enc = WaveNet(config.hidden_channels, FLOW_KERNEL, FLOW_LAYERS, config.gin_channels)
         self.post = nn.Conv1d(config.hidden_channels, self.split, 1)
+        yield_point()
 
     def forward(self, x: Tensor, speaker: Tensor) -> Tensor:
         kept, changed = x[:, : self.split], x[:, self.split :]
@@ -276,6 +282,7 @@ class ResBlock(nn.Module):
             nn.Conv1d(channels, channels, kernel, dilation=d, padding=d * (kernel - 1) // 2) for d in dilations
         )
         self.convs2 = nn.ModuleList(nn.Conv1d(channels, channels, kernel, padding=(kernel - 1) // 2) for _ in dilations)
+        yield_point()
 
     def forward(self, x: Tensor) -> Tensor:
         for dilated, plain in zip(self.convs1, self.convs2, strict=True):
@@ -433,10 +440,12 @@ def fold_weight_norm(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for key, value in weights.items():
         if key.endswith(".weight_g"):
             continue
+        yield_point()
         if key.endswith(".weight_v"):
             stem = key[: -len("_v")]
             direction = value.float()
             norm = direction.norm(dim=tuple(range(1, direction.dim())), keepdim=True).clamp_min(1e-12)
+            yield_point()
             folded[stem] = weights[stem + "_g"].float() * direction / norm
         else:
             folded[key] = value.float()
@@ -465,6 +474,7 @@ def build_synthesizer(
     except RuntimeError as error:
         first_line = str(error).strip().splitlines()[-1].strip()
         raise ModelFileError(f"{path}: the weights do not fit the voice's config ({first_line})") from None
+    yield_point()
     if _is_idle_flow(folded):
         model.flow = IdleFlow()
     return model.to(device).eval().requires_grad_(False)

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from rvcd.errors import ModelFileError
 from rvcd.models.pickle_scan import Scan, ScanError, StorageRef, TensorRef, UnsafeNameError, scan_pickle
+from rvcd.yielding import yield_point
 
 MAX_FILE_BYTES = 2 << 30
 """Larger files are refused unread; the largest published ones have 190 MB, training checkpoints under 1 GB."""
@@ -263,6 +264,7 @@ def _crc32(file: BinaryIO, entry: ZipEntry) -> int:
     while left > 0 and (chunk := file.read(min(left, 1 << 20))):
         crc = zlib.crc32(chunk, crc)
         left -= len(chunk)
+        yield_point()
     return crc
 
 
