@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from rvcd.audio.ring import AudioSegment
-from rvcd.audio.scheduling import Scheduling, promote, scheduling_of
+from rvcd.audio.scheduling import Scheduling, demotion_text, promote, scheduling_of
 from rvcd.errors import AudioDeviceError
 
 OPEN_LIMIT_S = 15.0
@@ -270,7 +270,7 @@ class DeviceGuard:
             found = scheduling_of(thread_id)
             if found is not None and not found.realtime:
                 self._was_realtime = False
-                self._say("warning", f"the device thread computed without a pause and lost its real-time priority ({found})")
+                self._say("warning", demotion_text(found))
 
     def _say(self, level: str, text: str) -> None:
         self._events.append((level, text))

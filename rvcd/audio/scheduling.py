@@ -92,27 +92,35 @@ def promote(thread_id: int) -> Promotion:
         return Promotion(found, "")
     _demote_on_overrun()
     limit = _raise_soft_limit(resource.RLIMIT_RTPRIO, DEVICE_PRIORITY)
-    reason = ""
+    refusal = ""
     for priority in (DEVICE_PRIORITY, limit):  # who has CAP_SYS_NICE needs no limit
         if priority < 1:
             continue
         try:
             os.sched_setscheduler(thread_id, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
+            refusal = ""
             break
         except ProcessLookupError:
             return Promotion(None, "")
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+            refusal = (error.strerror or str(error)).lower()
     granted = scheduling_of(thread_id)
     if granted is None or granted.realtime:
         return Promotion(granted, "")
-    return Promotion(granted, f"the device thread has no real-time priority, but {granted}: {_why(limit, reason)}")
+    if not refusal:
+        return Promotion(granted, demotion_text(granted))
+    return Promotion(granted, f"the device thread has no real-time priority, but {granted}: {_why(limit, refusal)}")
 
 
-def _why(limit: int, reason: str) -> str:
+def demotion_text(found: Scheduling) -> str:
+    """Return what to say of a thread that had a real-time class and has not any more: it needs the processor to itself."""
+    return f"the device thread computed for {OVERRUN_LIMIT_S:g} s without a pause and lost its real-time priority ({found})"
+
+
+def _why(limit: int, refusal: str) -> str:
     if limit == resource.RLIM_INFINITY or limit >= 1:
         return (
-            f"the system refuses it ({reason}) although the limit RTPRIO allows it; a container or RestrictRealtime= may be why"
+            f"the system refuses it ({refusal}) although the limit RTPRIO allows it; a container or RestrictRealtime= may be why"
         )
     return (
         f"the limit RTPRIO is 0, so that a busy machine is heard as drop-outs; {LIMITS_ADVICE}, "

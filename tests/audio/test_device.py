@@ -18,6 +18,7 @@ from rvcd.audio.ring import AudioSegment
 from rvcd.errors import AudioDeviceError
 from tests.audio.conftest import RATE_HZ, EchoWorker, JackServer
 
+HEARD_S, LIMIT_S = 1.0, 60.0
 ALSA, JACK = "ALSA", "JACK Audio Connection Kit"
 DEVICES = [
     DeviceInfo(0, "HDA Intel: Analog", ALSA, 2, 2, 48000, 8.0, 8.0),
@@ -125,16 +126,24 @@ class JackLoop:
     def _record(self, count: int) -> None:
         self.recorded.append((self.recorder.last_frame_time, self.into.get_array().copy()))
 
-    def run(self, seconds: float) -> None:
+    def run_until_heard(self, delay: int, gain: float = 1.0) -> None:
+        """Run until HEARD_S of the played noise came back, whatever a loaded machine dropped. Fails after LIMIT_S."""
+        deadline_s = time.monotonic() + LIMIT_S
         with self.player, self.recorder:
             self.player.connect(self.out, "rvcd:in_0")
             self.recorder.connect("rvcd:out_0", self.into)
-            time.sleep(seconds)
+            while self.heard_delayed_by(delay, gain) < HEARD_S * RATE_HZ and time.monotonic() < deadline_s:
+                time.sleep(0.1)
+        assert self.heard_delayed_by(delay, gain) >= HEARD_S * RATE_HZ
 
-    def share_delayed_by(self, delay: int, gain: float = 1.0) -> float:
-        """Return which share of the recorded samples is the played noise of exactly `delay` frames before."""
-        same = [np.abs(data - gain * self._at(frame - delay, len(data))) < 1e-6 for frame, data in self.recorded]
-        return float(np.concatenate(same).mean())
+    def heard_delayed_by(self, delay: int, gain: float = 1.0) -> int:
+        """Return how many of the recorded samples are the played noise of exactly `delay` frames before."""
+        recorded = list(self.recorded)
+        return sum(int((np.abs(data - gain * self._at(frame - delay, len(data))) < 1e-6).sum()) for frame, data in recorded)
+
+    @property
+    def recorded_samples(self) -> int:
+        return sum(len(data) for _, data in self.recorded)
 
 
 def test_bypass_through_jack_is_delayed_by_exactly_the_latency(jack_server: JackServer, segment: AudioSegment) -> None:
@@ -146,12 +155,11 @@ def test_bypass_through_jack_is_delayed_by_exactly_the_latency(jack_server: Jack
     assert device.period_samples == jack_server.period_samples  # the server's, whatever was asked for
     assert "system" in device.description
     loop = JackLoop()
-    loop.run(1.5)
+    loop.run_until_heard(latency)
     device.stop()
     device.close()
-    assert loop.share_delayed_by(latency) > 0.6  # the rest: before the connection, and what a loaded machine dropped
     for other in (latency - jack_server.period_samples, latency - 1, latency + 1, latency + jack_server.period_samples):
-        assert loop.share_delayed_by(other) < 0.01
+        assert loop.heard_delayed_by(other) < 0.01 * loop.recorded_samples
 
 
 def test_a_worker_is_heard_through_jack_with_the_same_delay(jack_server: JackServer, segment: AudioSegment) -> None:
@@ -161,11 +169,10 @@ def test_a_worker_is_heard_through_jack_with_the_same_delay(jack_server: JackSer
     device = opened(segment)
     loop = JackLoop()
     with EchoWorker(segment, block=960):
-        loop.run(1.5)
+        loop.run_until_heard(latency, gain=-0.5)
     device.stop()
     device.close()
-    assert loop.share_delayed_by(latency, gain=-0.5) > 0.4
-    assert loop.share_delayed_by(latency, gain=1.0) < 0.01
+    assert loop.heard_delayed_by(latency, gain=1.0) < 0.01 * loop.recorded_samples
 
 
 def test_jack_errors_say_what_would_work(jack_server: JackServer) -> None:

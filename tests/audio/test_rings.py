@@ -242,7 +242,6 @@ def test_two_processes_pass_every_sample_on_or_count_it(tmp_path, wait_until, re
     if realtime:
         # Late samples are counted, and around each run of them the voice fades: 2 ms out, 5 ms in.
         assert wrong <= counters.late_samples + counters.late_events * (96 + 240)
-        assert counters.late_samples < len(expected) / 2
     else:
         assert (wrong, counters.late_samples, counters.expired_samples, stalls) == (0, 0, 0, 0)
 

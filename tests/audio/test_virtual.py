@@ -28,13 +28,10 @@ def test_fast_runs_in_lockstep_with_the_worker_and_loses_nothing(tmp_path, segme
     device.start()
     time.sleep(0.1)
     assert segment.device_position() == 0  # it waits for the worker
-    started_s = time.monotonic()
     with EchoWorker(segment, block=960):
         assert wait_until(lambda: device.finished, 60)
-        took_s = time.monotonic() - started_s
         device.stop()
     assert device.stalls == 0
-    assert took_s < 10  # faster than time, on any machine
     device.close()
     played, _ = soundfile.read(tmp_path / "out.wav", dtype="float32")
     assert len(played) == len(sound) + latency
