@@ -44,9 +44,9 @@ NOT_OURS = ("gain_db", "rvcd_virtual_mic")
 """A key of voice.toml; a name that the reader gives."""
 
 PENDING = frozenset({
-    "make soak", "overloaded", "error", "late_samples", "late_events", "gap_samples", "overflow_samples", "bad_input_samples",
-    "bad_output_samples", "device_scheduling", "rvcd/config/", "rvcd/ipc/", "rvcd/daemon/", "rvcd/osc/", "rvcd/worker/",
-    "rvcd/recorder/", "rvcd/nets/", "rvcd/formats/", "rvcd/voices/", "rvcd/cli/",
+    "make soak", "overloaded", "late_samples", "late_events", "gap_samples", "overflow_samples", "bad_input_samples",
+    "bad_output_samples", "scheduling", "fault", "skipped_blocks", "retrieval_ms", "rvcd/config/", "rvcd/ipc/", "rvcd/daemon/",
+    "rvcd/osc/", "rvcd/worker/", "rvcd/recorder/", "rvcd/nets/", "rvcd/formats/", "rvcd/voices/", "rvcd/cli/",
 })  # fmt: skip
 """What the manual describes and the code does not have yet. What is here has to be missing: take it out when it is there."""
 GOING = frozenset({"rvcd/control/", "rvcd/dsp/", "rvcd/models/"})
@@ -388,8 +388,8 @@ def test_what_is_pending_is_not_there_yet_and_what_is_going_still_is() -> None:
     there = {f"make {target}" for target in re.findall(r"(?m)^([a-z-]+):", makefile)}
     there |= {state.value for state in State} | set(READABLE)
     there |= {name for name in PENDING | GOING if name.endswith("/") and (ROOT / name / "__init__.py").exists()}
-    assert there.isdisjoint(PENDING), "take these out of PENDING"
-    assert there >= GOING, "take the others out of GOING"
+    assert there & PENDING == set(), "take these out of PENDING"
+    assert GOING - there == set(), "take these out of GOING"
 
 
 def test_the_decisions_are_numbered_and_their_index_has_their_titles() -> None:
