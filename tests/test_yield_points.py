@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rvcd.worker_protocol import VoiceRequest, WorkerSetup
 from torch import nn
 
 from rvcd.engine.converter import Converter
@@ -35,7 +36,6 @@ from rvcd.models.test_weights import ensure_test_weights
 from rvcd.models.voice import read_voice
 from rvcd.params import Snapshot
 from rvcd.protocol import F0_METHODS
-from rvcd.worker_protocol import VoiceRequest, WorkerSetup
 from rvcd.yielding import is_yielding, yield_point, yielding
 from tests.support import PARITY
 
