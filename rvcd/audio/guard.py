@@ -220,6 +220,7 @@ class DeviceGuard:
         if job.device is not None:
             self.device = job.device
             self._opened_ns = time.monotonic_ns()
+            self._promoted = 0  # the kernel gives out its numbers again
             self.state = DeviceState.RUNNING
             self.reason = f"running on {job.device.description}"
             self.reopened += int(self._ever_ran)

@@ -17,8 +17,10 @@ import pytest
 
 from rvcd.audio._rvcd_audio import ffi, lib
 from rvcd.audio.ring import AudioSegment, ReadStatus
+from rvcd.audio.scheduling import try_out
 
 RATE_HZ = 48000
+SERVER_PRIORITY = 40
 _numbers = itertools.count()
 
 
@@ -113,7 +115,22 @@ class JackServer:
 
     def start(self) -> None:
         environment = {**os.environ, "JACK_NO_AUDIO_RESERVATION": "1"}
-        command = ["jackd", "-n", self.name, "-r", "-S", "-t", "5000", "-d", "dummy", "-r", str(self.rate_hz)]
+        scheduling = try_out().device.scheduling
+        may = scheduling is not None and scheduling.priority > SERVER_PRIORITY
+        # In real time where that is allowed, as on a musician's machine: nothing then stalls the server but the host.
+        command = [
+            "jackd",
+            "-n",
+            self.name,
+            *(["-R", "-P", str(SERVER_PRIORITY)] if may else ["-r"]),
+            "-S",
+            "-t",
+            "5000",
+            "-d",
+            "dummy",
+            "-r",
+            str(self.rate_hz),
+        ]
         command += ["-p", str(self.period_samples), "-C", "2", "-P", "2"]
         self._process = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import numpy as np
 import pytest
 
+from rvcd.audio.files import AtomicAudioWriter
 from rvcd.audio.ring import AudioSegment
 from rvcd.audio.virtual import VirtualDevice, VirtualRequest
 from rvcd.errors import AudioDeviceError, AudioFileError
@@ -152,3 +154,26 @@ def test_a_segment_closed_under_a_device_stays_mapped() -> None:
     time.sleep(0.05)
     device.stop()
     device.close()
+
+
+def test_what_a_slow_disk_cost_the_file_is_said_when_it_is_finished(
+    tmp_path, segment: AudioSegment, wait_until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk_answers = threading.Event()
+
+    class SlowDisk(AtomicAudioWriter):
+        def write(self, samples: np.ndarray) -> None:
+            disk_answers.wait(60)
+            super().write(samples)
+
+    monkeypatch.setattr("rvcd.audio.virtual.CAPTURE_SAMPLES", 8192)
+    monkeypatch.setattr("rvcd.audio.virtual.AtomicAudioWriter", SlowDisk)
+    device = VirtualDevice(VirtualRequest(output=str(tmp_path / "out.wav")), segment)
+    device.open()
+    device.start()
+    assert wait_until(lambda: segment.device_position() > 3 * 8192, 60)
+    disk_answers.set()
+    with pytest.raises(AudioFileError, match=r"out\.wav: \d+\.\d\d s are missing: the disk was too slow"):
+        device.stop()
+    device.close()
+    assert (tmp_path / "out.wav").exists()
