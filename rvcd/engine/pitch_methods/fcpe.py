@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
@@ -24,6 +25,25 @@ _TAIL_SAMPLES = 512
 lookahead, errors above 100 cents fall from 2.9 % to 0.6 % of the frames."""
 
 
+def load_package() -> Any:
+    """Import torchfcpe. Raises MissingExtraError without it."""
+    with _as_torchfcpe_needs_it():
+        try:
+            return import_module("torchfcpe")
+        except (ImportError, OSError) as error:
+            raise MissingExtraError(f"f0 method fcpe needs torchfcpe ({error}); run: pip install 'rvcd[fcpe]'") from None
+
+
+@contextlib.contextmanager
+def _as_torchfcpe_needs_it() -> Iterator[None]:
+    # torchfcpe needs torchaudio only to resample, which never happens here, and torchaudio's wheel refuses to load beside
+    # a torch of another build (PyPI's wants CUDA's libraries). Hence the stand-in.
+    # torchfcpe prints its progress; the worker's standard output is not the place for it.
+    resample = {"Resample": _NoResample}
+    with contextlib.redirect_stdout(io.StringIO()), stand_ins(torchaudio={}, torchaudio__transforms=resample):
+        yield
+
+
 class FcpePitch:
     """f0 by FCPE: decoder local_argmax, threshold 0.006."""
 
@@ -39,16 +59,8 @@ class FcpePitch:
     @classmethod
     def bundled(cls, device: str = "cpu") -> FcpePitch:
         """Load the weights that come with torchfcpe. Raises MissingExtraError without it."""
-        # torchfcpe needs torchaudio only to resample, which never happens here, and torchaudio's wheel refuses to load beside
-        # a torch of another build (PyPI's wants CUDA's libraries). Hence the stand-in.
-        # torchfcpe prints its progress; the worker's standard output is not the place for it.
-        resample = {"Resample": _NoResample}
-        with contextlib.redirect_stdout(io.StringIO()), stand_ins(torchaudio={}, torchaudio__transforms=resample):
-            try:
-                package = import_module("torchfcpe")
-            except (ImportError, OSError) as error:
-                raise MissingExtraError(f"f0 method fcpe needs torchfcpe ({error}); run: pip install 'rvcd[fcpe]'") from None
-            return cls(package.spawn_bundled_infer_model(device=device))
+        with _as_torchfcpe_needs_it():
+            return cls(load_package().spawn_bundled_infer_model(device=device))
 
     def estimate(self, audio_16k: npt.ArrayLike) -> PitchTrack:
         """See PitchMethod."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,14 @@ _HALF_WINDOW_SAMPLES = 480
 _SLACK_SAMPLES = 8
 
 
+def load_package() -> Any:
+    """Import praat-parselmouth. Raises MissingExtraError without it."""
+    try:
+        return import_module("parselmouth")
+    except ImportError as error:
+        raise MissingExtraError(f"f0 method pm needs praat-parselmouth ({error}); run: pip install 'rvcd[pm]'") from None
+
+
 class PraatPitch:
     """f0 by Praat's to_pitch_ac with voicing threshold 0.6."""
 
@@ -35,10 +44,7 @@ class PraatPitch:
 
     def __init__(self) -> None:
         """Raises MissingExtraError without praat-parselmouth."""
-        try:
-            self._praat = import_module("parselmouth")
-        except ImportError as error:
-            raise MissingExtraError(f"f0 method pm needs praat-parselmouth ({error}); run: pip install 'rvcd[pm]'") from None
+        self._praat = load_package()
 
     def estimate(self, audio_16k: npt.ArrayLike) -> PitchTrack:
         """See PitchMethod."""
