@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,9 @@ from rvcd.geometry import StreamGeometry
 from rvcd.ipc.messages import ModelSetup, VoiceFiles
 from rvcd.models.contentvec_file import load_content_encoder
 from rvcd.models.synthesizer import build_synthesizer
+from rvcd.models.test_weight_paths import TestWeightPaths
 from rvcd.models.voice import read_voice
+from rvcd.models.voice_identity import file_facts, read_unmixed
 from rvcd.params import Snapshot
 
 
@@ -40,13 +42,35 @@ def choose_device(name: str) -> str:
     return name
 
 
+class VoiceCache:
+    """The voices used last, as long as their files are what they were when they were read."""
+
+    def __init__(self, size: int) -> None:
+        """size: of voices kept, at least 1."""
+        self._size = size
+        self._voices: OrderedDict[tuple[object, ...], Voice] = OrderedDict()
+
+    def get(self, files: VoiceFiles, keep_decoder: bool, read: Callable[[], Voice]) -> Voice:
+        """Return the voice of these files, read by `read` if it is not kept."""
+        # Looked at before they are read: files that change meanwhile are read again the next time.
+        key = (file_facts(files.path), file_facts(files.index), keep_decoder)
+        voice = self._voices.pop(key, None) or read()
+        self._voices[key] = voice
+        while len(self._voices) > self._size:
+            self._voices.popitem(last=False)
+        return voice
+
+
 class Loader:
-    """Loads each file once. Raises RvcdError with one sentence for whatever is wrong with a file."""
+    """Loads each file once. Raises RvcdError with one sentence for whatever is wrong with a file.
+
+    Yields (see rvcd.yielding) between the pieces of everything that it loads.
+    """
 
     def __init__(self, setup: ModelSetup, geometry: StreamGeometry) -> None:
         self.setup, self.geometry = setup, geometry
         self._encoder: ContentEncoder | None = None
-        self._voices: OrderedDict[tuple[object, ...], Voice] = OrderedDict()
+        self._voices = VoiceCache(setup.keep_loaded)
 
     @cached_property
     def device(self) -> str:
@@ -61,17 +85,12 @@ class Loader:
     def encoder(self) -> ContentEncoder:
         """Return the content encoder; the test weights' where the setup names none."""
         if self._encoder is None:
-            path = Path(self.setup.encoder) if self.setup.encoder else self._test_weights()
+            path = Path(self.setup.encoder) if self.setup.encoder else self._test_weights().encoder
             encoder: ContentEncoder = load_content_encoder(path, device=self.device)
             if self.precision is not torch.float32:
                 encoder.pack(self.precision)
             self._encoder = encoder
         return self._encoder
-
-    def _test_weights(self) -> Path:
-        from rvcd.models.test_weights import ensure_test_weights
-
-        return ensure_test_weights(Path(self.setup.test_weights_cache)).encoder
 
     def voice(self, files: VoiceFiles, *, keep_decoder: bool = False) -> Voice:
         """Load a voice and its index, and check that the content encoder gives the units it wants.
@@ -79,17 +98,14 @@ class Loader:
         The newest `keep_loaded` voices stay in memory, and are loaded again only when their files have changed.
         keep_decoder: keep the plain decoder too, for engine.offline.
         """
-        key = (*_identity(files.path), *_identity(files.index), keep_decoder)
-        voice = self._voices.pop(key, None) or self._read_voice(files, keep_decoder)
-        self._voices[key] = voice
-        while len(self._voices) > self.setup.keep_loaded:
-            self._voices.popitem(last=False)
+        voice = self._voices.get(files, keep_decoder, lambda: self._read_voice(files, keep_decoder))
         return replace(voice, name=files.name)
 
     def _read_voice(self, files: VoiceFiles, keep_decoder: bool) -> Voice:
         if self.setup.test_weights_cache:
             self._test_weights()
-        file, encoder = read_voice(Path(files.path)), self.encoder()
+        encoder = self.encoder()
+        file = read_unmixed([files.path], lambda: read_voice(Path(files.path)))
         try:
             encoder.check_unit_width(file.spec.config.unit_width)
         except ModelFileError as error:
@@ -98,7 +114,13 @@ class Loader:
         index = read_index(Path(files.index), file.spec.config.unit_width, device=self.device) if files.index else None
         return Voice.of(files.name, file.spec, synthesizer, index, precision=self.precision, keep_decoder=keep_decoder)
 
+    def _test_weights(self) -> TestWeightPaths:
+        from rvcd.models.test_weights import ensure_test_weights
+
+        return ensure_test_weights(Path(self.setup.test_weights_cache))
+
     def pitch_method(self, name: str) -> PitchMethod:
+        """Load a pitch method, one of protocol.F0_METHODS."""
         rmvpe = Path(self.setup.rmvpe) if self.setup.rmvpe else None
         return create_pitch_method(name, model_path=rmvpe, device=self.device, threads=max(1, self.setup.threads))
 
@@ -131,12 +153,3 @@ class Loader:
             snapshot=snapshot,
             device=self.device,
         )
-
-
-def _identity(path: str) -> tuple[object, ...]:
-    """Return what changes when the file does; its name alone where it cannot be looked at (reading it says why)."""
-    try:
-        found = os.stat(path) if path else None
-    except OSError:
-        found = None
-    return (path, found.st_mtime_ns, found.st_size, found.st_ino) if found else (path,)

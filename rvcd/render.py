@@ -69,14 +69,14 @@ def render_file(settings: Settings, request: RenderRequest, progress: Callable[[
         geometry = StreamGeometry.from_ms(
             rate_hz=48000, block_ms=BLOCK_MS, lookahead_ms=LOOKAHEAD_MS, deadline_ms=BLOCK_MS, context_ms=CONTEXT_MS
         )
-        voice = Loader(setup, geometry).voice(voice_files(entry))
+        loader = Loader(setup, geometry)
+        voice = loader.voice(voice_files(entry))
         rate_hz = request.rate_hz or voice.spec.rate_hz
         geometry = StreamGeometry.from_ms(
             rate_hz=rate_hz, block_ms=BLOCK_MS, lookahead_ms=LOOKAHEAD_MS, deadline_ms=BLOCK_MS, context_ms=CONTEXT_MS
         )
-        loader = Loader(setup, geometry)
         converter = loader.converter(
-            voice, loader.pitch_method(method), store.snapshot(), speaker=entry.speaker, gain_db=entry.gain_db
+            voice, loader.pitch_method(method), store.snapshot(), speaker=entry.speaker, gain_db=entry.gain_db, geometry=geometry
         )
         snapshot = store.snapshot()
         total = max(1, round(reader.total_samples * rate_hz / reader.rate_hz))

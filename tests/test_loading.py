@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -70,3 +72,27 @@ def test_a_gpu_that_is_not_there_is_named(setup):
     with pytest.raises(ParamError, match=r"'cuda:7' is not here.*'cpu' or 'auto'"):
         Loader(replace(setup, device="cuda:7"), GEOMETRY).encoder()
     assert choose_device("cpu") == "cpu"
+
+
+def test_a_voice_is_read_again_only_when_its_file_has_changed(setup, tmp_path):
+    path, loader = tmp_path / "buzz.pth", Loader(setup, GEOMETRY)
+    shutil.copy(paths(setup).voice_v2, path)
+    first = loader.voice(VoiceFiles("buzz", str(path)))
+    again = loader.voice(VoiceFiles("another name", str(path)))
+    assert again.synthesizer is first.synthesizer
+    assert (first.name, again.name) == ("buzz", "another name")
+    os.utime(path, ns=(0, 0))
+    assert loader.voice(VoiceFiles("buzz", str(path))).synthesizer is not first.synthesizer
+
+
+def test_as_many_voices_as_the_setup_says_stay_in_memory_those_used_last(setup):
+    loader = Loader(replace(setup, keep_loaded=2), GEOMETRY)
+    old, plain, new = (
+        VoiceFiles("old", str(paths(setup).voice_v1)),
+        VoiceFiles("plain", str(paths(setup).voice_v2)),
+        VoiceFiles("new", str(paths(setup).voice_v2), str(paths(setup).index_v2)),
+    )
+    kept = {request.name: loader.voice(request).synthesizer for request in (old, plain, old, new)}
+    assert loader.voice(old).synthesizer is kept["old"]
+    assert loader.voice(new).synthesizer is kept["new"]
+    assert loader.voice(plain).synthesizer is not kept["plain"]

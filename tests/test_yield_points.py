@@ -6,6 +6,8 @@ import _imp
 import concurrent.futures.thread
 import importlib
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -174,6 +176,24 @@ def test_no_lock_is_held_at_any_yield_point_of_a_whole_load(setup, paths, precis
         converter.new_stream(voice)
     assert not watch.held
     assert watch.points > 1000
+
+
+def test_once_the_packages_are_imported_choosing_a_pitch_method_imports_nothing() -> None:
+    script = """
+import contextlib, pathlib, sys
+from rvcd.engine.pitch import create_pitch_method, import_packages
+from rvcd.errors import MissingExtraError
+from rvcd.protocol import F0_METHODS
+import_packages()
+before = set(sys.modules)
+for name in F0_METHODS:
+    with contextlib.suppress(MissingExtraError):
+        create_pitch_method(name, model_path=pathlib.Path(sys.argv[1]))
+# torch imports two small modules of its own when the first file is read, which is a voice's, before there is audio.
+print(*sorted(name for name in set(sys.modules) - before if not name.startswith("torch.utils.")))
+"""
+    command = [sys.executable, "-c", script, str(PARITY / "rmvpe_tiny.pt")]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.split() == []
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rvcd.engine.pitch_track import (
@@ -18,7 +20,7 @@ from rvcd.engine.pitch_track import (
     transpose,
 )
 from rvcd.engine.pitch_tracker import PitchTracker
-from rvcd.errors import ModelFileError, ParamError
+from rvcd.errors import MissingExtraError, ModelFileError, ParamError
 from rvcd.protocol import F0_METHODS
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "coarse_pitch",
     "create_pitch_method",
     "fill_unvoiced",
+    "import_packages",
     "transpose",
 ]
 
@@ -52,6 +55,19 @@ def create_pitch_method(name: str, *, model_path: Path | None = None, device: st
         hint = f"; did you mean '{close[0]}'?" if close else ";"
         raise ParamError(f"unknown f0 method '{name}'{hint} known: {', '.join(F0_METHODS)}") from None
     return factory(model_path, device, threads)
+
+
+def import_packages() -> None:
+    """Import what every installed method needs, so that create_pitch_method() imports nothing any more. Takes 0.1 s and more.
+
+    An import cannot be divided and keeps the interpreter's lock (40 ms for praat-parselmouth): call it before there is audio.
+    """
+    from rvcd.engine.pitch_methods import fcpe, pm, rmvpe, swift, world, yin  # noqa: F401
+    from rvcd.models import rmvpe as network  # noqa: F401
+
+    for load in (swift.load_package, partial(world.load_package, "harvest"), pm.load_package, fcpe.load_package):
+        with contextlib.suppress(MissingExtraError):
+            load()
 
 
 # Each factory imports its method on use: only the chosen one costs start-up time, and only it can lack a package.

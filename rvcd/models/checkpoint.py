@@ -69,7 +69,7 @@ def load_root(outline: Outline) -> Any:
 
 
 def load_tensors(path: Path | str, within: str | None = None) -> dict[str, Tensor]:
-    """Load the named tensors of a .pth, .pt, .bin or .safetensors file, on the CPU, in the file's order and precision.
+    """Load the named tensors of a .pth, .pt, .bin or .safetensors file, on the CPU, in the file's precision.
 
     within: key of the part that holds them ("weight", "model"); None for a file that is one flat dict. Raises ModelFileError.
     """
@@ -124,7 +124,8 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = {}
         with safe_open(str(path), framework="pt", device="cpu") as file:
-            for key in file.offset_keys():
+            keys: list[str] = file.keys()
+            for key in keys:
                 tensors[key] = file.get_tensor(key)
                 yield_point()
         return tensors

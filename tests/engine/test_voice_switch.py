@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rvcd.engine.converter import Converter, EngineError
 from rvcd.engine.voice_stream import Voice
@@ -161,6 +164,47 @@ def test_a_voice_may_be_louder_by_its_own_gain_whatever_the_loudness_match_does(
         size, snapshot = converter.geometry.block_samples, replace(PLAIN, rms_mix=0.0, gain_out=-20.0)
         levels.append(rms(np.concatenate([converter.process(AUDIO[i * size :][:size], snapshot).audio for i in range(30)])))
     assert 20 * np.log10(levels[1] / levels[0]) == pytest.approx(6.0, abs=0.1)
+
+
+VOICES = {
+    name: small_voice(name, seed=seed, n_layers=0, unit_width=width)
+    for name, seed, width in (("old", 1, 24), ("second", 2, 24), ("third", 3, 32))
+}
+EVENTS = st.lists(
+    st.sampled_from(["block", "block", "block", "pause", "late block", "second", "third", "step", "step", "cancel", "failed"]),
+    max_size=40,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(events=EVENTS)
+def test_whatever_happens_on_the_way_the_voice_asked_for_last_is_heard_in_the_end(events: list[str]) -> None:
+    converter, wanted = make(VOICES["old"], block_ms=40, lookahead_ms=60), "old"
+    size, gated = converter.geometry.block_samples, replace(PLAIN, gate=-50.0)
+    blocks = itertools.cycle(AUDIO[start : start + size] for start in range(0, len(AUDIO) - size, size))
+    for event in ["block"] * 4 + events:
+        if event in VOICES:
+            converter.switch.begin(converter.new_stream(VOICES[event]))
+            wanted = event
+        elif event == "step":
+            converter.switch.prepare()
+        elif event == "cancel":
+            converter.switch.cancel()
+            wanted = converter.voice.name
+        elif event == "failed":
+            converter.recover()
+        elif event == "late block":
+            converter.absorb(next(blocks), gated)
+        else:
+            silence = np.zeros(size, np.float32)
+            audio = converter.process(silence if event == "pause" else next(blocks), gated).audio
+            assert audio.shape == (size,) and np.isfinite(audio).all() and np.abs(audio).max() <= 1.0
+        if not converter.switch.active:
+            assert converter.voice.name == wanted and converter.switch.next_step() is None
+    while converter.switch.next_step() is not None:
+        converter.switch.prepare()
+    converter.process(next(blocks), PLAIN)
+    assert converter.voice.name == wanted and not converter.switch.active
 
 
 def test_a_step_is_expected_to_cost_as_much_of_a_block_as_lately() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from rvcd.engine.pitch_methods.imports import stand_ins
 from rvcd.engine.pitch_methods.periodicity import drop_aperiodic
 from rvcd.engine.pitch_track import ANALYSIS_RATE_HZ, F0_MIN_HZ, FRAME_SAMPLES, PitchTrack, clean_audio, settle
-from rvcd.errors import MissingExtraError, how_to_install
+from rvcd.errors import MissingExtraError
 
 DECODER = "local_argmax"
 THRESHOLD = 0.006
@@ -22,6 +23,25 @@ _MIN_SAMPLES = 1024
 _TAIL_SAMPLES = 512
 """Zeros after the audio, half of that window, instead of torchfcpe's reflection: measured on speech in 100 ms blocks without
 lookahead, errors above 100 cents fall from 2.9 % to 0.6 % of the frames."""
+
+
+def load_package() -> Any:
+    """Import torchfcpe. Raises MissingExtraError without it."""
+    with _as_torchfcpe_needs_it():
+        try:
+            return import_module("torchfcpe")
+        except (ImportError, OSError) as error:
+            raise MissingExtraError(f"f0 method fcpe needs torchfcpe ({error}); run: pip install 'rvcd[fcpe]'") from None
+
+
+@contextlib.contextmanager
+def _as_torchfcpe_needs_it() -> Iterator[None]:
+    # torchfcpe needs torchaudio only to resample, which never happens here, and torchaudio's wheel refuses to load beside
+    # a torch of another build (PyPI's wants CUDA's libraries). Hence the stand-in.
+    # torchfcpe prints its progress; the worker's standard output is not the place for it.
+    resample = {"Resample": _NoResample}
+    with contextlib.redirect_stdout(io.StringIO()), stand_ins(torchaudio={}, torchaudio__transforms=resample):
+        yield
 
 
 class FcpePitch:
@@ -39,16 +59,8 @@ class FcpePitch:
     @classmethod
     def bundled(cls, device: str = "cpu") -> FcpePitch:
         """Load the weights that come with torchfcpe. Raises MissingExtraError without it."""
-        # torchfcpe needs torchaudio only to resample, which never happens here, and torchaudio's wheel refuses to load beside
-        # a torch of another build (PyPI's wants CUDA's libraries). Hence the stand-in.
-        # torchfcpe prints its progress; the worker's standard output is not the place for it.
-        resample = {"Resample": _NoResample}
-        with contextlib.redirect_stdout(io.StringIO()), stand_ins(torchaudio={}, torchaudio__transforms=resample):
-            try:
-                package = import_module("torchfcpe")
-            except (ImportError, OSError) as error:
-                raise MissingExtraError(f"f0 method fcpe needs torchfcpe ({error}); {how_to_install('fcpe')}") from None
-            return cls(package.spawn_bundled_infer_model(device=device))
+        with _as_torchfcpe_needs_it():
+            return cls(load_package().spawn_bundled_infer_model(device=device))
 
     def estimate(self, audio_16k: npt.ArrayLike) -> PitchTrack:
         """See PitchMethod."""

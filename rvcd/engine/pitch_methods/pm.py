@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +18,20 @@ from rvcd.engine.pitch_track import (
     settle,
     to_frame_grid,
 )
-from rvcd.errors import MissingExtraError, how_to_install
+from rvcd.errors import MissingExtraError
 
 VOICING_THRESHOLD = 0.6
 _HALF_WINDOW_SAMPLES = 480
 """Praat analyses three periods of the floor (60 ms): the first frame is centred half a window into the sound."""
 _SLACK_SAMPLES = 8
+
+
+def load_package() -> Any:
+    """Import praat-parselmouth. Raises MissingExtraError without it."""
+    try:
+        return import_module("parselmouth")
+    except ImportError as error:
+        raise MissingExtraError(f"f0 method pm needs praat-parselmouth ({error}); run: pip install 'rvcd[pm]'") from None
 
 
 class PraatPitch:
@@ -35,10 +44,7 @@ class PraatPitch:
 
     def __init__(self) -> None:
         """Raises MissingExtraError without praat-parselmouth."""
-        try:
-            self._praat = import_module("parselmouth")
-        except ImportError as error:
-            raise MissingExtraError(f"f0 method pm needs praat-parselmouth ({error}); {how_to_install('pm')}") from None
+        self._praat = load_package()
 
     def estimate(self, audio_16k: npt.ArrayLike) -> PitchTrack:
         """See PitchMethod."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,15 @@ _PASS_HOPS = 1875
 """30 s: longer audio is analysed in overlapping passes, so that memory does not grow with the file."""
 
 
+def load_package() -> tuple[Any, Path]:
+    """Import onnxruntime and swift-f0; return the first and the path of the model. Raises MissingExtraError without them."""
+    try:
+        runtime, package = import_module("onnxruntime"), import_module("swift_f0")
+    except ImportError as error:
+        raise MissingExtraError(f"f0 method swift cannot be loaded ({error}); run: pip install swift-f0") from None
+    return runtime, Path(package.__file__ or "").with_name("model.onnx")
+
+
 class SwiftPitch:
     """f0 by SwiftF0's ONNX model. A hop's value depends on 2815 samples each way."""
 
@@ -47,12 +57,7 @@ class SwiftPitch:
 
         Raises MissingExtraError without swift-f0 or onnxruntime, ModelFileError for a broken model.
         """
-        try:
-            runtime = import_module("onnxruntime")
-            package = import_module("swift_f0").__file__
-        except ImportError as error:
-            raise MissingExtraError(f"f0 method swift cannot be loaded ({error}); run: pip install swift-f0") from None
-        model = Path(package or "").with_name("model.onnx")
+        runtime, model = load_package()
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

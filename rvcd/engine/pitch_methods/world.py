@@ -28,7 +28,8 @@ _MIN_SAMPLES = 1280
 """Four periods of the lowest pitch; shorter audio is unvoiced."""
 
 
-def _load_world(method: str) -> Any:
+def load_package(method: str) -> Any:
+    """Import pyworld. Raises MissingExtraError without it; method: named there."""
     # pyworld 0.3.5 asks pkg_resources for its own version; setuptools 82 removed that module.
     try:
         with stand_ins(pkg_resources={"get_distribution": metadata.distribution}):
@@ -47,7 +48,7 @@ class _World(ABC):
 
     def __init__(self) -> None:
         """Raises MissingExtraError without pyworld."""
-        self._world = _load_world(self.name)
+        self._world = load_package(self.name)
 
     def estimate(self, audio_16k: npt.ArrayLike) -> PitchTrack:
         """See PitchMethod."""
