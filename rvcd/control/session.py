@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rvcd.errors import RvcdError
-from rvcd.protocol import State, Stats
+from rvcd.protocol import SUPERSEDED, State, Stats
 
 
 class SupersededError(RvcdError):
     """A newer request of the same kind came before this one held: nothing is wrong, and nothing is logged."""
 
     def __init__(self) -> None:
-        super().__init__("superseded by a newer request")
+        super().__init__(SUPERSEDED)
 
 
 @dataclass(frozen=True)
