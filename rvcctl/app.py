@@ -106,8 +106,9 @@ class RvcctlApp(App[None]):
             self._peaks.feed(self._client.view.stats)
 
     def on_failed(self, failure: Failure) -> None:
-        """Pass a refusal on to the screen."""
-        self.post_message(messages.CommandRefused(failure))
+        """Pass a refusal on to the screen, unless a newer request took the place of this one: what it did is seen."""
+        if failure.reason != protocol.SUPERSEDED:
+            self.post_message(messages.CommandRefused(failure))
 
     def on_done(self, done: Done) -> None:
         """Pass on what was done."""

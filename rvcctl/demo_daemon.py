@@ -157,7 +157,7 @@ class DemoDaemon:
 
         def loaded(_now_s: float) -> list[OscMessage]:
             if self.loading != name:
-                return []  # another one was asked for meanwhile
+                return _fail(address, protocol.SUPERSEDED)
             self.loading = ""
             self.fault = f"'{name}' cannot be loaded: {BROKEN[name]}" if name in BROKEN else ""
             if name in BROKEN:

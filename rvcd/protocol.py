@@ -30,6 +30,8 @@ PRECISIONS: tuple[str, ...] = ("auto", "fp32", "bf16")
 LATENCY_PRESET_NAMES: tuple[str, ...] = ("low", "balanced", "safe")
 TALK_MODES: tuple[str, ...] = ("off", "push-to-talk", "push-to-convert")
 """What /talk does: nothing, let the voice out while it is held, or convert it while it is held (raw otherwise)."""
+SUPERSEDED = "superseded by a newer request"
+"""The reason of a /fail that nobody has to act on: a newer request of the same kind came before this one held."""
 NAME_PATTERN = r"[\w .-]{1,64}"
 """Names of voices and presets (a regular expression for all of the name)."""
 NAME_RULE = "1 to 64 letters, digits, spaces, dots, dashes or underscores"

@@ -20,7 +20,7 @@ class LogTail(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.INFO)
         self.addFilter(logging.Filter(ROOT))
-        self._guard = threading.Lock()
+        self._lock = threading.Lock()
         self._lines: deque[LogLine] = deque(maxlen=KEPT_LINES)
         self._written = 0
 
@@ -32,12 +32,12 @@ class LogTail(logging.Handler):
             text = f"a line of {record.name} could not be written: {type(error).__name__}"
         if len(text) > MAX_CHARACTERS:
             text = text[: MAX_CHARACTERS - 1] + "…"
-        with self._guard:
+        with self._lock:
             self._written += 1
             self._lines.append(LogLine(self._written, record.levelname.lower(), text))
 
     def after(self, number: int, at_most: int = SHOWN_LINES) -> list[LogLine]:
         """Return the newest lines numbered above `number`, oldest first. at_most: how many, 0..KEPT_LINES."""
-        with self._guard:
+        with self._lock:
             newer = [line for line in self._lines if line.number > number]
         return newer[max(len(newer) - at_most, 0) :]

@@ -15,9 +15,9 @@ _FIELDS = "fields"
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.NOTSET, 7))
 
 
-def get_logger(room: str) -> logging.Logger:
+def get_logger(part: str) -> logging.Logger:
     """Return the logger of one part of rvcd: 'control', 'audio', 'worker', ..."""
-    return logging.getLogger(f"{ROOT}.{room}")
+    return logging.getLogger(f"{ROOT}.{part}")
 
 
 def fields(**values: object) -> dict[str, dict[str, object]]:
@@ -65,14 +65,14 @@ class PlainFormatter(logging.Formatter):
         """Return the record as lines for a person."""
         pairs = ", ".join(f"{key}={_quoted(value)}" for key, value in _fields_of(record).items())
         at = time.strftime("%H:%M:%S", time.localtime(record.created))
-        text = f"{at} {record.levelname:<7} {_room(record)}: {_printable(record.getMessage())}"
+        text = f"{at} {record.levelname:<7} {_part(record)}: {_printable(record.getMessage())}"
         return "\n".join((f"{text} ({pairs})" if pairs else text, *_traceback_lines(self, record)))
 
 
 def one_line(record: logging.LogRecord) -> str:
     """Return 'control: malformed datagrams count=12 source=127.0.0.1:5000', without control characters or a traceback."""
     pairs = "".join(f" {key}={_quoted(value)}" for key, value in _fields_of(record).items())
-    return f"{_room(record)}: {_printable(record.getMessage())}{pairs}"
+    return f"{_part(record)}: {_printable(record.getMessage())}{pairs}"
 
 
 def _fields_of(record: logging.LogRecord) -> Mapping[str, Any]:
@@ -80,7 +80,7 @@ def _fields_of(record: logging.LogRecord) -> Mapping[str, Any]:
     return found
 
 
-def _room(record: logging.LogRecord) -> str:
+def _part(record: logging.LogRecord) -> str:
     return record.name.removeprefix(ROOT + ".")
 
 

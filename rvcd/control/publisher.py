@@ -116,8 +116,8 @@ class Publisher:
         due = [target for target in targets if target.next_push_s <= now]
         if due:
             stats = self._stats()
-            for target in targets:
-                if stats is not None:
+            if stats is not None:
+                for target in targets:
                     target.peaks.add(stats)
             for target in due:
                 self._push(target, now)

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rvcd.errors import RvcdError
-from rvcd.protocol import State, Stats
+from rvcd.protocol import SUPERSEDED, State, Stats
 
 
 class SupersededError(RvcdError):
     """A newer request of the same kind came before this one held: nothing is wrong, and nothing is logged."""
 
     def __init__(self) -> None:
-        super().__init__("superseded by a newer request")
+        super().__init__(SUPERSEDED)
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,10 @@ class Session(Protocol):
 
     load_voice, set_speaker, set_f0_method and set_latency_preset change what is wanted before they wait for anything, and
     return when it holds. They are called while others of them still wait, and the newest wins: a request that another one of
-    its kind replaced raises SupersededError. The other async methods are called one after the other: those of the presets,
-    set_record, and rescan_voices, each without waiting for the others.
+    its kind replaced raises SupersededError. Being cancelled ends the waiting only: what is wanted stays.
+
+    The other async methods are called one after the other: those of the presets, set_record, and rescan_voices, each of the
+    three without waiting for the others.
     """
 
     @property
@@ -56,7 +58,10 @@ class Session(Protocol):
         """Return what the daemon is doing now."""
 
     def stats(self) -> Stats:
-        """Return the telemetry; the two peaks are since the previous call. The server is the only caller."""
+        """Return the telemetry; the two peaks are since the previous call. The server is the only caller.
+
+        Raises RvcdError while there is nothing to tell yet: the server says so now and then, and goes on asking.
+        """
 
     def get_param(self, name: str) -> float:
         """Return a live number in its table's unit. Raises ParamError for an unknown name."""

@@ -26,11 +26,10 @@ def test_what_is_encoded_decodes_to_the_same_message(address: str, args: list[ob
 
 
 @pytest.mark.parametrize("datagram", KILLERS.values(), ids=list(KILLERS))
-def test_a_known_killer_is_refused_at_once_with_a_short_reason(datagram: bytes) -> None:
-    started = time.perf_counter()
+def test_a_known_killer_is_refused_with_a_short_reason(datagram: bytes) -> None:
+    # Those that hang a parser would hang the test.
     with pytest.raises(ProtocolError) as refusal:
         decode(datagram)
-    assert time.perf_counter() - started < 0.5
     assert 0 < len(str(refusal.value)) < 80
     assert "\n" not in str(refusal.value)
 
@@ -79,17 +78,26 @@ def test_a_message_without_type_tags_has_no_arguments() -> None:
     assert decode(b"/abc\0\0\0\0") == [OscMessage("/abc")]
 
 
-def test_the_largest_packets_decode_in_a_bounded_time() -> None:
+def test_the_largest_packets_decode_in_a_time_that_grows_with_their_size_only() -> None:
     worst = (
         bundle(*[encode("/rvc/ping", *range(20)) for _ in range(64)]),
         b"/a\0\0,s\0\0" + b"x" * 8180 + bytes(4),
         b"#bundle\0" + bytes(8) + b"".join(struct.pack(">i", 16) + b"#bundle\0" + bytes(8) for _ in range(400)),
     )
+    plain = encode("/rvc/ping", *range(20))
     for packet in worst:
         assert len(packet) <= 8192
-        started = time.perf_counter()
+        assert cpu_time_s(packet) < 30 * len(packet) / len(plain) * cpu_time_s(plain)
+
+
+def cpu_time_s(packet: bytes) -> float:
+    """Return the least time of this thread that decoding takes, of a few tries: what disturbs only adds."""
+    took_s = []
+    for _ in range(10):
+        started_s = time.thread_time()
         decode(packet)
-        assert time.perf_counter() - started < 1.0
+        took_s.append(time.thread_time() - started_s)
+    return max(min(took_s), 1e-6)
 
 
 def test_numbers_are_encoded_by_their_type_and_limited_to_32_bits() -> None:

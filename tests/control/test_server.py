@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from rvcd.control.codec import encode
+from rvcd.control.router import TICK_S
 from rvcd.control.server import OscServer
 from rvcd.control.verbs import PUSHED, ROUTES, VERBS, Action, Limit, Wildcard, find_verb, reference_markdown
 from rvcd.params import PARAMS
@@ -134,6 +135,7 @@ def test_a_number_can_be_set_by_0_to_1_stepped_and_reset() -> None:
 
 def test_a_fader_flood_is_thinned_out_but_its_last_value_is_applied() -> None:
     async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
+        started_s = time.monotonic()
         for step in range(120):
             client.send("/rvc/pitch", step / 10)
             client.send("/rvc/gain/in", -step / 10)
@@ -142,7 +144,8 @@ def test_a_fader_flood_is_thinned_out_but_its_last_value_is_applied() -> None:
         await client.wait(lambda: client.find("/rvc/pitch") and client.find("/rvc/pitch")[-1].args[0] == pytest.approx(11.9))
         await client.wait(lambda: client.find("/rvc/gain/in")[-1].args[0] == pytest.approx(-11.9))
         assert session.get_param("pitch") == pytest.approx(11.9)
-        assert len([name for name, _ in session.applied if name == "pitch"]) < 60
+        ticks = (time.monotonic() - started_s) / TICK_S
+        assert len([name for name, _ in session.applied if name == "pitch"]) <= 3 + ticks
 
     converse(talk)
 
@@ -428,12 +431,10 @@ def test_a_pattern_asks_for_values_and_sets_numbers_but_triggers_nothing() -> No
     converse(talk)
 
 
-def test_24_stars_cost_nothing() -> None:
+def test_24_stars_do_not_hold_up_the_next_message() -> None:
     async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
-        started = time.perf_counter()
         for _ in range(50):
             client.send(STARS, 1)
-        await client.settle()
-        assert time.perf_counter() - started < 2.0
+        await client.settle()  # a matcher that backtracks would take years
 
     converse(talk)

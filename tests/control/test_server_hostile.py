@@ -26,7 +26,8 @@ from tests.control.fake_session import FakeSession
 from tests.control.packets import DEAREST, INTEGERS, KILLERS, NUMBERS, TEXTS, addresses, bundle, hostile, message, mutated, padded
 from tests.control.udp import Client, client_of, converse
 
-HANG_S = 0.05
+YARDSTICK = bundle(*[encode("/rvc/ping", *["abc"] * 20)] * 64)
+"""An honest datagram that is as long as most get. Times are compared with it: a slow machine is slow for both."""
 
 
 def hours_go_by() -> Iterator[float]:
@@ -71,9 +72,7 @@ def test_thousands_of_hostile_datagrams_leave_the_server_answering_and_no_table_
                 attacker.send_raw(datagram)
                 if at % 100 == 0:
                     await asyncio.sleep(0.005)
-            started = time.perf_counter()
             await client.settle()
-            assert time.perf_counter() - started < 2.0
             await asyncio.sleep(0)
         assert server.counters.received > 3000
         assert server.counters.malformed > 2000
@@ -123,13 +122,17 @@ def test_a_reason_is_one_line_of_bounded_length_whatever_was_sent() -> None:
     converse(talk, clock=hours_go_by().__next__)
 
 
-def test_no_datagram_takes_longer_than_the_limit_and_the_next_honest_message_is_answered(
+def test_no_datagram_takes_far_longer_than_an_honest_one_and_the_next_honest_message_is_answered(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
-        worst = (0.0, "", b"")
+        worst, yardstick_s = (0.0, "", b""), 1.0
         gc.disable()  # a collection of everything that pytest holds is not the server's time
         try:
+            for _ in range(5):
+                started = time.thread_time()
+                server.datagram_received(YARDSTICK, ("127.0.0.1", client.port))
+                yardstick_s = min(yardstick_s, time.thread_time() - started)
             for at, (kind, datagram) in zip(range(6000), hostile(seed=4), strict=False):
                 started = time.thread_time()
                 server.datagram_received(datagram, ("127.0.0.1", client.port))
@@ -138,7 +141,7 @@ def test_no_datagram_takes_longer_than_the_limit_and_the_next_honest_message_is_
                     await asyncio.sleep(0)
         finally:
             gc.enable()
-        assert worst[0] < HANG_S, worst
+        assert worst[0] < 40 * yardstick_s, worst
         async with client_of(server) as honest:
             assert (await honest.ask("/rvc/gate", -33)).args == (-33.0,)
 
@@ -159,8 +162,7 @@ def test_the_dearest_datagram_takes_a_few_times_as_long_as_a_bundle_of_pings(nam
     session = FakeSession(book=book, registry=tuple(VoiceStatus(f"voice {slot}", slot) for slot in range(1, 65)))
 
     async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
-        yardstick = bundle(*[encode("/rvc/ping", *["abc"] * 20)] * 64)
-        took = {datagram: 1.0, yardstick: 1.0}
+        took = {datagram: 1.0, YARDSTICK: 1.0}
         gc.disable()
         try:
             for port in (20001, 20002, 20003):  # each with all its tokens; the quickest is the least disturbed
@@ -171,7 +173,7 @@ def test_the_dearest_datagram_takes_a_few_times_as_long_as_a_bundle_of_pings(nam
                     await asyncio.sleep(0.01)
         finally:
             gc.enable()
-        times = took[datagram] / took[yardstick]
+        times = took[datagram] / took[YARDSTICK]
         # The killers of old took forty times as long, and some of them for ever.
         assert times < 20, f"{times:.1f} times what 64 pings of 20 words take: {1000 * took[datagram]:.1f} ms"
 

@@ -11,7 +11,7 @@ from rvcd.control.codec import OscMessage, decode, encode
 from rvcd.control.server import OscServer, OscSettings
 from tests.control.fake_session import FakeSession
 
-PATIENCE_S = 5.0
+PATIENCE_S = 30.0
 
 
 class Client(asyncio.DatagramProtocol):

@@ -10,6 +10,7 @@ from rvcctl.widgets.latency_bar import LatencyBar
 from rvcctl.widgets.level_meter import LevelMeter
 from rvcctl.widgets.note_display import NoteDisplay
 from rvcctl.widgets.state_banner import StateBanner
+from rvcd import protocol
 from tests.rvcctl.stage import play, stage
 
 
@@ -134,6 +135,17 @@ def test_a_failed_command_is_shown_with_the_daemons_reason_and_its_brackets_are_
         async with stage() as on:
             on.client.deliver("/fail", "/rvc/voice", "no voice [bold]x[/bold]")
             await on.shows("no voice [bold]x[/bold]")
+
+    play(scene)
+
+
+def test_a_request_that_a_newer_one_replaced_is_not_shown_as_a_failure() -> None:
+    async def scene() -> None:
+        async with stage() as on:
+            on.client.deliver("/fail", "/rvc/voice", protocol.SUPERSEDED)
+            on.client.deliver("/fail", "/rvc/voice", "the next one")
+            await on.shows("the next one")
+            assert protocol.SUPERSEDED not in on.text()
 
     play(scene)
 
