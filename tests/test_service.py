@@ -125,7 +125,7 @@ def test_signs_of_life_keep_coming_and_the_status_follows_the_state(service: Ser
     service.systemd.wait_for(lambda message: message.get("STATUS", "").startswith("muted, voice first"), started_s)
     service.daemon.osc.ask("/rvc/mute", 0)
     service.systemd.wait_for(lambda message: message.get("STATUS", "").startswith("live, voice first"), time.monotonic())
-    # How soon each comes is the machine's business too: that they are due in half of what systemd allows, test_notify_and_logs says.
+    # How soon each comes is the machine's business too. That they are due in half of what systemd allows: test_notify_and_logs.
     eventually(lambda: len(service.systemd.times("WATCHDOG", started_s)) >= 4)
 
 

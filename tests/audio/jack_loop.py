@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -31,7 +30,9 @@ class JackLoop:
         self._out = self.player.outports.register("out")
         self._in = self.recorder.inports.register("in")
         self._played = 0
-        self._recent: deque[tuple[int, int]] = deque(maxlen=64)  # (JACK's time of a cycle, the first sample played in it)
+        self._first_sample: dict[
+            int, int
+        ] = {}  # played in a cycle, by JACK's time of the cycle; read by the other client's thread
         self._recorded: list[tuple[int, np.ndarray]] = []
         self.player.set_process_callback(self._play)
         self.recorder.set_process_callback(self._record)
@@ -53,8 +54,8 @@ class JackLoop:
 
     def change_sound(self, sound: np.ndarray) -> None:
         """Play another sound, from its beginning, and forget what was recorded."""
+        self._first_sample = {}
         self.sound, self._played = sound.astype(np.float32), 0
-        self._recent.clear()
         self._recorded = []
 
     def played(self, start: int, count: int) -> np.ndarray:
@@ -87,7 +88,7 @@ class JackLoop:
 
     def until(self, condition: Callable[[], T], what: str = "") -> T:
         """Let it run until condition() is true."""
-        return eventually(condition, what, every_s=0.1)
+        return eventually(condition, what, every_s=0.25)
 
     def _port(self, client: str, *, is_input: bool) -> Any:
         ports = eventually(lambda: [port for port in self.player.get_ports(client, is_audio=True) if port.is_input is is_input])
@@ -95,10 +96,10 @@ class JackLoop:
 
     def _play(self, count: int) -> None:
         self._out.get_array()[:] = self.played(self._played, count)
-        self._recent.append((self.player.last_frame_time, self._played))
+        self._first_sample[self.player.last_frame_time] = self._played
         self._played += count
 
     def _record(self, count: int) -> None:
-        played = dict(self._recent).get(self.recorder.last_frame_time)
+        played = self._first_sample.pop(self.recorder.last_frame_time, None)
         if played is not None:
             self._recorded.append((played, self._in.get_array().copy()))

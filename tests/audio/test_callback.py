@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -245,12 +246,13 @@ def test_device_flags_are_counted_as_xruns(segment: AudioSegment) -> None:
 
 
 def test_the_callback_times_itself(segment: AudioSegment) -> None:
+    started_ns = time.monotonic_ns()
     device = HandDriven(segment)
     for _ in range(3):
         device.process(np.zeros(64))
     counters = segment.counters()
-    assert 0 < counters.duration_max_ns < 1e9
-    assert 0 < counters.gap_max_ns < 1e10
+    assert 0 < counters.duration_max_ns < time.monotonic_ns() - started_ns
+    assert 0 < counters.gap_max_ns < time.monotonic_ns() - started_ns
     segment.reset_maxima()
     assert segment.counters().gap_max_ns == 0
     device.close()

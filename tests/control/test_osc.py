@@ -3,7 +3,6 @@ from __future__ import annotations
 import random
 import re
 import struct
-import time
 
 import numpy as np
 import pytest
@@ -14,7 +13,9 @@ from rvcd.control.osc import MAX_ARGUMENTS, MAX_PATTERN_CHARS, OscMessage, decod
 from rvcd.control.verbs import VERBS
 from rvcd.errors import ProtocolError
 from tests.control.packets import KILLERS, STARS, bundle, mutated, nested
+from tests.counting import run_within
 
+DECODE_LINES, MATCH_LINES = 100_000, 10_000
 ADDRESSES = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=40).map("/".__add__)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
 FLOATS = st.floats(width=32, allow_nan=False)
@@ -29,10 +30,8 @@ def test_what_is_encoded_decodes_to_the_same_message(address: str, args: list[ob
 
 @pytest.mark.parametrize("datagram", KILLERS.values(), ids=list(KILLERS))
 def test_a_known_killer_is_refused_at_once_with_a_short_reason(datagram: bytes) -> None:
-    started = time.perf_counter()
     with pytest.raises(ProtocolError) as refusal:
-        decode(datagram)
-    assert time.perf_counter() - started < 0.5
+        run_within(DECODE_LINES, lambda: decode(datagram))
     assert 0 < len(str(refusal.value)) < 80
     assert "\n" not in str(refusal.value)
 
@@ -89,9 +88,7 @@ def test_the_largest_packets_decode_in_a_bounded_time() -> None:
     )
     for packet in worst:
         assert len(packet) <= 8192
-        started = time.perf_counter()
-        decode(packet)
-        assert time.perf_counter() - started < 1.0
+        run_within(DECODE_LINES, lambda packet=packet: decode(packet))
 
 
 def test_numbers_are_encoded_by_their_type_and_limited_to_32_bits() -> None:
@@ -184,10 +181,8 @@ def test_no_pattern_makes_matching_raise(pattern: str, address: str) -> None:
 )
 def test_patterns_that_make_others_backtrack_are_matched_at_once(pattern: str) -> None:
     addresses = ["/" + "a" * 200 + "b", *(verb.full_address for verb in VERBS)]
-    started = time.perf_counter()
     for address in addresses:
-        match(pattern, address)
-    assert time.perf_counter() - started < 1.0
+        run_within(MATCH_LINES, lambda address=address: match(pattern, address))
 
 
 def test_is_pattern_finds_every_wildcard_character() -> None:

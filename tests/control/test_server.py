@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from rvcd.control.osc import encode
+from rvcd.control.router import TICK_S
 from rvcd.control.server import OscServer
 from rvcd.control.verbs import PUSHED, ROUTES, VERBS, Action, Limit, Wildcard, find_verb, reference_markdown
 from rvcd.params import PARAMS
@@ -17,6 +18,8 @@ from rvcd.protocol import PROTOCOL_VERSION, SWITCH_ADDRESSES, State
 from tests.control.fake_rig import FakeRig
 from tests.control.packets import STARS, bundle
 from tests.control.udp import Client, client_of, converse
+from tests.counting import run_within
+from tests.waiting import HANG_S
 
 # The table
 
@@ -134,6 +137,7 @@ def test_a_number_can_be_set_by_0_to_1_stepped_and_reset() -> None:
 
 def test_a_fader_flood_is_thinned_out_but_its_last_value_is_applied() -> None:
     async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
+        started = time.perf_counter()
         for step in range(120):
             client.send("/rvc/pitch", step / 10)
             client.send("/rvc/gain/in", -step / 10)
@@ -142,7 +146,8 @@ def test_a_fader_flood_is_thinned_out_but_its_last_value_is_applied() -> None:
         await client.wait(lambda: client.find("/rvc/pitch") and client.find("/rvc/pitch")[-1].args[0] == pytest.approx(11.9))
         await client.wait(lambda: client.find("/rvc/gain/in")[-1].args[0] == pytest.approx(-11.9))
         assert rig.get_param("pitch") == pytest.approx(11.9)
-        assert len([name for name, _ in rig.applied if name == "pitch"]) < 60
+        ticks = (time.perf_counter() - started) / TICK_S
+        assert len([name for name, _ in rig.applied if name == "pitch"]) <= 2 + 1.1 * ticks
 
     converse(talk)
 
@@ -335,7 +340,7 @@ def test_a_load_that_never_ends_fails_and_the_next_one_works() -> None:
     async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
         rig.gate = asyncio.Event()
         assert "no result after 0.1 s" in str((await client.ask("/rvc/voice", "Anna", reply="/rvc/fail")).args[1])
-        rig.gate = None
+        rig.gate, server._lane._timeout_s = None, HANG_S
         assert (await client.ask("/rvc/voice", 2, reply="/rvc/done")).args[1] == "Bo Li"
 
     converse(talk, slow_timeout_s=0.1)
@@ -379,10 +384,8 @@ def test_a_pattern_asks_for_values_and_sets_numbers_but_triggers_nothing() -> No
 
 def test_24_stars_cost_nothing() -> None:
     async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
-        started = time.perf_counter()
         for _ in range(50):
-            client.send(STARS, 1)
+            run_within(100_000, lambda: server.datagram_received(encode(STARS, 1), ("127.0.0.1", client.port)))
         await client.settle()
-        assert time.perf_counter() - started < 2.0
 
     converse(talk)

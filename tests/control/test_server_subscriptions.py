@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 
@@ -15,6 +16,7 @@ from rvcd.params import PARAMS
 from rvcd.protocol import PREFIX, Stats
 from tests.control.fake_rig import FakeRig
 from tests.control.udp import Client, client_of, converse, serving
+from tests.waiting import eventually_async
 
 
 def test_a_change_by_one_client_is_echoed_to_the_subscribers_at_the_identical_path() -> None:
@@ -75,11 +77,12 @@ def test_what_the_daemon_changes_by_itself_is_echoed_too() -> None:
     converse(talk)
 
 
-def test_telemetry_comes_at_about_the_rate_asked_for_in_the_groups_asked_for() -> None:
+def test_telemetry_keeps_coming_at_most_at_the_rate_and_in_the_groups_asked_for() -> None:
     async def talk(client: Client, rig: FakeRig, server: OscServer) -> None:
+        started = time.perf_counter()
         await client.ask("/rvc/subscribe", 0, 25.0, "meters", "stats", reply="/rvc/done")
-        await asyncio.sleep(0.6)
-        assert 4 <= len(client.find("/rvc/stats")) <= 25
+        await client.expect("/rvc/stats", 10)
+        assert len(client.find("/rvc/stats")) <= 3 + 25 * (time.perf_counter() - started)
         assert abs(len(client.find("/rvc/meter/in/peak")) - len(client.find("/rvc/stats"))) <= 1
         assert not client.find("/rvc/pitch")
         await client.ask("/rvc/unsubscribe", reply="/rvc/done")
@@ -103,7 +106,7 @@ def test_the_first_meters_of_a_subscriber_cover_a_whole_period() -> None:
         client.send("/rvc/subscribe", 0, 10.0, "stats")
         await client.expect("/rvc/stats")
         # Taking peaks empties them: a level read at once after would be that of no time at all, as `rvcctl status` showed it.
-        assert len(asked) == 2 and asked[1] - asked[0] > 0.08
+        assert len(asked) >= 2 and asked[1] - asked[0] > 0.08
 
     converse(talk)
 
@@ -131,16 +134,14 @@ def test_configured_feedback_targets_are_told_without_asking() -> None:
             async with serving(settings=OscSettings(port=0, feedback=(target,))) as server, client_of(server) as client:
                 await client.ask("/rvc/pitch", 5)
                 heard: list[OscMessage] = []
-                for _ in range(50):
-                    await asyncio.sleep(0.02)
-                    while True:
-                        try:
-                            heard += decode(ear.recv(65536), max_arguments=64)
-                        except BlockingIOError:
-                            break
+
+                def told_everything() -> bool:
+                    with contextlib.suppress(BlockingIOError):
+                        while True:
+                            heard.extend(decode(ear.recv(65536), max_arguments=64))
                     told = {m.address: m.args for m in heard}
-                    if told.get("/rvc/pitch") == (5.0,) and "/rvc/stats" in told:
-                        return
-                raise AssertionError(heard[-20:])
+                    return told.get("/rvc/pitch") == (5.0,) and "/rvc/stats" in told
+
+                await eventually_async(told_everything)
 
     asyncio.run(run())

@@ -21,7 +21,9 @@ class OutsideConnectionError(RuntimeError):
 def is_this_machine(host: object) -> bool:
     """Say whether a host, as given to socket's functions, is this machine or needs no look-up to be refused."""
     text = host.decode(errors="replace") if isinstance(host, bytes) else host
-    return text is None or (isinstance(text, str) and (text in ("", "localhost", "::1", "::", "0.0.0.0") or text.startswith("127.")))
+    return text is None or (
+        isinstance(text, str) and (text in ("", "localhost", "::1", "::", "0.0.0.0") or text.startswith("127."))
+    )
 
 
 def is_number(host: object) -> bool:

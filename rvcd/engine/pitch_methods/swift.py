@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from pathlib import Path
 
@@ -47,6 +48,8 @@ class SwiftPitch:
 
         Raises MissingExtraError without swift-f0 or onnxruntime, ModelFileError for a broken model.
         """
+        # Read by onnxruntime when it is imported: else it keeps an identifier of this machine below ~/.cache and reports home.
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         try:
             runtime = import_module("onnxruntime")
             package = import_module("swift_f0").__file__
