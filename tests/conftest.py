@@ -25,11 +25,9 @@ if _GUARD not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run in parallel: those that share a fixture of their file stay together, and so do those that need JACK."""
+    """Where tests run in parallel: those that share a fixture of their file stay together."""
     for item in items:
-        if "jack_server" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("JACK"))
-        elif _shares_a_fixture(item):
+        if item.get_closest_marker("xdist_group") is None and _shares_a_fixture(item):
             item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
 
 

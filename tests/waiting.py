@@ -44,8 +44,8 @@ async def eventually_async(condition: Callable[[], T], what: str = "", *, every_
 def free_port() -> int:
     """Return a UDP port of 127.0.0.1 that nobody has.
 
-    Below those that the system gives away by itself, and from a range of this worker of pytest-xdist alone: nobody takes it before
-    the test does.
+    Below those that the system gives away by itself, and from a range of this worker of pytest-xdist alone: nobody takes it
+    before the test does.
     """
     worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
     first = _FIRST_PORT + int(worker) % 8 * _PORTS_A_WORKER

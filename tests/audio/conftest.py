@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -18,6 +19,7 @@ import pytest
 from rvcd.audio._rvcd_audio import ffi, lib
 from rvcd.audio.ring import AudioSegment, ReadStatus
 from rvcd.audio.scheduling import try_out
+from tests.waiting import HANG_S
 
 RATE_HZ = 48000
 SERVER_PRIORITY = 40
@@ -91,10 +93,10 @@ def segment() -> Iterator[AudioSegment]:
 
 @pytest.fixture
 def wait_until() -> Callable[[Callable[[], bool], float], bool]:
-    """Return a function that waits for a condition, at most so many seconds."""
+    """Return a function that waits for a condition, and says whether it came true. Its limit only ends a hang."""
 
-    def wait(condition: Callable[[], bool], limit_s: float) -> bool:
-        deadline_s = time.monotonic() + limit_s
+    def wait(condition: Callable[[], bool], limit_s: float = HANG_S) -> bool:
+        deadline_s = time.monotonic() + max(limit_s, HANG_S)
         while time.monotonic() < deadline_s:
             if condition():
                 return True
@@ -135,20 +137,21 @@ class JackServer:
         self._process = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        for _ in range(100):
+        deadline_s = time.monotonic() + HANG_S
+        while time.monotonic() < deadline_s:
             if self._process.poll() is not None:
                 pytest.skip(f"jackd ended at once with status {self._process.returncode}")
-            if subprocess.run(["jack_lsp", "-s", self.name], capture_output=True, check=False, timeout=20).returncode == 0:
+            if subprocess.run(["jack_lsp", "-s", self.name], capture_output=True, check=False, timeout=HANG_S).returncode == 0:
                 return
             time.sleep(0.1)
         self.stop()
-        pytest.skip("jackd did not answer within 10 s")
+        pytest.fail(f"jackd did not answer within {HANG_S:g} s")
 
     def stop(self, with_signal: int = signal.SIGTERM) -> None:
         if self._process is not None:
             self._process.send_signal(with_signal)
             try:
-                self._process.wait(10)
+                self._process.wait(HANG_S)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait(10)
@@ -165,17 +168,24 @@ class JackServer:
             leftover.unlink(missing_ok=True)
 
 
-@pytest.fixture
-def jack_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[JackServer]:
-    """A running JACK server that is the default one for clients of this process."""
+@contextlib.contextmanager
+def running_jack_server(rate_hz: int = RATE_HZ, period_samples: int = 1024) -> Iterator[JackServer]:
+    """Run a JACK server, or skip the test where there is none."""
     for program in ("jackd", "jack_lsp"):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed: apt install jackd2 jack-tools")
-    server = JackServer()
-    monkeypatch.setenv("JACK_DEFAULT_SERVER", server.name)
-    monkeypatch.setenv("JACK_NO_START_SERVER", "1")
+    server = JackServer(rate_hz, period_samples)
     try:
         server.start()
         yield server
     finally:
         server.forget()
+
+
+@pytest.fixture
+def jack_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[JackServer]:
+    """A running JACK server that is the default one for clients of this process."""
+    with running_jack_server() as server:
+        monkeypatch.setenv("JACK_DEFAULT_SERVER", server.name)
+        monkeypatch.setenv("JACK_NO_START_SERVER", "1")
+        yield server

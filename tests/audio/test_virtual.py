@@ -23,7 +23,7 @@ def test_fast_runs_in_lockstep_with_the_worker_and_loses_nothing(tmp_path, segme
     soundfile.write(tmp_path / "in.wav", sound, RATE_HZ, subtype="FLOAT")
     segment.set_latency_samples(latency)
     request = VirtualRequest(
-        input=str(tmp_path / "in.wav"), output=str(tmp_path / "out.wav"), realtime=False, period_samples=333, stall_limit_s=30
+        input=str(tmp_path / "in.wav"), output=str(tmp_path / "out.wav"), realtime=False, period_samples=333, stall_limit_s=300
     )
     device = VirtualDevice(request, segment)
     device.open()
@@ -47,7 +47,7 @@ def test_fast_goes_on_with_silence_when_the_worker_stays_away(tmp_path, segment:
     device = VirtualDevice(VirtualRequest(input="tone:440", realtime=False, stall_limit_s=0.2), segment)
     device.open()
     device.start()
-    assert wait_until(lambda: device.stalls == 1, 20)
+    assert wait_until(lambda: device.stalls >= 1, 20)
     assert wait_until(lambda: segment.device_position() > 9600, 20)
     assert segment.take_peaks()[1] == 0.0
     device.stop()
@@ -59,7 +59,7 @@ def test_real_time_keeps_the_pace_of_a_card(segment: AudioSegment, wait_until) -
     device.open()
     started_s = time.monotonic()
     device.start()
-    time.sleep(0.5)
+    assert wait_until(lambda: segment.device_position() >= 0.5 * RATE_HZ)
     position, passed_s = segment.device_position(), time.monotonic() - started_s
     assert position <= passed_s * RATE_HZ + 240  # never ahead of time
     assert wait_until(lambda: segment.device_position() >= 0.5 * RATE_HZ, 60)  # and it comes there, on any machine

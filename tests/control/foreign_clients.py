@@ -17,6 +17,8 @@ from typing import Any, Protocol
 
 import pytest
 
+from tests.waiting import HANG_S
+
 Received = tuple[str, tuple[Any, ...]]
 Sent = tuple[str, tuple[Any, ...]]
 """Address and arguments, as Python values: int i, float f, str s, bool T or F."""
@@ -85,7 +87,7 @@ class OscpyClient:
 
     def close(self) -> None:
         self._thread.terminate_server()
-        self._thread.join_server(timeout=5)
+        self._thread.join_server(timeout=HANG_S)
         self._thread.stop_all()
 
     def _receive(self, address: str | bytes, *args: object) -> None:
@@ -122,8 +124,8 @@ class OscJsClient:
     def close(self) -> None:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()
-        self._process.wait(5)
-        self._reader.join(5)
+        self._process.wait(HANG_S)
+        self._reader.join(HANG_S)
         self._process.stdout.close()
 
     def _message(self, address: str, *args: object) -> dict[str, object]:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import random
 import struct
-import time
 
 import numpy as np
 import pytest
@@ -12,7 +11,9 @@ from hypothesis import strategies as st
 from rvcd.control.codec import MAX_ARGUMENTS, OscMessage, decode, encode
 from rvcd.errors import ProtocolError
 from tests.control.packets import KILLERS, bundle, mutated, nested
+from tests.counting import run_within
 
+DECODE_LINES, MATCH_LINES = 100_000, 10_000
 ADDRESSES = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=40).map("/".__add__)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
 FLOATS = st.floats(width=32, allow_nan=False)
@@ -26,10 +27,9 @@ def test_what_is_encoded_decodes_to_the_same_message(address: str, args: list[ob
 
 
 @pytest.mark.parametrize("datagram", KILLERS.values(), ids=list(KILLERS))
-def test_a_known_killer_is_refused_with_a_short_reason(datagram: bytes) -> None:
-    # Those that hang a parser would hang the test.
+def test_a_known_killer_is_refused_at_once_with_a_short_reason(datagram: bytes) -> None:
     with pytest.raises(ProtocolError) as refusal:
-        decode(datagram)
+        run_within(DECODE_LINES, lambda: decode(datagram))
     assert 0 < len(str(refusal.value)) < 80
     assert "\n" not in str(refusal.value)
 
@@ -84,20 +84,9 @@ def test_the_largest_packets_decode_in_a_time_that_grows_with_their_size_only() 
         b"/a\0\0,s\0\0" + b"x" * 8180 + bytes(4),
         b"#bundle\0" + bytes(8) + b"".join(struct.pack(">i", 16) + b"#bundle\0" + bytes(8) for _ in range(400)),
     )
-    plain = encode("/rvc/ping", *range(20))
     for packet in worst:
         assert len(packet) <= 8192
-        assert cpu_time_s(packet) < 30 * len(packet) / len(plain) * cpu_time_s(plain)
-
-
-def cpu_time_s(packet: bytes) -> float:
-    """Return the least time of this thread that decoding takes, of a few tries: what disturbs only adds."""
-    took_s = []
-    for _ in range(10):
-        started_s = time.thread_time()
-        decode(packet)
-        took_s.append(time.thread_time() - started_s)
-    return max(min(took_s), 1e-6)
+        run_within(DECODE_LINES, lambda packet=packet: decode(packet))
 
 
 def test_numbers_are_encoded_by_their_type_and_limited_to_32_bits() -> None:

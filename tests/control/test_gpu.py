@@ -88,7 +88,7 @@ def monitor_of() -> Iterator[Callable[[GpuReader], GpuMonitor]]:
 
 
 def wait_for(condition: Callable[[], bool]) -> bool:
-    deadline_s = time.monotonic() + 20
+    deadline_s = time.monotonic() + 120
     while not condition() and time.monotonic() < deadline_s:
         time.sleep(0.005)
     return condition()

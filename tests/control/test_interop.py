@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from rvcd.control.codec import encode
 from rvcd.control.server import OscServer, OscSettings
 from rvcd.control.session import VoiceStatus
 from rvcd.control.subscriptions import FeedbackTarget
@@ -21,6 +22,8 @@ from rvcd.protocol import stats_from_args
 from tests.control.fake_session import FakeSession
 from tests.control.foreign_clients import FOREIGN, ForeignClient
 from tests.control.udp import client_of, serving
+from tests.waiting import eventually_async as until
+from tests.waiting import free_port
 
 needs_liblo_tools = pytest.mark.skipif(
     not (shutil.which("oscsend") and shutil.which("oscdump")), reason="liblo-tools is not installed"
@@ -28,23 +31,9 @@ needs_liblo_tools = pytest.mark.skipif(
 every_implementation = pytest.mark.parametrize("make_client", FOREIGN.values(), ids=list(FOREIGN))
 
 
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 async def oscsend(server: tuple[str, int], address: str, *words: str) -> None:
     process = await asyncio.create_subprocess_exec("oscsend", server[0], str(server[1]), address, *words)
     assert await process.wait() == 0
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    for _ in range(250):
-        if condition():
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError("it did not happen")
 
 
 @asynccontextmanager
@@ -60,7 +49,13 @@ async def oscdump(port: int) -> AsyncIterator[list[str]]:
 
     reader = asyncio.ensure_future(read())
     try:
-        await asyncio.sleep(0.3)  # until it listens
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as knocking:
+
+            def listens() -> bool:
+                knocking.sendto(encode("/knock"), ("127.0.0.1", port))
+                return any(line.startswith("/knock") for line in lines)
+
+            await until(listens, "oscdump's first line")
         yield lines
     finally:
         dump.kill()

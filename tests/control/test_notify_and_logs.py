@@ -13,6 +13,7 @@ import pytest
 
 from rvcd.control import logs
 from rvcd.control.notify import Notifier
+from tests.waiting import HANG_S
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -21,7 +22,7 @@ def systemd(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, str
     with tempfile.TemporaryDirectory(prefix="rvcd") as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         name = f"{folder}/notify" if request.param == "path" else f"@rvcd-test-{uuid.uuid4()}"
         listener.bind("\0" + name[1:] if name.startswith("@") else name)
-        listener.settimeout(2.0)
+        listener.settimeout(HANG_S)
         yield listener, name
 
 

@@ -26,8 +26,25 @@ from tests.control.fake_session import FakeSession
 from tests.control.packets import DEAREST, INTEGERS, KILLERS, NUMBERS, TEXTS, addresses, bundle, hostile, message, mutated, padded
 from tests.control.udp import Client, client_of, converse
 
+DEAR = 20
+"""No datagram may take more of the processor's time than so many bundles of 64 pings: the killers of old took forty times as
+long, and some of them for ever. A ratio, so that it holds on any machine."""
 YARDSTICK = bundle(*[encode("/rvc/ping", *["abc"] * 20)] * 64)
-"""An honest datagram that is as long as most get. Times are compared with it: a slow machine is slow for both."""
+
+
+def times_the_yardstick(server: OscServer, datagrams: list[bytes], first_port: int = 20001) -> dict[bytes, float]:
+    """Return how much more time each takes than 64 pings of 20 words. The quickest of five: what disturbs only ever adds."""
+    took = dict.fromkeys((YARDSTICK, *datagrams), math.inf)
+    gc.disable()  # a collection of everything that pytest holds is not the server's time
+    try:
+        for port in range(first_port, first_port + 5):  # each with all its tokens
+            for sent in took:
+                started = time.thread_time()
+                server.datagram_received(sent, ("127.0.0.1", port))
+                took[sent] = min(took[sent], time.thread_time() - started)
+    finally:
+        gc.enable()
+    return {sent: took[sent] / took[YARDSTICK] for sent in datagrams}
 
 
 def hours_go_by() -> Iterator[float]:
@@ -122,26 +139,18 @@ def test_a_reason_is_one_line_of_bounded_length_whatever_was_sent() -> None:
     converse(talk, clock=hours_go_by().__next__)
 
 
-def test_no_datagram_takes_far_longer_than_an_honest_one_and_the_next_honest_message_is_answered(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_no_datagram_takes_long_and_the_next_honest_message_is_answered(caplog: pytest.LogCaptureFixture) -> None:
     async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
-        worst, yardstick_s = (0.0, "", b""), 1.0
-        gc.disable()  # a collection of everything that pytest holds is not the server's time
-        try:
-            for _ in range(5):
-                started = time.thread_time()
-                server.datagram_received(YARDSTICK, ("127.0.0.1", client.port))
-                yardstick_s = min(yardstick_s, time.thread_time() - started)
-            for at, (kind, datagram) in zip(range(6000), hostile(seed=4), strict=False):
-                started = time.thread_time()
-                server.datagram_received(datagram, ("127.0.0.1", client.port))
-                worst = max(worst, (time.thread_time() - started, kind, datagram))
-                if at % 50 == 0:
-                    await asyncio.sleep(0)
-        finally:
-            gc.enable()
-        assert worst[0] < 40 * yardstick_s, worst
+        took: list[tuple[float, bytes]] = []
+        for at, (_, datagram) in zip(range(6000), hostile(seed=4), strict=False):
+            started = time.thread_time()
+            server.datagram_received(datagram, ("127.0.0.1", client.port))
+            took.append((time.thread_time() - started, datagram))
+            if at % 50 == 0:
+                await asyncio.sleep(0)
+        longest = [datagram for _, datagram in sorted(took)[-20:]]  # of these some were only disturbed: once more, with care
+        times = times_the_yardstick(server, longest)
+        assert max(times.values()) < DEAR, sorted(times.items(), key=lambda item: item[1])[-1]
         async with client_of(server) as honest:
             assert (await honest.ask("/rvc/gate", -33)).args == (-33.0,)
 
@@ -150,32 +159,16 @@ def test_no_datagram_takes_far_longer_than_an_honest_one_and_the_next_honest_mes
     assert defects(caplog) == []
 
 
-@pytest.mark.parametrize(
-    "name",
-    DEAREST,
-)
+@pytest.mark.parametrize("name", DEAREST)
 def test_the_dearest_datagram_takes_a_few_times_as_long_as_a_bundle_of_pings(name: str) -> None:
-    datagram = DEAREST[name]
     book = PresetBook()
     for number in range(1, 129):
         book, _ = book.put(f"n{number}" * 8, {"pitch": 1.0})
     session = FakeSession(book=book, registry=tuple(VoiceStatus(f"voice {slot}", slot) for slot in range(1, 65)))
 
     async def talk(client: Client, session: FakeSession, server: OscServer) -> None:
-        took = {datagram: 1.0, YARDSTICK: 1.0}
-        gc.disable()
-        try:
-            for port in (20001, 20002, 20003):  # each with all its tokens; the quickest is the least disturbed
-                for sent in took:
-                    started = time.thread_time()
-                    server.datagram_received(sent, ("127.0.0.1", port))
-                    took[sent] = min(took[sent], time.thread_time() - started)
-                    await asyncio.sleep(0.01)
-        finally:
-            gc.enable()
-        times = took[datagram] / took[YARDSTICK]
-        # The killers of old took forty times as long, and some of them for ever.
-        assert times < 20, f"{times:.1f} times what 64 pings of 20 words take: {1000 * took[datagram]:.1f} ms"
+        (times,) = times_the_yardstick(server, [DEAREST[name]]).values()
+        assert times < DEAR, f"{times:.1f} times what 64 pings of 20 words take"
 
     converse(talk, session)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import time
@@ -16,6 +17,7 @@ from rvcd.params import PARAMS
 from rvcd.protocol import PREFIX, Stats
 from tests.control.fake_session import FakeSession
 from tests.control.udp import Client, client_of, converse, serving
+from tests.waiting import eventually_async
 
 
 def test_a_change_by_one_client_is_echoed_to_the_subscribers_at_the_identical_path() -> None:
@@ -105,7 +107,7 @@ def test_the_first_meters_of_a_subscriber_cover_a_whole_period() -> None:
         client.send("/rvc/subscribe", 0, 10.0, "stats")
         await client.expect("/rvc/stats")
         # Taking peaks empties them: a level read at once after would be that of no time at all, as `rvcctl status` showed it.
-        assert len(asked) == 2 and asked[1] - asked[0] > 0.08
+        assert len(asked) >= 2 and asked[1] - asked[0] > 0.08
 
     converse(talk)
 
@@ -133,17 +135,15 @@ def test_configured_feedback_targets_are_told_without_asking() -> None:
             async with serving(settings=OscSettings(port=0, feedback=(target,))) as server, client_of(server) as client:
                 await client.ask("/rvc/pitch", 5)
                 heard: list[OscMessage] = []
-                for _ in range(50):
-                    await asyncio.sleep(0.02)
-                    while True:
-                        try:
-                            heard += decode(ear.recv(65536), max_arguments=64)
-                        except BlockingIOError:
-                            break
+
+                def told_everything() -> bool:
+                    with contextlib.suppress(BlockingIOError):
+                        while True:
+                            heard.extend(decode(ear.recv(65536), max_arguments=64))
                     told = {m.address: m.args for m in heard}
-                    if told.get("/rvc/pitch") == (5.0,) and "/rvc/stats" in told:
-                        return
-                raise AssertionError(heard[-20:])
+                    return told.get("/rvc/pitch") == (5.0,) and "/rvc/stats" in told
+
+                await eventually_async(told_everything)
 
     asyncio.run(run())
 

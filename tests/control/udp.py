@@ -10,8 +10,9 @@ from typing import Any
 from rvcd.control.codec import OscMessage, decode, encode
 from rvcd.control.server import OscServer, OscSettings
 from tests.control.fake_session import FakeSession
+from tests.waiting import HANG_S
 
-PATIENCE_S = 30.0
+PATIENCE_S = HANG_S
 
 
 class Client(asyncio.DatagramProtocol):
@@ -43,7 +44,7 @@ class Client(asyncio.DatagramProtocol):
     def find(self, address: str) -> list[OscMessage]:
         return [message for message in self.inbox if message.address == address]
 
-    async def wait(self, condition: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
+    async def wait(self, condition: Callable[[], Any], patience_s: float = HANG_S) -> Any:
         """Return condition()'s first true value; fail with the inbox when there is none in time."""
         deadline = asyncio.get_running_loop().time() + patience_s
         while not (value := condition()):

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from rvcd.engine.pitch_methods.imports import stand_ins
 from rvcd.engine.pitch_methods.periodicity import drop_aperiodic
 from rvcd.engine.pitch_track import ANALYSIS_RATE_HZ, F0_MIN_HZ, FRAME_SAMPLES, PitchTrack, clean_audio, settle
-from rvcd.errors import MissingExtraError
+from rvcd.errors import MissingExtraError, how_to_install
 
 DECODER = "local_argmax"
 THRESHOLD = 0.006
@@ -31,7 +31,7 @@ def load_package() -> Any:
         try:
             return import_module("torchfcpe")
         except (ImportError, OSError) as error:
-            raise MissingExtraError(f"f0 method fcpe needs torchfcpe ({error}); run: pip install 'rvcd[fcpe]'") from None
+            raise MissingExtraError(f"f0 method fcpe needs torchfcpe ({error}); {how_to_install('fcpe')}") from None
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from rvcd.engine.pitch_track import (
     settle,
     to_frame_grid,
 )
-from rvcd.errors import MissingExtraError
+from rvcd.errors import MissingExtraError, how_to_install
 
 VOICING_THRESHOLD = 0.6
 _HALF_WINDOW_SAMPLES = 480
@@ -31,7 +31,7 @@ def load_package() -> Any:
     try:
         return import_module("parselmouth")
     except ImportError as error:
-        raise MissingExtraError(f"f0 method pm needs praat-parselmouth ({error}); run: pip install 'rvcd[pm]'") from None
+        raise MissingExtraError(f"f0 method pm needs praat-parselmouth ({error}); {how_to_install('pm')}") from None
 
 
 class PraatPitch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ _PASS_HOPS = 1875
 
 def load_package() -> tuple[Any, Path]:
     """Import onnxruntime and swift-f0; return the first and the path of the model. Raises MissingExtraError without them."""
+    # Read by onnxruntime when it is imported: else it keeps an identifier of this machine below ~/.cache and reports home.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     try:
         runtime, package = import_module("onnxruntime"), import_module("swift_f0")
     except ImportError as error:

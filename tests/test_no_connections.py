@@ -1,0 +1,94 @@
+"""No process of rvcd reaches for another machine, whatever a library of others would like to report home."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.only_this_machine.sitecustomize import OutsideConnectionError, is_this_machine
+from tests.rig import DaemonProcess
+from tests.waiting import HANG_S, eventually
+
+CONFIG = '[audio]\nbackend = "virtual"\n[latency]\npreset = "safe"\n'
+ADDRESS = re.compile(r'sa_family=AF_INET6?, .*?inet_(?:addr\("([^"]*)"\)|pton\(AF_INET6, "([^"]*)")')
+
+
+def can_trace() -> bool:
+    strace = shutil.which("strace")
+    return (
+        strace is not None
+        and subprocess.run([strace, "-o", "/dev/null", "true"], capture_output=True, check=False).returncode == 0
+    )
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def outside(trace: str) -> list[str]:
+    """Return the lines of strace's output in which another machine is connected to or sent to."""
+    found = []
+    for line in trace.splitlines():
+        hosts = [first or second for first, second in ADDRESS.findall(line)]
+        if any(not is_this_machine(host) and not host.startswith("::ffff:127.") for host in hosts):
+            found.append(line)
+    return found
+
+
+def test_another_machine_is_recognised_in_a_trace() -> None:
+    dns = '12 connect(7, {sa_family=AF_INET, sin_port=htons(53), sin_addr=inet_addr("10.0.0.2")}, 16) = 0'
+    dns6 = (
+        '12 connect(7, {sa_family=AF_INET6, sin6_port=htons(53), sin6_flowinfo=htonl(0), inet_pton(AF_INET6, "2001:db8::1", &x)'
+    )
+    here = '12 sendto(7, "x", 1, 0, {sa_family=AF_INET, sin_port=htons(9720), sin_addr=inet_addr("127.0.0.1")}, 16) = 1'
+    assert outside("\n".join((dns, here, dns6))) == [dns, dns6]
+
+
+def test_a_daemon_with_the_default_pitch_method_asks_no_other_machine_and_notes_nothing_about_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Below Python too: some libraries have network code of their own, which asks a name server from C."""
+    if not can_trace():
+        pytest.skip("strace is not installed, or may not trace here: apt install strace")
+    home = tmp_path / "home"
+    home.mkdir()
+    trace = tmp_path / "trace.txt"
+    daemon = DaemonProcess(tmp_path, CONFIG, {"HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache")})
+    with daemon.log_path.open("ab") as log:
+        daemon.process = subprocess.Popen(
+            ["strace", "--follow-forks", "--seccomp-bpf", "-e", "trace=connect,sendto,sendmsg,sendmmsg", "-o", str(trace),
+             sys.executable, "-m", "rvcd.cli", "run", "--config", str(daemon.config)],
+            stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=daemon.environment,
+        )  # fmt: skip
+    (pid,) = eventually(lambda: children_of(daemon.process.pid))  # type: ignore[union-attr]
+    try:
+        stats = daemon.osc.until(lambda s: s.state == "live" and s.blocks > 30)
+        assert stats.f0_method == "swift"
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        assert daemon.process.wait(HANG_S) == 0, daemon.log
+    text = trace.read_text()
+    assert "sendto" in text or "sendmsg" in text, "nothing was traced"
+    assert outside(text) == []
+    assert {path.name for path in (home / ".cache").iterdir()} <= {"rvcd"}, "a library has written into the user's cache"
+
+
+def test_a_test_that_asks_another_machine_is_stopped_and_told() -> None:
+    script = (
+        "import socket\ntry: socket.create_connection(('198.51.100.1', 9))\nexcept Exception as e: print(type(e).__name__, e)"
+    )
+    environment = {"PYTHONPATH": str(Path(sys.modules[OutsideConnectionError.__module__].__file__ or "").parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False, timeout=HANG_S
+    )
+    assert done.stdout == "OutsideConnectionError connect to 198.51.100.1 port 9: tests stay on this machine\n"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here:
+        here.sendto(b"", ("127.0.0.1", 9))
