@@ -12,7 +12,7 @@ export PYTHON TORCH TORCH_PIP_ARGS
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 BIN := $(VENV)/bin
-AUDIO_SOURCES := $(filter-out rvcd/audio/_rvcd_audio.c,$(wildcard rvcd/audio/*.c rvcd/audio/*.h)) rvcd/audio/_build.py
+C_SOURCES := $(filter-out rvcd/ipc/_native.c,$(wildcard rvcd/ipc/*.[ch] rvcd/audio/*.[ch])) rvcd/ipc/_build.py
 
 .PHONY: help
 help:  ## say what can be made
@@ -49,7 +49,7 @@ install-service: $(VENV)/.installed  ## install the systemd user unit for this c
 .PHONY: clean
 clean:  ## remove the environment and everything built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	rm -f rvcd/audio/_rvcd_audio*.so rvcd/audio/_rvcd_audio.c
+	rm -f rvcd/ipc/_native*.so rvcd/ipc/_native.c
 	find rvcd rvcctl tests tools -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: packages-run packages-test
@@ -69,9 +69,9 @@ $(VENV)/.torch: $(VENV)/.made
 	@tools/install_torch.sh $(BIN)/python
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/.torch pyproject.toml setup.py $(AUDIO_SOURCES)
+$(VENV)/.installed: $(VENV)/.torch pyproject.toml setup.py $(C_SOURCES)
 	@echo "installing rvcd and what it needs into $(VENV) (the first time takes some minutes)"
-	@rm -rf build rvcd/audio/_rvcd_audio*.so rvcd/audio/_rvcd_audio.c
+	@rm -rf build rvcd/ipc/_native*.so rvcd/ipc/_native.c
 	@$(BIN)/pip install --quiet --editable .
 	@touch $@
 

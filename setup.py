@@ -2,4 +2,4 @@
 
 from setuptools import setup
 
-setup(cffi_modules=["rvcd/audio/_build.py:ffibuilder"])
+setup(cffi_modules=["rvcd/ipc/_build.py:ffibuilder"])

@@ -12,8 +12,8 @@ from typing import Protocol, TypeVar
 from rvcctl.reading import clean_text, messages_of
 from rvcctl.view import DaemonView, Done, Failure, Outcome
 from rvcd import protocol
-from rvcd.control.codec import OscMessage, encode
 from rvcd.errors import DaemonUnreachableError, ProtocolError, RvcdError
+from rvcd.osc.codec import OscMessage, encode
 from rvcd.params import BY_ADDRESS
 
 T = TypeVar("T")

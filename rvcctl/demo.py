@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from rvcctl.client import Listener, tell
 from rvcctl.demo_daemon import DemoDaemon
 from rvcctl.view import DaemonView
-from rvcd.control.codec import OscMessage
+from rvcd.osc.codec import OscMessage
 
 PUSH_HZ = 15.0
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from rvcctl.demo_singer import sung
 from rvcctl.reading import number_of
 from rvcd import protocol
-from rvcd.control.codec import OscMessage
 from rvcd.errors import how_to_install
+from rvcd.osc.codec import OscMessage
 from rvcd.params import BY_ADDRESS, PARAMS
 from rvcd.protocol import ON_FROM, SILENCE_DBFS, State, Stats
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from rvcd.control.codec import OscMessage, OscValue, decode
 from rvcd.errors import ProtocolError
+from rvcd.osc.codec import OscMessage, OscValue, decode
 
 MAX_ARGUMENTS = 128
 """Of one message. /rvc/stats has about half as many; a newer daemon may send more."""

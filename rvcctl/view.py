@@ -10,8 +10,8 @@ from typing import TypeAlias
 
 from rvcctl.reading import clean_text, number_of
 from rvcd import protocol
-from rvcd.control.codec import OscMessage
 from rvcd.errors import ProtocolError
+from rvcd.osc.codec import OscMessage
 from rvcd.params import BY_ADDRESS
 from rvcd.protocol import ON_FROM, State
 

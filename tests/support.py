@@ -11,10 +11,10 @@ from torch import Tensor
 
 from rvcd.engine.pitch import FRAME_SAMPLES, PitchTrack
 from rvcd.engine.voice_stream import Voice
-from rvcd.models.synthesizer import Synthesizer, build_synthesizer
-from rvcd.models.voice import read_voice
-from rvcd.models.voice_config import SynthesizerConfig
-from rvcd.models.voice_header import VoiceSpec
+from rvcd.formats.voice_config import SynthesizerConfig
+from rvcd.formats.voice_file import read_voice
+from rvcd.formats.voice_header import VoiceSpec
+from rvcd.nets.synthesizer import Synthesizer, build_synthesizer
 
 PARITY = Path(__file__).parent / "data" / "parity"
 VOICES = sorted(path.stem for path in PARITY.glob("v*_*.pth"))

@@ -35,7 +35,9 @@ def test_the_import_contracts_hold() -> None:
 
 
 def test_the_control_process_holds_no_torch() -> None:
-    modules = imported_by("import rvcd.cli, rvcd.check, rvcd.daemon, rvcd.audio.device, rvcd.audio.virtual, rvcd.audio.guard")
+    modules = imported_by(
+        "import rvcd.cli.main, rvcd.cli.checks, rvcd.daemon, rvcd.audio.device, rvcd.audio.virtual, rvcd.audio.device_supervisor"
+    )
     assert not modules & {*HEAVY, "sounddevice", "pynvml"}
 
 
@@ -51,7 +53,7 @@ def test_what_the_control_process_reads_of_voices_needs_no_numpy(module: str) ->
 
 
 def test_the_command_line_alone_is_light() -> None:
-    assert not imported_by("import rvcd.cli") & {
+    assert not imported_by("import rvcd.cli.main") & {
         *HEAVY,
         "numpy",
         "pydantic",
@@ -64,7 +66,7 @@ def test_the_command_line_alone_is_light() -> None:
 
 def test_the_terminal_client_holds_no_part_of_the_daemon() -> None:
     modules = imported_by("import rvcctl.cli, rvcctl.app")
-    allowed = {"rvcd.protocol", "rvcd.params", "rvcd.errors", "rvcd.control", "rvcd.control.codec"}
+    allowed = {"rvcd.protocol", "rvcd.params", "rvcd.errors", "rvcd.control", "rvcd.osc.codec"}
     assert {name for name in modules if name.startswith("rvcd.")} <= allowed
     assert not modules & {"torch", "numpy", "sounddevice", "pydantic"}
 
@@ -83,7 +85,7 @@ def test_these_need_the_standard_library_only(name: str) -> None:
 
 
 def test_the_start_up_time_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    code = "import time; t = time.perf_counter(); import rvcd.daemon; from rvcd.config import load_config; load_config()"
+    code = "import time; t = time.perf_counter(); import rvcd.daemon; from rvcd.config.settings import load_config; load_config()"
     result = subprocess.run(
         [sys.executable, "-c", f"{code}; print(round(1000 * (time.perf_counter() - t)))"],
         capture_output=True,

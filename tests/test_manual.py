@@ -18,14 +18,14 @@ from rvcctl.cli import EXIT_FAILED, EXIT_NO_DAEMON, EXIT_USAGE
 from rvcctl.cli import app as rvcctl_app
 from rvcctl.names import READABLE, SETTABLE, parse_value
 from rvcctl.widgets.help_screen import KEYS
-from rvcd.assets import ASSETS
-from rvcd.cli import INTERNAL_ERROR
-from rvcd.cli import app as rvcd_app
-from rvcd.config import LATENCY_PRESETS, Settings, parse_config
-from rvcd.control.telemetry import meter_messages
-from rvcd.control.verbs import SENT_ONLY, find_verb, reference_markdown
+from rvcd.cli.main import INTERNAL_ERROR
+from rvcd.cli.main import app as rvcd_app
+from rvcd.config.settings import LATENCY_PRESETS, Settings, parse_config
 from rvcd.geometry import SYNTHESIS_TAIL_MS
+from rvcd.osc.telemetry import meter_messages
+from rvcd.osc.verbs import SENT_ONLY, find_verb, reference_markdown
 from rvcd.protocol import DEFAULT_PORT, F0_METHODS, GROUPS, PREFIX, State, Stats
+from rvcd.voices.assets import ASSETS
 
 if sys.version_info >= (3, 11):
     import tomllib

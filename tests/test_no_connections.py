@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.daemon_process import DaemonProcess
 from tests.only_this_machine.sitecustomize import OutsideConnectionError, is_this_machine
-from tests.rig import DaemonProcess
 from tests.waiting import HANG_S, eventually
 
 CONFIG = '[audio]\nbackend = "virtual"\n[latency]\npreset = "safe"\n'
@@ -65,7 +65,7 @@ def test_a_daemon_with_the_default_pitch_method_asks_no_other_machine_and_notes_
     with daemon.log_path.open("ab") as log:
         daemon.process = subprocess.Popen(
             ["strace", "--follow-forks", "--seccomp-bpf", "-e", "trace=connect,sendto,sendmsg,sendmmsg", "-o", str(trace),
-             sys.executable, "-m", "rvcd.cli", "run", "--config", str(daemon.config)],
+             sys.executable, "-m", "rvcd.cli.main", "run", "--config", str(daemon.config)],
             stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=daemon.environment,
         )  # fmt: skip
     (pid,) = eventually(lambda: children_of(daemon.process.pid))  # type: ignore[union-attr]

@@ -28,13 +28,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from rvcd.daemon.presets import load_presets, presets_path
+from rvcd.daemon.state import FILE_NAME, load_state
 from rvcd.errors import RvcdError
 from rvcd.params import PARAMS
-from rvcd.presets import load_presets, presets_path
 from rvcd.protocol import DEFAULT_HOST, PREFIX, Stats
-from rvcd.state import FILE_NAME, load_state
-from tests.control.packets import KINDS, hostile, reaches_further
-from tests.rig import DaemonProcess, OscClient
+from tests.daemon_process import DaemonProcess, OscClient
+from tests.osc.packets import KINDS, hostile, reaches_further
 
 HANG_MS = 50.0
 """How long an honest ping may wait for the daemon: not counted is how long other programs kept it, or this one, from running.

@@ -16,17 +16,17 @@ import tempfile
 import time
 from pathlib import Path
 
-from rvcd.assembly import DEMO_SPEECH
-from rvcd.audio.ring import AudioSegment
+from rvcd.audio.configured import DEMO_SPEECH
 from rvcd.audio.virtual import VirtualDevice, VirtualRequest
 from rvcd.bench.synthetic import write_synthetic
-from rvcd.config import LATENCY_PRESETS
+from rvcd.config.settings import LATENCY_PRESETS
 from rvcd.daemon.stream import Stream
 from rvcd.daemon.switches import Switches, TalkKey
 from rvcd.daemon.worker import WorkerState
 from rvcd.geometry import StreamGeometry
 from rvcd.ipc.messages import ModelSetup, VoiceFiles, Wanted
-from rvcd.models.test_weights import ensure_test_weights
+from rvcd.ipc.segment import AudioSegment
+from rvcd.nets.test_weights import ensure_test_weights
 from rvcd.params import PARAMS
 
 RATE_HZ = 48000

@@ -10,8 +10,8 @@ from rvcctl.names import SETTABLE, Kind, Name
 from rvcctl.reading import clean_text, first_arg, number_of
 from rvcctl.scripts.writing import stats_values, written
 from rvcd import protocol
-from rvcd.control.codec import OscMessage, OscValue
 from rvcd.errors import DaemonUnreachableError, ProtocolError
+from rvcd.osc.codec import OscMessage, OscValue
 
 SLOW_TIMEOUT_S = 60.0
 """A voice, an F0 method or another latency is read from a disk and warmed up before the daemon says /done."""

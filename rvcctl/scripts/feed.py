@@ -9,8 +9,8 @@ from contextlib import aclosing
 from rvcctl.client import CommandFailedError, DaemonClient, is_done
 from rvcctl.reading import clean_text
 from rvcd import protocol
-from rvcd.control.codec import OscMessage
 from rvcd.errors import DaemonUnreachableError
+from rvcd.osc.codec import OscMessage
 
 FAIL, SUBSCRIBE = protocol.PREFIX + "/fail", protocol.PREFIX + "/subscribe"
 GONE_AFTER_S = 3.0

@@ -18,7 +18,7 @@ from rvcctl.scripts.feed import Feed, follow
 from rvcctl.scripts.options import HostOption, PortOption, target_of
 from rvcctl.scripts.writing import columns, rounded, say, summary_line
 from rvcd import protocol
-from rvcd.control.codec import OscMessage
+from rvcd.osc.codec import OscMessage
 
 WATCH_HZ, MAX_HZ = 10, 30
 LOG_HZ, ONCE_HZ = 10, 30

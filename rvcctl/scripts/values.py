@@ -14,7 +14,7 @@ from rvcctl.scripts.completion import number_names, readable_names, settable_nam
 from rvcctl.scripts.completion import values as completed_values
 from rvcctl.scripts.options import HostOption, PortOption, client_of
 from rvcctl.scripts.writing import say, written
-from rvcd.control.codec import OscValue
+from rvcd.osc.codec import OscValue
 from rvcd.protocol import ON_FROM
 
 NumberArgument = Annotated[str, typer.Argument(help=", ".join(names_of(Kind.NUMBER)), autocompletion=number_names)]

@@ -8,7 +8,7 @@ from dataclasses import fields
 from rvcctl.names import SETTABLE, Kind, names_of
 from rvcctl.reading import clean_text, number_of
 from rvcd import protocol
-from rvcd.control.codec import OscValue
+from rvcd.osc.codec import OscValue
 from rvcd.protocol import ON_FROM
 
 _ON_OR_OFF = frozenset({*names_of(Kind.SWITCH), "panic"})

@@ -2,7 +2,7 @@
 
 sounddevice finds the devices and opens the stream; its own Python callback is not used: PortAudio's thread calls
 `rvcd_pa_callback` directly, so no Python thread can hold up the sound. Importing sounddevice starts PortAudio, hence every
-import of it is inside a function. All calls may hang on a dead server: DeviceGuard makes them from a thread of its own.
+import of it is inside a function. All calls may hang on a dead server: DeviceSupervisor makes them from a thread of its own.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from rvcd.audio._rvcd_audio import ffi, lib
 from rvcd.audio.portaudio import LIBRARY
-from rvcd.audio.ring import AudioSegment
 from rvcd.errors import AudioDeviceError
+from rvcd.ipc._native import ffi, lib
+from rvcd.ipc.segment import AudioSegment
 
 ALSA_HOST_API = "ALSA"
 JACK_HOST_API = "JACK Audio Connection Kit"

@@ -13,7 +13,7 @@ import resource
 import threading
 from dataclasses import dataclass
 
-from rvcd.audio._rvcd_audio import lib
+from rvcd.ipc._native import lib
 
 DEVICE_PRIORITY = 60
 """Of SCHED_FIFO: above the kernel's interrupt threads (50), below a JACK server (70 and more)."""

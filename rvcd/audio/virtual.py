@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rvcd.audio._rvcd_audio import ffi, lib
 from rvcd.audio.files import AtomicAudioWriter, read_audio
-from rvcd.audio.ring import MAX_PERIOD_SAMPLES, AudioSegment
 from rvcd.errors import AudioDeviceError, AudioFileError
+from rvcd.ipc._native import ffi, lib
+from rvcd.ipc.segment import MAX_PERIOD_SAMPLES, AudioSegment
 
 if TYPE_CHECKING:
     import numpy as np

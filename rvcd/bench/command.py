@@ -19,7 +19,7 @@ from rvcd.bench.report import contents, to_markdown, to_terminal
 from rvcd.bench.runner import Advance, ChildDied
 from rvcd.bench.soak import soak
 from rvcd.bench.tasks import SyntheticFiles, SyntheticTask
-from rvcd.config import Settings
+from rvcd.config.settings import Settings
 from rvcd.errors import RvcdError
 
 WIDTH = 80

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from rvcd.bench.plan import Case
 from rvcd.bench.tasks import Compared, Environment, Measured, StartUp
-from rvcd.config import LATENCY_PRESETS
+from rvcd.config.settings import LATENCY_PRESETS
 from rvcd.geometry import SYNTHESIS_TAIL_MS
 
 STAGES: Mapping[str, str] = {

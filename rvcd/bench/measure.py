@@ -34,9 +34,9 @@ from rvcd.bench.tasks import (
     SyntheticTask,
 )
 from rvcd.engine.converter import Converter
+from rvcd.engine.loader import Loader
 from rvcd.engine.stopwatch import Timings
 from rvcd.errors import RvcdError
-from rvcd.loading import Loader
 from rvcd.params import Snapshot
 from rvcd.worker.process import die_with_parent, raise_priority
 from rvcd.worker.warm_up import needed_thread_count, warm_up

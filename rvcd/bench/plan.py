@@ -10,17 +10,18 @@ from pathlib import Path
 
 from msgspec import structs
 
-from rvcd.assembly import DEMO_SPEECH, model_setup, named_voice, voice_files
+from rvcd.audio.configured import DEMO_SPEECH
 from rvcd.bench.tasks import MeasureTask, StreamSetup, SyntheticFiles
-from rvcd.config import BUILT_IN, LATENCY_PRESETS, LatencyBudget, Settings
-from rvcd.config_errors import did_you_mean
+from rvcd.config.config_errors import did_you_mean
+from rvcd.config.settings import BUILT_IN, LATENCY_PRESETS, LatencyBudget, Settings
 from rvcd.errors import ParamError
+from rvcd.formats.index_header import read_index_header
+from rvcd.formats.voice_header import read_voice_spec
 from rvcd.geometry import StreamGeometry
 from rvcd.ipc.messages import VoiceFiles
-from rvcd.models.builtin_paths import BUILT_IN_ENCODER
-from rvcd.models.index_header import read_index_header
-from rvcd.models.voice_header import read_voice_spec
 from rvcd.protocol import F0_METHODS, PRECISIONS
+from rvcd.voices.builtin_paths import BUILT_IN_ENCODER
+from rvcd.voices.configured import model_setup, named_voice, voice_files
 
 MIN_SECONDS, MAX_SECONDS = 1.0, 3600.0
 MIN_SOAK_MINUTES, MAX_SOAK_MINUTES = 0.1, 1440.0

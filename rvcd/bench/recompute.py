@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rvcd.bench.tasks import StreamSetup
-from rvcd.dsp.resample import StreamResampler
+from rvcd.engine.dsp.resample import StreamResampler
+from rvcd.engine.loader import choose_device
 from rvcd.engine.pitch import PitchMethod, PitchTrack, coarse_pitch, create_pitch_method, transpose
 from rvcd.engine.retrieval import UnitIndex, read_index
 from rvcd.engine.stopwatch import Stopwatch, Timings
 from rvcd.engine.units import ContentEncoder
 from rvcd.errors import ModelFileError, ParamError
+from rvcd.formats.voice_file import read_voice
 from rvcd.geometry import ENCODER_HOP_SAMPLES, ENCODER_RATE_HZ, FRAME_MS, FRAMES_PER_SECOND, FRAMES_PER_UNIT
-from rvcd.loading import choose_device
-from rvcd.models.contentvec_file import load_content_encoder
-from rvcd.models.synthesizer import Synthesizer, build_synthesizer
-from rvcd.models.voice import read_voice
+from rvcd.nets.contentvec_file import load_content_encoder
+from rvcd.nets.synthesizer import Synthesizer, build_synthesizer
 
 BLOCK_MS, CONTEXT_MS = 250.0, 2500.0
 MIN_BLOCK_MS, MAX_BLOCK_MS, MAX_CONTEXT_MS = 50.0, 2000.0, 30_000.0

@@ -13,8 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rvcd.assembly import DEMO_SPEECH
-from rvcd.audio.ring import AudioSegment
+from rvcd.audio.configured import DEMO_SPEECH
 from rvcd.audio.virtual import VirtualDevice, VirtualRequest
 from rvcd.bench.machine import resident_mb
 from rvcd.bench.runner import Advance, ChildDied
@@ -24,6 +23,7 @@ from rvcd.daemon.worker import WorkerState, WorkerSupervisor
 from rvcd.errors import RvcdError
 from rvcd.geometry import StreamGeometry
 from rvcd.ipc.messages import Wanted
+from rvcd.ipc.segment import AudioSegment
 from rvcd.params import Snapshot
 
 FIFTHS = 5

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from rvcd.errors import ParamError
-from rvcd.models.random_weights import EncoderShape, VoiceGains, write_encoder, write_index, write_together, write_voice
-from rvcd.models.voice_config import SynthesizerConfig
+from rvcd.formats.voice_config import SynthesizerConfig
+from rvcd.nets.random_weights import EncoderShape, VoiceGains, write_encoder, write_index, write_together, write_voice
 
 FOLDER_VERSION = 1
 """Raise it when the files' content changes."""

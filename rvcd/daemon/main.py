@@ -12,19 +12,19 @@ import os
 import signal
 import time
 
-from rvcd.assembly import choose_backend, device_factory
-from rvcd.audio.guard import DeviceGuard, DeviceState
-from rvcd.config import Settings
-from rvcd.control.logs import fields
-from rvcd.control.notify import Notifier
-from rvcd.control.server import OscServer, OscSettings
-from rvcd.control.subscriptions import FeedbackTarget
+from rvcd.audio.configured import choose_backend, device_factory
+from rvcd.audio.device_supervisor import DeviceState, DeviceSupervisor
+from rvcd.config.logs import fields
+from rvcd.config.settings import Settings
 from rvcd.daemon.session import LiveSession
+from rvcd.daemon.state import SavedState, save_state, state_path
+from rvcd.daemon.state_saver import StateSaver
 from rvcd.daemon.stream import FADE_OUT_S
+from rvcd.daemon.systemd import Notifier
 from rvcd.daemon.worker import WorkerChild, WorkerState
 from rvcd.errors import RvcdError
-from rvcd.state import SavedState, save_state, state_path
-from rvcd.state_saver import StateSaver
+from rvcd.osc.server import OscServer, OscSettings
+from rvcd.osc.subscriptions import FeedbackTarget
 
 TICK_S = 0.1
 STATUS_S = 2.0
@@ -74,7 +74,7 @@ class Daemon:
             backend, why = await loop.run_in_executor(None, choose_backend, self.settings)
             log.info("audio device", extra=fields(backend=backend, why=why))
             segment = self.session.segment
-            device = self.session.device = DeviceGuard(device_factory(self.settings, backend, segment), segment)
+            device = self.session.device = DeviceSupervisor(device_factory(self.settings, backend, segment), segment)
             device.start()
             await self._tick_until_stopped(device)
         finally:
@@ -112,7 +112,7 @@ class Daemon:
         """Echo at once what the session changed by itself."""
         self.server.changed()
 
-    async def _tick_until_stopped(self, device: DeviceGuard) -> None:
+    async def _tick_until_stopped(self, device: DeviceSupervisor) -> None:
         watchdog_s = self.notifier.watchdog_interval_s or float("inf")
         next_watchdog_s = next_status_s = 0.0
         while not self._stop.is_set():
@@ -151,7 +151,7 @@ class Daemon:
         voice = f", voice {self.session.voice().name}" if self.session.voice().name else ""
         return f"{self.session.state().value}{voice}, latency {self.session.latency_ms():.0f} ms"
 
-    def _audio_moves(self, device: DeviceGuard) -> bool:
+    def _audio_moves(self, device: DeviceSupervisor) -> bool:
         """True when the callback ran since the last look, or is known not to run (the device is being brought back)."""
         callbacks = self.session.segment.counters().callbacks
         moved = callbacks != self._callbacks_seen

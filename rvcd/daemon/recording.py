@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rvcd.audio.ring import AudioSegment
+from rvcd.config.folders import recordings_folder
 from rvcd.errors import RvcdError
-from rvcd.folders import recordings_folder
 from rvcd.ipc.child import KILLED_LIMIT_S, Child
 from rvcd.ipc.messages import Began, Ended, FromRecorder, LogLine, Record, Refused, StopAt
+from rvcd.ipc.segment import AudioSegment
 
 if TYPE_CHECKING:
-    from rvcd.config import Record as RecordConfig
+    from rvcd.config.settings import Record as RecordConfig
 
 START_LIMIT_S = 10.0
 """How long a folder may take to answer before the recording is refused."""

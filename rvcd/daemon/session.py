@@ -12,29 +12,30 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from rvcd.assembly import first_voice, geometry_of, model_setup, scan_voices, voice_files
-from rvcd.audio.guard import DeviceGuard, DeviceState
-from rvcd.audio.recent_maximum import RecentMaximum
-from rvcd.audio.ring import AudioSegment
-from rvcd.config import Settings
-from rvcd.control.gpu import GpuMonitor
-from rvcd.control.log_tail import LogTail
-from rvcd.control.logs import fields
-from rvcd.control.session import NO_VOICE, LogLine, SupersededError, VoiceStatus
+from rvcd.audio.device_supervisor import DeviceState, DeviceSupervisor
+from rvcd.config.logs import fields
+from rvcd.config.settings import Settings
+from rvcd.config.sizes import geometry_of
+from rvcd.daemon.disk import DiskWorker
+from rvcd.daemon.gpu import GpuMonitor
+from rvcd.daemon.log_tail import LogTail
 from rvcd.daemon.overload import OverloadWatch
+from rvcd.daemon.presets import PresetBook, load_presets, presets_path, save_presets
+from rvcd.daemon.recent_maximum import RecentMaximum
 from rvcd.daemon.recording import Recording, record_settings
+from rvcd.daemon.state import SavedState, load_state
 from rvcd.daemon.stream import Stream
 from rvcd.daemon.switches import Switches, TalkKey
 from rvcd.daemon.telemetry import telemetry
 from rvcd.daemon.worker import WorkerChild, WorkerState
-from rvcd.disk import DiskWorker
 from rvcd.errors import RvcdError
 from rvcd.ipc.messages import VoiceFiles, Wanted
-from rvcd.models.registry import VoiceRegistry
+from rvcd.ipc.segment import AudioSegment
+from rvcd.osc.session import NO_VOICE, LogLine, SupersededError, VoiceStatus
 from rvcd.params import PARAMS, ParamStore
-from rvcd.presets import PresetBook, load_presets, presets_path, save_presets
 from rvcd.protocol import LATENCY_PRESET_NAMES, State, Stats
-from rvcd.state import SavedState, load_state
+from rvcd.voices.configured import first_voice, model_setup, scan_voices, voice_files
+from rvcd.voices.registry import VoiceRegistry
 
 RECORDING_END_S = 5.0
 """A service is killed 15 s after it was told to stop; device and worker take their share of that."""
@@ -75,7 +76,7 @@ class LiveSession:
         self.overload = OverloadWatch()
         self._gap_max_ms = RecentMaximum()
         self.gpu = GpuMonitor()
-        self.device: DeviceGuard | None = None
+        self.device: DeviceSupervisor | None = None
         self.started_s = time.monotonic()
         self._asked: VoiceStatus | None = None
 

@@ -7,15 +7,15 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rvcd.audio.ring import AudioSegment
-from rvcd.control.logs import fields
-from rvcd.control.session import SupersededError
+from rvcd.config.logs import fields
 from rvcd.daemon.switches import Switches
 from rvcd.daemon.wanted import SUPERSEDED, Owner, Request
 from rvcd.daemon.worker import WORKER_COMMAND, WorkerChild, WorkerState, WorkerSupervisor
 from rvcd.errors import RvcdError
 from rvcd.geometry import StreamGeometry
 from rvcd.ipc.messages import ModelSetup, VoiceFiles, Wanted
+from rvcd.ipc.segment import AudioSegment
+from rvcd.osc.session import SupersededError
 
 FADE_OUT_S = 0.03
 """The output is silent so long after it was told to be (5 ms), with room for a device's period."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from rvcd.audio.ring import AudioSegment
 from rvcd.errors import RvcdError
+from rvcd.ipc.segment import AudioSegment
 
 Later = Callable[[float, Callable[[], None]], object]
 """Runs a function after so many seconds, as loop.call_later does."""

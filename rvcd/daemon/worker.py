@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from rvcd.audio.ring import AudioSegment
 from rvcd.daemon.wanted import Owner
 from rvcd.geometry import StreamGeometry
 from rvcd.ipc.child import LAST_WORDS_S, Child
 from rvcd.ipc.messages import Cut, Flush, FromWorker, LogLine, ModelSetup, Start, Stop, Want, WorkerSetup
+from rvcd.ipc.segment import AudioSegment
 from rvcd.ipc.worker_stats import COUNTS, WorkerStats
 
 WORKER_COMMAND = (sys.executable, "-m", "rvcd.worker.main")

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rvcd.dsp.history_buffer import HistoryBuffer
-from rvcd.dsp.loudness import GainRamp, Gate, Limiter, RmsMix
-from rvcd.dsp.resample import StreamResampler
+from rvcd.engine.dsp.history_buffer import HistoryBuffer
+from rvcd.engine.dsp.loudness import GainRamp, Gate, Limiter, RmsMix
+from rvcd.engine.dsp.resample import StreamResampler
 from rvcd.engine.errors import EngineError
 from rvcd.engine.gate_history import GateHistory
 from rvcd.engine.live_voice import LiveVoice, Phase
 from rvcd.engine.pitch import PitchMethod, PitchTracker
-from rvcd.engine.pitch_history import PitchHistory
+from rvcd.engine.pitch.history import PitchHistory
 from rvcd.engine.shaper import Shaper
 from rvcd.engine.stopwatch import Stopwatch, Timings
 from rvcd.engine.timeline import Timeline

@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rvcd.engine.decoder_layers import DecoderLayers, Pairs, Upsample, block_reach, leaky, reach
-from rvcd.models.packed import PackedConv
-from rvcd.models.synthesizer import LRELU_SLOPE
+from rvcd.nets.packed import PackedConv
+from rvcd.nets.synthesizer import LRELU_SLOPE
 from rvcd.yielding import yield_point
 
 MAX_TAIL_MS = 15.0

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rvcd.models.packed import PackedConv, PackedLinear
-from rvcd.models.synthesizer import LRELU_SLOPE, Generator, ResBlock, SourceMerge
+from rvcd.nets.packed import PackedConv, PackedLinear
+from rvcd.nets.synthesizer import LRELU_SLOPE, Generator, ResBlock, SourceMerge
 from rvcd.yielding import yield_point
 
 Pairs = list[tuple[PackedConv, PackedConv]]

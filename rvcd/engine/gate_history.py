@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rvcd.dsp.history_buffer import HistoryBuffer
+from rvcd.engine.dsp.history_buffer import HistoryBuffer
 
 MARGIN_FRAMES = 4
 """Output within this many frames of an open gate is kept: consonants begin and end below the threshold."""

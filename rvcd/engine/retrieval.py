@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rvcd.errors import ModelFileError
-from rvcd.models.index_header import IndexHeader, read_index_header
+from rvcd.formats.index_header import IndexHeader, read_index_header
 from rvcd.yielding import yield_point
 
 NEIGHBOURS = 8

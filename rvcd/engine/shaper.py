@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rvcd.engine.faders import Faders
-from rvcd.engine.pitch_track import PitchTrack, fill_unvoiced, transpose
+from rvcd.engine.pitch.track import PitchTrack, fill_unvoiced, transpose
 from rvcd.engine.voice_stream import FrameBatch, Voice
 from rvcd.geometry import FRAMES_PER_UNIT
 from rvcd.params import Snapshot

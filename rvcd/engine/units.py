@@ -10,16 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rvcd.dsp.history_buffer import HistoryBuffer
+from rvcd.engine.dsp.history_buffer import HistoryBuffer
 from rvcd.geometry import ENCODER_HOP_SAMPLES, FRAMES_PER_UNIT, StreamGeometry
-from rvcd.models.contentvec_state import RECEPTIVE_FIELD_SAMPLES, UNIT_HOP_SAMPLES
+from rvcd.nets.contentvec_state import RECEPTIVE_FIELD_SAMPLES, UNIT_HOP_SAMPLES
 
 STATISTICS_MEMORY_S = 10.0
 """How long the front end's norm remembers: longer than any pause, short enough for another speaker or microphone."""
 
 
 class ContentEncoder(Protocol):
-    """What the engine needs of rvcd.models.contentvec.ContentEncoder, and rvcd.models.lite_encoder.LiteEncoder has too."""
+    """What the engine needs of rvcd.nets.contentvec.ContentEncoder, and rvcd.nets.lite_encoder.LiteEncoder has too."""
 
     def check_unit_width(self, unit_width: int) -> None:
         """Raise ModelFileError when it cannot make units of this width."""

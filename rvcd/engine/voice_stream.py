@@ -16,18 +16,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rvcd.dsp.history_buffer import HistoryBuffer
-from rvcd.dsp.noise import frame_noise
-from rvcd.dsp.resample import interpolate, kernel_for
 from rvcd.engine.decoder import StreamingDecoder
 from rvcd.engine.decoder_layers import DecoderLayers
+from rvcd.engine.dsp.history_buffer import HistoryBuffer
+from rvcd.engine.dsp.noise import frame_noise
+from rvcd.engine.dsp.resample import interpolate, kernel_for
 from rvcd.engine.pitch import coarse_pitch
 from rvcd.engine.retrieval import UnitIndex
 from rvcd.engine.stopwatch import Stopwatch
+from rvcd.formats.voice_file import VoiceSpec
 from rvcd.geometry import StreamGeometry
-from rvcd.models.packed import pack
-from rvcd.models.synthesizer import PRIOR_NOISE_SCALE, LayerMemory, SourceState, Synthesizer, sine_source
-from rvcd.models.voice import VoiceSpec
+from rvcd.nets.packed import pack
+from rvcd.nets.synthesizer import PRIOR_NOISE_SCALE, LayerMemory, SourceState, Synthesizer, sine_source
 from rvcd.yielding import yield_point
 
 WARM_UP_FRAMES = 12

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rvcd.engine.errors import EngineError
 from rvcd.engine.live_voice import LiveVoice, Phase
-from rvcd.engine.pitch_history import PitchHistory
+from rvcd.engine.pitch.history import PitchHistory
 from rvcd.engine.shaper import Shaper
 from rvcd.engine.timeline import Timeline
 from rvcd.engine.units import UnitStream

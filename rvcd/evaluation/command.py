@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from rvcd.assembly import named_voice
-from rvcd.config import Settings
+from rvcd.config.settings import Settings
 from rvcd.errors import AudioFileError, ParamError
 from rvcd.evaluation import chart, judging
 from rvcd.evaluation.conversion import Conversion, clips_in, read_clip
 from rvcd.evaluation.measures import RATE_HZ, FloatArray
+from rvcd.voices.configured import named_voice
 
 TARGET_STEM = "target"
 """A voice's folder may hold samples of the voice itself under this name: target.flac."""

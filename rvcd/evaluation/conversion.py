@@ -10,16 +10,17 @@ import soxr
 import torch
 from msgspec import structs
 
-from rvcd.assembly import geometry_of, model_setup, voice_files
 from rvcd.audio.files import read_audio
-from rvcd.config import Settings
-from rvcd.engine.offline import convert_offline
+from rvcd.config.settings import Settings
+from rvcd.config.sizes import geometry_of
+from rvcd.engine.loader import Loader
 from rvcd.engine.pitch import PitchTrack
 from rvcd.errors import AudioFileError
 from rvcd.evaluation.measures import RATE_HZ, FloatArray
-from rvcd.loading import Loader
-from rvcd.models.registry import VoiceEntry
+from rvcd.evaluation.offline import convert_offline
 from rvcd.params import ParamStore, Snapshot
+from rvcd.voices.configured import model_setup, voice_files
+from rvcd.voices.registry import VoiceEntry
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif")
 

@@ -16,7 +16,7 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 
-from rvcd.engine.pitch_methods.imports import stand_ins
+from rvcd.engine.pitch.methods.imports import stand_ins
 from rvcd.errors import MissingExtraError, ModelFileError, how_to_install
 from rvcd.evaluation.measures import RATE_HZ, FloatArray
 

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from rvcd.audio.growing_flac import GrowingFlac
-from rvcd.audio.ring import AudioSegment, ReadStatus
 from rvcd.errors import RvcdError
 from rvcd.ipc.channel import Channel
 from rvcd.ipc.messages import Began, Ended, LogLine, Record, Refused, StopAt, ToRecorder
+from rvcd.ipc.segment import AudioSegment, ReadStatus
 
 CHANNELS = ("dry", "wet")
 """Of every recording: the input, as late as the output is, and the output. So both line up to the sample."""

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from rvcd.audio.ring import AudioSegment, ReadStatus
 from rvcd.engine.converter import Block, Converter
 from rvcd.geometry import StreamGeometry
+from rvcd.ipc.segment import AudioSegment, ReadStatus
 from rvcd.ipc.worker_stats import WorkerStats
 from rvcd.params import Snapshot
 from rvcd.worker.idle_time import IdleTime

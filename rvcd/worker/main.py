@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from rvcd.audio.ring import AudioSegment
+from rvcd.engine.loader import Loader
 from rvcd.ipc.channel import Channel
 from rvcd.ipc.messages import Cut, Flush, Report, Start, Stop, ToWorker, Want, Wanted
-from rvcd.loading import Loader
+from rvcd.ipc.segment import AudioSegment
 from rvcd.worker.loop import AudioLoop
 from rvcd.worker.preparation import Preparation
 from rvcd.worker.process import die_with_parent, raise_priority, start_essential_thread

@@ -9,13 +9,13 @@ import numpy as np
 from msgspec.structs import replace
 
 from rvcd.engine.converter import Converter
+from rvcd.engine.loader import Loader
 from rvcd.engine.pitch import PitchMethod
 from rvcd.engine.voice_stream import Voice
 from rvcd.errors import ParamError, RvcdError
+from rvcd.formats.voice_config import SynthesizerConfig
 from rvcd.geometry import ENCODER_HOP_SAMPLES, StreamGeometry
 from rvcd.ipc.messages import VoiceFiles, Wanted, WorkerSetup
-from rvcd.loading import Loader
-from rvcd.models.voice_config import SynthesizerConfig
 from rvcd.params import Snapshot
 from rvcd.worker.loop import AudioLoop
 from rvcd.worker.reporter import Reporter

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rvcd.audio._rvcd_audio import ffi, lib
-from rvcd.audio.ring import AudioSegment, ReadStatus
 from rvcd.audio.scheduling import try_out
+from rvcd.ipc._native import ffi, lib
+from rvcd.ipc.segment import AudioSegment, ReadStatus
 from tests.waiting import HANG_S
 
 RATE_HZ = 48000

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from rvcd.audio.ring import AudioSegment, ReadStatus
+from rvcd.ipc.segment import AudioSegment, ReadStatus
 from tests.audio.conftest import HandDriven
 
 NOISE = np.random.default_rng(5).uniform(-0.9, 0.9, 60_000).astype(np.float32)

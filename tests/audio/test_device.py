@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from rvcd.audio.device import DeviceInfo, DeviceRequest, PortAudioDevice, _believable_ms, choose_devices, list_devices
-from rvcd.audio.guard import DeviceGuard, DeviceState
+from rvcd.audio.device_supervisor import DeviceState, DeviceSupervisor
 from rvcd.audio.portaudio import check_version
-from rvcd.audio.ring import AudioSegment
 from rvcd.errors import AudioDeviceError
+from rvcd.ipc.segment import AudioSegment
 from tests.audio.conftest import RATE_HZ, EchoWorker, JackServer
 from tests.audio.jack_loop import JackLoop
 
@@ -170,7 +170,7 @@ def test_a_jack_server_that_dies_is_lost_and_found_again(
     jack_server: JackServer, segment: AudioSegment, wait_until, with_signal: int
 ) -> None:
     portaudio_or_skip()
-    guard = DeviceGuard(lambda: PortAudioDevice(DeviceRequest(host_api="JACK"), segment), segment)
+    guard = DeviceSupervisor(lambda: PortAudioDevice(DeviceRequest(host_api="JACK"), segment), segment)
     guard.start()
     assert wait_until(lambda: guard.poll() is DeviceState.RUNNING, 30)
     jack_server.stop(with_signal)
@@ -189,7 +189,7 @@ def test_a_server_that_died_unnoticed_does_not_hold_up_the_end(
     jack_server: JackServer, segment: AudioSegment, wait_until
 ) -> None:
     portaudio_or_skip()
-    guard = DeviceGuard(lambda: PortAudioDevice(DeviceRequest(host_api="JACK"), segment), segment)
+    guard = DeviceSupervisor(lambda: PortAudioDevice(DeviceRequest(host_api="JACK"), segment), segment)
     guard.start()
     assert wait_until(lambda: guard.poll() is DeviceState.RUNNING, 30)
     jack_server.stop(signal.SIGKILL)

@@ -17,10 +17,10 @@ import soundfile
 import soxr
 from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
-from rvcd.engine.pitch_methods.yin import YinPitch
+from rvcd.engine.pitch.methods.yin import YinPitch
 from tests.audio.conftest import running_jack_server
 from tests.audio.jack_loop import JackLoop
-from tests.rig import DaemonProcess, OscClient, running
+from tests.daemon_process import DaemonProcess, OscClient, running
 
 pytestmark = pytest.mark.xdist_group("JACK")
 

@@ -6,10 +6,10 @@ import ctypes
 
 import numpy as np
 
-from rvcd.audio import _rvcd_audio
-from rvcd.audio._rvcd_audio import ffi
-from rvcd.audio.ring import AudioSegment
+from rvcd.audio import _native
 from rvcd.audio.virtual import VirtualDevice, VirtualRequest
+from rvcd.ipc._native import ffi
+from rvcd.ipc.segment import AudioSegment
 from tests.audio.conftest import RATE_HZ
 
 HELD_S = 0.5
@@ -18,7 +18,7 @@ LIMIT_S = 60.0
 
 def wait_with_the_lock_held(segment: AudioSegment, position: int) -> bool:
     """Wait inside C for the device to come to a position. PyDLL keeps the lock during the call: no Python thread runs."""
-    wait = ctypes.PyDLL(_rvcd_audio.__file__).rvcd_wait_input
+    wait = ctypes.PyDLL(_native.__file__).rvcd_wait_input
     wait.argtypes = [ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64]
     return bool(wait(int(ffi.cast("uintptr_t", segment.hold())), position, int(LIMIT_S * 1e9)))
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rvcd.audio.guard import DeviceGuard, DeviceState
-from rvcd.audio.ring import AudioSegment
+from rvcd.audio.device_supervisor import DeviceState, DeviceSupervisor
 from rvcd.audio.virtual import VirtualDevice, VirtualRequest
+from rvcd.ipc.segment import AudioSegment
 from tests.audio.conftest import RATE_HZ
 
 
@@ -34,7 +34,7 @@ def faults(thread_id: int) -> int:
 
 def test_the_guard_locks_the_segment_or_says_why_not(segment: AudioSegment, wait_until) -> None:
     assert locked_bytes(segment) == 0
-    guard = DeviceGuard(lambda: VirtualDevice(VirtualRequest(rate_hz=RATE_HZ), segment), segment)
+    guard = DeviceSupervisor(lambda: VirtualDevice(VirtualRequest(rate_hz=RATE_HZ), segment), segment)
     guard.start()
     assert wait_until(lambda: guard.poll() is DeviceState.RUNNING, 20)
     refused = [text for level, text in guard.drain_events() if level == "warning" and "MEMLOCK" in text]

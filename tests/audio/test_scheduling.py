@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from rvcd.audio.guard import DeviceGuard, DeviceState
-from rvcd.audio.ring import AudioSegment
+from rvcd.audio.device_supervisor import DeviceState, DeviceSupervisor
 from rvcd.audio.scheduling import DEVICE_PRIORITY, Scheduling, promote, scheduling_of, try_out
 from rvcd.audio.virtual import VirtualDevice, VirtualRequest
+from rvcd.ipc.segment import AudioSegment
 from tests.audio.conftest import RATE_HZ
 
 UNPRIVILEGED = """
 import os, resource
-from rvcd.audio.ring import AudioSegment
+from rvcd.ipc.segment import AudioSegment
 from rvcd.audio.scheduling import try_out
 for limit in (resource.RLIMIT_RTPRIO, resource.RLIMIT_MEMLOCK, resource.RLIMIT_NICE):
     resource.setrlimit(limit, (0, 0))
@@ -54,12 +54,12 @@ SYSTEM_ALSA = Path("/usr/share/alsa/alsa.conf")
 ALSA = """
 import sys, time
 from rvcd.audio.device import DeviceRequest, PortAudioDevice
-from rvcd.audio.guard import DeviceGuard
-from rvcd.audio.ring import AudioSegment
+from rvcd.audio.device_supervisor import DeviceSupervisor
+from rvcd.ipc.segment import AudioSegment
 from rvcd.errors import AudioDeviceError
 with AudioSegment.create(48000) as segment:
     request = DeviceRequest(host_api="ALSA", input="nowhere", output="nowhere")
-    guard = DeviceGuard(lambda: PortAudioDevice(request, segment), segment)
+    guard = DeviceSupervisor(lambda: PortAudioDevice(request, segment), segment)
     guard.start()
     deadline_s, said = time.monotonic() + 60, []
     while time.monotonic() < deadline_s and not any("lost its" in text or "trying again" in text for text in said):
@@ -101,10 +101,10 @@ def waiting_thread() -> Iterator[int]:
 
 
 @pytest.fixture
-def guard(segment: AudioSegment, request: pytest.FixtureRequest) -> Iterator[DeviceGuard]:
+def guard(segment: AudioSegment, request: pytest.FixtureRequest) -> Iterator[DeviceSupervisor]:
     """A guard over a virtual device, in real time unless the test's parameter says otherwise."""
     virtual = VirtualRequest(rate_hz=RATE_HZ, realtime=getattr(request, "param", True))
-    made = DeviceGuard(lambda: VirtualDevice(virtual, segment), segment)
+    made = DeviceSupervisor(lambda: VirtualDevice(virtual, segment), segment)
     yield made
     made.stop()
 
@@ -195,7 +195,7 @@ def test_portaudios_alsa_thread_is_promoted_and_one_that_goes_round_in_circles_i
     assert said[-1] == "OTHER, nice 0"
 
 
-def test_the_guard_promotes_the_device_thread_and_reports_what_it_has(guard: DeviceGuard, wait_until) -> None:
+def test_the_guard_promotes_the_device_thread_and_reports_what_it_has(guard: DeviceSupervisor, wait_until) -> None:
     assert guard.scheduling is None
     granted = try_out().device
     guard.start()
@@ -215,7 +215,9 @@ def test_the_guard_promotes_the_device_thread_and_reports_what_it_has(guard: Dev
 
 
 @pytest.mark.parametrize("guard", [False], indirect=True)
-def test_a_device_that_runs_as_fast_as_it_can_is_never_promoted(guard: DeviceGuard, segment: AudioSegment, wait_until) -> None:
+def test_a_device_that_runs_as_fast_as_it_can_is_never_promoted(
+    guard: DeviceSupervisor, segment: AudioSegment, wait_until
+) -> None:
     segment.set_worker_ready(True)
     guard.start()
     assert wait_until(lambda: guard.poll() is DeviceState.RUNNING and guard.scheduling is not None, 20)
@@ -223,7 +225,7 @@ def test_a_device_that_runs_as_fast_as_it_can_is_never_promoted(guard: DeviceGua
     assert guard.scheduling == Scheduling("OTHER", 0, 0)
 
 
-def test_the_guard_says_when_the_thread_was_demoted(guard: DeviceGuard, realtime: None, wait_until) -> None:
+def test_the_guard_says_when_the_thread_was_demoted(guard: DeviceSupervisor, realtime: None, wait_until) -> None:
     guard.start()
     assert wait_until(lambda: guard.poll() is DeviceState.RUNNING and guard.scheduling is not None, 20)
     guard.poll()

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from rvcd.audio.files import AtomicAudioWriter
-from rvcd.audio.ring import AudioSegment
 from rvcd.audio.virtual import VirtualDevice, VirtualRequest
 from rvcd.errors import AudioDeviceError, AudioFileError
+from rvcd.ipc.segment import AudioSegment
 from tests.audio.conftest import RATE_HZ, EchoWorker
 
 soundfile = pytest.importorskip("soundfile")

@@ -9,7 +9,7 @@ from rvcd.bench.figures import STAGES, Figures, figures
 from rvcd.bench.machine import Machine
 from rvcd.bench.plan import BenchRequest, Case, Plan, make_plan
 from rvcd.bench.tasks import Compared, Environment, Measured, StartUp, Way
-from rvcd.config import LatencyBudget, Settings
+from rvcd.config.settings import LatencyBudget, Settings
 
 QUIET = Machine("Acme 9000", 2, 16_000, 0.12, 0.01, "3.11.7", "Linux 6.1")
 BUSY = Machine("Acme 9000", 2, 16_000, 1.24, 0.62, "3.11.7", "Linux 6.1")

@@ -22,7 +22,7 @@ from rvcd.bench.figures import (
     suggest,
     verdict,
 )
-from rvcd.config import LatencyBudget
+from rvcd.config.settings import LatencyBudget
 from tests.bench.invented import BUDGETS, ENVIRONMENT, a_case, a_comparison, a_measurement, found
 
 FP32 = replace(ENVIRONMENT, precision="fp32")

@@ -8,9 +8,9 @@ import pytest
 
 from rvcd.bench.plan import BenchRequest, Mode, make_plan
 from rvcd.bench.tasks import MeasureTask, SyntheticFiles
-from rvcd.config import BUILT_IN, LATENCY_PRESETS, LEAST_PAST_MS, TEST_WEIGHTS, LatencyBudget, Settings, parse_config
+from rvcd.config.settings import BUILT_IN, LATENCY_PRESETS, LEAST_PAST_MS, TEST_WEIGHTS, LatencyBudget, Settings, parse_config
 from rvcd.errors import RvcdError
-from rvcd.models.builtin_paths import BUILT_IN_ENCODER, BUILT_IN_VOICE
+from rvcd.voices.builtin_paths import BUILT_IN_ENCODER, BUILT_IN_VOICE
 from tests.support import PARITY
 
 SYNTHETIC = {rate: SyntheticFiles(f"encoder-{rate}", f"voice-{rate}.pth", f"{rate}.index") for rate in (32000, 40000, 48000)}

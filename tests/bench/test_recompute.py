@@ -5,15 +5,15 @@ import pytest
 
 from rvcd.bench.recompute import FADE_FRAMES, SEARCH_FRAMES, RecomputeConverter, load_plain, load_recompute
 from rvcd.bench.tasks import StreamSetup
-from rvcd.engine.offline import convert_offline
-from rvcd.engine.parity import compare
 from rvcd.engine.pitch import create_pitch_method
 from rvcd.engine.voice_stream import Voice
 from rvcd.errors import ModelFileError, ParamError
+from rvcd.evaluation.offline import convert_offline
+from rvcd.evaluation.parity import compare
+from rvcd.formats.voice_header import read_voice_spec
 from rvcd.geometry import StreamGeometry
 from rvcd.ipc.messages import ModelSetup, VoiceFiles
-from rvcd.models.test_weights import ensure_test_weights
-from rvcd.models.voice_header import read_voice_spec
+from rvcd.nets.test_weights import ensure_test_weights
 from rvcd.params import Snapshot
 from tests.support import FakeEncoder, FakePitch, small_voice, speech_like
 

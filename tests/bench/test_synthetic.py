@@ -11,15 +11,15 @@ from safetensors import SafetensorError
 
 from rvcd.bench import synthetic
 from rvcd.bench.synthetic import SyntheticModels, write_synthetic
-from rvcd.engine.offline import convert_offline
+from rvcd.engine.loader import Loader
 from rvcd.engine.pitch import PitchTrack
 from rvcd.errors import ModelFileError, ParamError
+from rvcd.evaluation.offline import convert_offline
+from rvcd.formats.voice_file import read_voice
 from rvcd.geometry import StreamGeometry
 from rvcd.ipc.messages import ModelSetup, VoiceFiles
-from rvcd.loading import Loader
-from rvcd.models.contentvec_file import load_content_encoder
-from rvcd.models.random_weights import EncoderShape
-from rvcd.models.voice import read_voice
+from rvcd.nets.contentvec_file import load_content_encoder
+from rvcd.nets.random_weights import EncoderShape
 from rvcd.params import Snapshot
 
 GEOMETRY = StreamGeometry(48000, 20, 10, 100, 9600)

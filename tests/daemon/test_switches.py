@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rvcd.audio.ring import AudioSegment
 from rvcd.daemon.switches import Switches, TalkKey
 from rvcd.errors import RvcdError
+from rvcd.ipc.segment import AudioSegment
 
 
 class Clock:

@@ -8,9 +8,9 @@ import soxr
 import torch
 
 from rvcd.engine.converter import Converter, EngineError
-from rvcd.engine.offline import convert_offline
 from rvcd.engine.pitch import PitchTracker
 from rvcd.engine.voice_stream import Voice
+from rvcd.evaluation.offline import convert_offline
 from rvcd.geometry import StreamGeometry
 from rvcd.params import Snapshot
 from tests.support import FakeEncoder, FakePitch, small_voice, speech_like

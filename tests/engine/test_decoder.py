@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from rvcd.engine.decoder import MAX_TAIL_MS, StreamingDecoder
 from rvcd.engine.decoder_layers import DecoderLayers
-from rvcd.models.synthesizer import SourceState, Synthesizer, sine_source
+from rvcd.nets.synthesizer import SourceState, Synthesizer, sine_source
 from tests.support import VOICES, parity_voice
 
 FRAMES = 97

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from rvcd.engine.pitch_methods.fcpe import FcpePitch
-from rvcd.engine.pitch_methods.imports import stand_ins
-from rvcd.engine.pitch_methods.rmvpe import RmvpePitch
-from rvcd.models.rmvpe import RMVPE, RmvpeSizes
+from rvcd.engine.pitch.methods.fcpe import FcpePitch
+from rvcd.engine.pitch.methods.imports import stand_ins
+from rvcd.engine.pitch.methods.rmvpe import RmvpePitch
+from rvcd.nets.rmvpe import RMVPE, RmvpeSizes
 from tests.engine.voice_signals import steady, vowel
 
 AUDIO = vowel(steady(200.0, 0.2))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rvcd.engine.pitch import PitchTrack, coarse_pitch, fill_unvoiced, transpose
-from rvcd.engine.pitch_track import clean_audio, settle, to_frame_grid
+from rvcd.engine.pitch.track import clean_audio, settle, to_frame_grid
 
 PARITY = Path(__file__).parents[1] / "data" / "parity"
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rvcd.engine.pitch import PitchMethod, PitchTrack, PitchTracker, create_pitch_method
-from rvcd.engine.pitch_track import FloatArray, clean_audio
+from rvcd.engine.pitch.track import FloatArray, clean_audio
 from tests.engine.voice_signals import glide, vowel
 
 SWIFT = create_pitch_method("swift")

@@ -13,7 +13,7 @@ import torch
 
 from rvcd.engine.retrieval import FaissSearch, MatrixSearch, UnitIndex, read_index
 from rvcd.errors import ModelFileError
-from rvcd.models.index_header import read_index_header
+from rvcd.formats.index_header import read_index_header
 
 PARITY = Path(__file__).parent.parent / "data" / "parity"
 INDEX = {256: PARITY / "added_IVF8_Flat_nprobe_1_kit_v1.index", 768: PARITY / "added_IVF8_Flat_nprobe_1_kit_v2.index"}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rvcd.dsp.noise import frame_noise
+from rvcd.engine.dsp.noise import frame_noise
 from rvcd.engine.pitch import coarse_pitch
 from rvcd.engine.voice_stream import PRIOR_STREAM, SOURCE_STREAM, FrameBatch, Voice, VoiceStream
 from rvcd.geometry import StreamGeometry

@@ -20,21 +20,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rvcd.audio.ring import AudioSegment
-from rvcd.dsp.loudness import GainRamp, Gate, Limiter, RmsMix
 from rvcd.engine import voice_stream
 from rvcd.engine.converter import Converter
 from rvcd.engine.decoder import StreamingDecoder
+from rvcd.engine.dsp.loudness import GainRamp, Gate, Limiter, RmsMix
 from rvcd.engine.pitch import PitchTrack, PitchTracker
 from rvcd.engine.retrieval import read_index
 from rvcd.engine.units import ContentEncoder
 from rvcd.engine.voice_stream import Voice
+from rvcd.formats.voice_file import read_voice
 from rvcd.geometry import StreamGeometry
-from rvcd.models.builtin_paths import BUILT_IN_ENCODER, BUILT_IN_FOLDER, BUILT_IN_VOICE
-from rvcd.models.contentvec_file import load_content_encoder
-from rvcd.models.synthesizer import build_synthesizer
-from rvcd.models.voice import read_voice
+from rvcd.ipc.segment import AudioSegment
+from rvcd.nets.contentvec_file import load_content_encoder
+from rvcd.nets.synthesizer import build_synthesizer
 from rvcd.params import BY_NAME, Snapshot
+from rvcd.voices.builtin_paths import BUILT_IN_ENCODER, BUILT_IN_FOLDER, BUILT_IN_VOICE
 from tests.audio.conftest import HandDriven
 from tests.support import FakeEncoder, FakePitch, small_voice
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from rvcctl import cli
-from rvcd.control.session import LogLine
+from rvcd.osc.session import LogLine
 from rvcd.protocol import Stats
-from tests.control.fake_session import FakeSession
+from tests.osc.fake_session import FakeSession
 from tests.rvcctl.fake_daemon import FakeDaemon, running_daemon
 from tests.rvcctl.real_server import Served, serving
 

@@ -8,7 +8,7 @@ import dataclasses
 from rvcctl.client import Listener, tell
 from rvcctl.view import DaemonView
 from rvcd import protocol
-from rvcd.control.codec import OscMessage
+from rvcd.osc.codec import OscMessage
 
 
 class FrozenClock:

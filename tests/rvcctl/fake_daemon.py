@@ -16,8 +16,8 @@ from contextlib import contextmanager
 
 from rvcctl.reading import messages_of
 from rvcd import protocol
-from rvcd.control.codec import OscMessage, OscValue, encode
 from rvcd.errors import ProtocolError
+from rvcd.osc.codec import OscMessage, OscValue, encode
 from rvcd.params import BY_ADDRESS
 
 RANGES = {"/pitch": (-24.0, 24.0), "/gain/in": (-60.0, 24.0), "/gain/out": (-60.0, 24.0), "/gate": (-90.0, 0.0)}

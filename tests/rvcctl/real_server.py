@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from rvcd.control.server import OscServer, OscSettings
-from tests.control.fake_session import FakeSession
+from rvcd.osc.server import OscServer, OscSettings
+from tests.osc.fake_session import FakeSession
 
 PATIENCE_S = 10.0
 

@@ -18,9 +18,9 @@ from rvcctl.names import MEASURED, READABLE, SETTABLE, STATS_NAMES, Kind
 from rvcctl.scripts import asking
 from rvcctl.scripts.writing import SECTIONS
 from rvcd import protocol
-from rvcd.control.codec import OscValue
-from rvcd.control.session import VoiceStatus
-from rvcd.control.verbs import ROUTES
+from rvcd.osc.codec import OscValue
+from rvcd.osc.session import VoiceStatus
+from rvcd.osc.verbs import ROUTES
 from rvcd.params import BY_ADDRESS, PARAMS
 from tests.rvcctl.conftest import Run
 from tests.rvcctl.fake_daemon import FakeDaemon

@@ -10,9 +10,9 @@ import pytest
 
 from rvcctl.client import CommandFailedError, DaemonClient, Timing, converse, is_done
 from rvcctl.view import Done, Entry, Failure
-from rvcd.control.session import LogLine
 from rvcd.errors import DaemonUnreachableError
-from tests.control.fake_session import FakeSession
+from rvcd.osc.session import LogLine
+from tests.osc.fake_session import FakeSession
 from tests.rvcctl.fake_daemon import FakeDaemon, running_daemon
 from tests.rvcctl.real_server import serving
 

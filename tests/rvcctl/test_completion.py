@@ -10,9 +10,9 @@ import pytest
 
 from rvcctl.names import READABLE, SETTABLE
 from rvcctl.scripts import completion
-from rvcd.control.session import VoiceStatus
+from rvcd.daemon.presets import PresetBook
+from rvcd.osc.session import VoiceStatus
 from rvcd.params import BY_NAME
-from rvcd.presets import PresetBook
 from rvcd.protocol import F0_METHODS
 from tests.rvcctl.conftest import Run
 from tests.rvcctl.fake_daemon import FakeDaemon

@@ -11,7 +11,7 @@ from rvcctl.demo import DemoClient
 from rvcctl.demo_daemon import BROKEN, LATENCIES_MS, LOAD_S, RESIZE_S, SLOW_BLOCK_EVERY, VOICES, DemoDaemon
 from rvcctl.demo_singer import PHRASE_S, sung
 from rvcctl.view import DaemonView, Failure
-from rvcd.control.codec import OscMessage
+from rvcd.osc.codec import OscMessage
 from rvcd.params import BY_ADDRESS, PARAMS
 from rvcd.protocol import SILENCE_DBFS, Stats, note_of
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from rvcctl.names import MAX_SLOT, READABLE, SETTABLE, Kind, Name, find_readable, find_settable, name_or_number, parse_value
 from rvcctl.scripts.completion import _Escaped
-from rvcd.control.codec import encode
 from rvcd.errors import ParamError
+from rvcd.osc.codec import encode
 from rvcd.protocol import NAME_PATTERN
 
 WORDS = st.one_of(

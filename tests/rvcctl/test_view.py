@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from rvcctl.reading import clean_text, messages_of
 from rvcctl.view import FRESH_S, KEPT_LOG_LINES, DaemonView, Done, Entry
-from rvcd.control.codec import OscMessage, encode
 from rvcd.errors import ProtocolError
+from rvcd.osc.codec import OscMessage, encode
 from rvcd.protocol import Stats
-from tests.control.packets import KILLERS, bundle, hostile, mutated
+from tests.osc.packets import KILLERS, bundle, hostile, mutated
 
 
 @given(st.binary(max_size=200))

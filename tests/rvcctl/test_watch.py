@@ -14,8 +14,8 @@ import pytest
 
 from rvcctl.names import STATS_NAMES
 from rvcctl.scripts import feed
-from rvcd.control.session import LogLine, VoiceStatus
-from tests.control.fake_session import FakeSession
+from rvcd.osc.session import LogLine, VoiceStatus
+from tests.osc.fake_session import FakeSession
 from tests.rvcctl.conftest import Run
 from tests.rvcctl.fake_daemon import FakeDaemon
 from tests.rvcctl.real_server import Served, serving

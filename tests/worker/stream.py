@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from rvcd.audio.ring import AudioSegment
 from rvcd.engine.converter import Block
 from rvcd.engine.stopwatch import Timings
 from rvcd.geometry import StreamGeometry
+from rvcd.ipc.segment import AudioSegment
 from rvcd.params import PARAMS, Snapshot
 from rvcd.worker.loop import AudioLoop
 from tests.audio.conftest import HandDriven

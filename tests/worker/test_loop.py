@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from rvcd.audio.ring import AudioSegment
+from rvcd.ipc.segment import AudioSegment
 from rvcd.ipc.worker_stats import WorkerStats
 from rvcd.params import PARAMS, Snapshot
 from rvcd.worker.loop import EXIT_TOO_MANY_FAILURES, AudioLoop

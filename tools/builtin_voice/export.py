@@ -28,8 +28,8 @@ from render_pairs import TARGET
 from train_encoder import load_finished
 from train_voice import CONFIG
 
-from rvcd.models.lite_encoder_file import save_lite_encoder
-from rvcd.models.random_weights import write_index
+from rvcd.nets.lite_encoder_file import save_lite_encoder
+from rvcd.nets.random_weights import write_index
 
 NAME = "built-in"
 INDEX_ROWS, INDEX_LISTS = 4000, 48

@@ -21,8 +21,8 @@ from kokoro import RATE_HZ
 from torch import Tensor
 from train_encoder import OWN_ENVELOPE, Basis, unit_times_s
 
-from rvcd.models.lite_encoder import FEATURES, LogMel
-from rvcd.models.own_envelope import OwnEnvelope
+from rvcd.nets.lite_encoder import FEATURES, LogMel
+from rvcd.nets.own_envelope import OwnEnvelope
 
 SHARE, FULL_UP_TO_HZ, NONE_FROM_HZ = 0.6, 6500.0, 7800.0
 """Of the speaker's own in the mix; above what 16 kHz audio holds there is nothing to hear."""

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from render_pairs import TARGET
 from train_encoder import ENERGIES, ENERGY_SCALE, SIZES, load_encoder, rows_at
 
-from rvcd.engine.pitch_methods.swift import SwiftPitch
-from rvcd.models.lite_encoder import LiteEncoder
+from rvcd.engine.pitch.methods.swift import SwiftPitch
+from rvcd.nets.lite_encoder import LiteEncoder
 
 PIECE_S, SHORTEST_S = 8.0, 3.0
 LEAST_SCORE = -1.6

@@ -25,8 +25,8 @@ from labels import frame_tokens
 from realign import shifts
 from torch import Tensor, nn
 
-from rvcd.models.lite_encoder import LiteBlockShape, LiteEncoder, LiteSizes
-from rvcd.models.own_envelope import OwnEnvelopeSizes
+from rvcd.nets.lite_encoder import LiteBlockShape, LiteEncoder, LiteSizes
+from rvcd.nets.own_envelope import OwnEnvelopeSizes
 
 COMPONENTS, ENERGIES = 70, 2
 ENERGY_SCALE = 4.0

@@ -30,9 +30,9 @@ from torch import Tensor, nn
 from train_encoder import Basis, load_finished, unit_times_s
 
 from rvcd.engine.pitch import coarse_pitch
-from rvcd.engine.pitch_methods.swift import SwiftPitch
-from rvcd.models.synthesizer import SINE_AMPLITUDE, VOICED_NOISE_STD, Synthesizer
-from rvcd.models.voice_config import SynthesizerConfig
+from rvcd.engine.pitch.methods.swift import SwiftPitch
+from rvcd.formats.voice_config import SynthesizerConfig
+from rvcd.nets.synthesizer import SINE_AMPLITUDE, VOICED_NOISE_STD, Synthesizer
 
 HOP = RATE_HZ // 100
 CONFIG = SynthesizerConfig(

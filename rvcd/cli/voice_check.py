@@ -1,0 +1,89 @@
+"""`rvcd voice check`: whether voices would run. Reads their files whole, with torch and faiss as the worker does."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rvcd.cli.checks import Level
+from rvcd.engine.retrieval import read_index
+from rvcd.errors import ModelFileError
+from rvcd.formats.voice_file import read_voice
+from rvcd.voices.assets import sha256_of
+from rvcd.voices.registry import VoiceEntry
+
+
+@dataclass(frozen=True)
+class VoiceReport:
+    """What was found about one voice. findings: (level, sentence), at least one, the worst first."""
+
+    voice: VoiceEntry
+    findings: tuple[tuple[Level, str], ...]
+
+    @property
+    def level(self) -> Level:
+        """The worst of the findings."""
+        return self.findings[0][0]
+
+    @property
+    def text(self) -> str:
+        """The findings on one line; what is well with a voice that fails does not matter."""
+        return "; ".join(text for level, text in self.findings if level is not Level.OK or self.level is not Level.FAIL)
+
+
+def check_voice(voice: VoiceEntry, encoder: str, encoder_widths: Sequence[int], twins: Sequence[str] = ()) -> VoiceReport:
+    """Read a voice whole: header, every tensor, index, voice.toml, and whether the content encoder makes its units.
+
+    encoder: its path, for messages. encoder_widths: what it makes; empty when none is configured. twins: names of voices with
+    the same content.
+    """
+    failures, fine = list(voice.problems), []
+    try:
+        spec = read_voice(voice.path).spec
+        fine.append(
+            f"{spec.version}, {spec.rate_hz} Hz, {'f0' if spec.has_f0 else 'no f0'}, {spec.unit_width}-wide units, tensors whole"
+        )
+        if voice.speaker >= spec.speakers:
+            failures.append(
+                f"{voice.path}: has no speaker {voice.speaker}, which its voice.toml names; it has 0..{spec.speakers - 1}"
+            )
+        if encoder_widths and spec.unit_width not in encoder_widths:
+            makes = " or ".join(map(str, encoder_widths))
+            failures.append(
+                f"{voice.path}: takes units of width {spec.unit_width}, but {encoder} makes width {makes}; "
+                "use the content encoder that the voice was trained with"
+            )
+        if voice.index_path is None:
+            fine.append("no index")
+        else:
+            fine.append(f"{read_index(voice.index_path, spec.unit_width).vectors:,} vectors in its index")
+    except ModelFileError as error:
+        failures.append(str(error))
+    findings = [(Level.FAIL, text) for text in failures]
+    findings += [(Level.NOTE, f"has the same content as '{name}'; one of them can go") for name in twins]
+    if fine:
+        findings.append((Level.OK, ", ".join(fine)))
+    return VoiceReport(voice, tuple(findings))
+
+
+def find_twins(voices: Iterable[VoiceEntry]) -> dict[Path, tuple[str, ...]]:
+    """Return, for each file that is byte for byte one before it, the names of those before. An unreadable file has no twin."""
+    sizes: dict[int, list[VoiceEntry]] = defaultdict(list)
+    for voice in voices:
+        if voice.path.is_file():
+            sizes[voice.path.stat().st_size].append(voice)
+    twins: dict[Path, tuple[str, ...]] = {}
+    for alike in sizes.values():
+        names: dict[str, list[str]] = defaultdict(list)
+        # Only files of one size can be equal: the others need not be read once more.
+        for voice in alike if len(alike) > 1 else ():
+            try:
+                before = names[sha256_of(voice.path)]
+            except ModelFileError:
+                continue
+            if before:
+                twins[voice.path] = tuple(before)
+            before.append(voice.name)
+    return twins

@@ -1,0 +1,402 @@
+"""The configuration: one TOML file becomes validated, immutable settings; everything wrong with it is reported at once.
+
+config/rvcd.toml documents every key. Live parameters start from [params], whose keys come from params.PARAMS.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
+)
+
+from rvcd.config import config_errors
+from rvcd.config.folders import config_files, expand_home, voices_folder
+from rvcd.errors import ConfigError, RvcdError
+from rvcd.geometry import (
+    FRAME_MS,
+    FRAMES_PER_SECOND,
+    FRAMES_PER_UNIT,
+    LIVE_MAX_BLOCK_MS,
+    LIVE_MAX_LOOKAHEAD_MS,
+    MAX_RATE_HZ,
+    MIN_RATE_HZ,
+)
+from rvcd.params import PARAMS
+from rvcd.protocol import DEFAULT_HOST, DEFAULT_PORT
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+CONFIG_VARIABLE = "RVCD_CONFIG"
+DEFAULT_CONFIG = Path(__file__).parents[1] / "data" / "rvcd.toml"
+"""The documented default configuration inside the package (config/rvcd.toml of the source tree)."""
+UNIT_MS = round(FRAME_MS * FRAMES_PER_UNIT)
+"""One content unit: blocks, lookahead and context are whole multiples of it."""
+
+
+def _resolve(value: Any, info: ValidationInfo) -> Any:
+    """Make a path absolute: `~` is expanded, a relative one counts from the configuration file's folder."""
+    if not isinstance(value, str) or not value:
+        return value
+    base = info.context["base"] if info.context else Path.cwd()
+    try:
+        return str(base / expand_home(value))
+    except RvcdError as error:
+        raise ValueError(str(error)) from None
+
+
+BUILT_IN, TEST_WEIGHTS = "built-in", "test"
+"""models.content_encoder for the built-in voice's own, and for the test weights: words in place of a path."""
+DEFAULT_ENCODER = BUILT_IN
+FilePath = Annotated[str, BeforeValidator(_resolve)]
+"""An absolute path as text; "" means none."""
+
+
+def _resolve_encoder(value: Any, info: ValidationInfo) -> Any:
+    return DEFAULT_ENCODER if value == "" else value if value in (BUILT_IN, TEST_WEIGHTS) else _resolve(value, info)
+
+
+EncoderPath = Annotated[str, BeforeValidator(_resolve_encoder)]
+"""An absolute path, or one of the words; "" means DEFAULT_ENCODER."""
+
+
+class Section(BaseModel):
+    """Unknown keys are refused, types are exact (no text for a number), values never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class VirtualAudio(Section):
+    """The device that is no device: files, a tone or silence instead of a sound card."""
+
+    input: str = Field(default="demo", description="demo, null, tone:HZ or an audio file")
+    loop: bool = True
+    output: FilePath = ""
+    realtime: bool = True
+
+    @field_validator("input")
+    @classmethod
+    def _known_source(cls, value: str, info: ValidationInfo) -> str:
+        if value in ("demo", "null"):
+            return value
+        if value.startswith("tone:"):
+            if not re.fullmatch(r"\d+(\.\d+)?", value[5:]) or not 20.0 <= float(value[5:]) <= 20_000.0:
+                raise ValueError(f"'{value}' is no tone; write tone:HZ with 20..20000 Hz, for example tone:440")
+            return value
+        if not value:
+            raise ValueError("'' is empty; it takes demo, null, tone:HZ or an audio file")
+        return str(_resolve(value, info))
+
+
+class Audio(Section):
+    """Where sound comes from and goes to, as rvcd.audio.device.DeviceRequest takes it."""
+
+    backend: Literal["auto", "portaudio", "virtual"] = "auto"
+    host_api: str = ""
+    input: str = "default"
+    output: str = "default"
+    rate_hz: int = Field(default=48_000, ge=MIN_RATE_HZ, le=MAX_RATE_HZ, multiple_of=FRAMES_PER_SECOND)
+    period_samples: int = Field(default=256, ge=16, le=4_096)
+    input_channel: int = Field(default=1, ge=0, le=64)
+    virtual: VirtualAudio = VirtualAudio()
+
+
+@dataclass(frozen=True)
+class LatencyBudget:
+    """The parts of the constant latency that are chosen, and what the content encoder sees at once. Milliseconds."""
+
+    block_ms: int
+    lookahead_ms: int
+    deadline_ms: int
+    context_ms: int
+
+    def roomy(self) -> LatencyBudget:
+        """Return the same, its context long enough for LEAST_PAST_MS before the block."""
+        return replace(self, context_ms=max(self.context_ms, self.block_ms + self.lookahead_ms + LEAST_PAST_MS))
+
+
+LEAST_PAST_MS = 400
+"""The past that an unset context_ms leaves before the block, however long that is."""
+
+LATENCY_PRESETS: Mapping[str, LatencyBudget] = {
+    "low": LatencyBudget(block_ms=40, lookahead_ms=100, deadline_ms=30, context_ms=1_000),
+    "balanced": LatencyBudget(block_ms=140, lookahead_ms=100, deadline_ms=140, context_ms=1_000),
+    "safe": LatencyBudget(block_ms=200, lookahead_ms=120, deadline_ms=160, context_ms=1_000),
+}
+
+
+class Latency(Section):
+    """A preset, and numbers that replace single parts of it."""
+
+    preset: Literal["low", "balanced", "safe"] = "balanced"
+    block_ms: int | None = Field(default=None, ge=UNIT_MS, le=LIVE_MAX_BLOCK_MS, multiple_of=UNIT_MS)
+    lookahead_ms: int | None = Field(default=None, ge=2 * UNIT_MS, le=LIVE_MAX_LOOKAHEAD_MS, multiple_of=UNIT_MS)
+    context_ms: int | None = Field(default=None, ge=200, le=5_000, multiple_of=UNIT_MS)
+    deadline_ms: int | None = Field(default=None, ge=1, le=LIVE_MAX_BLOCK_MS)
+
+    @field_validator("deadline_ms")
+    @classmethod
+    def _within_block(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if not {"preset", "block_ms"} <= info.data.keys():
+            return value  # the block itself is wrong, and reported
+        block_ms = info.data["block_ms"] or LATENCY_PRESETS[info.data["preset"]].block_ms
+        if value is not None and value > block_ms:
+            raise ValueError(f"{value} is longer than the block; it takes a whole number, 1..{block_ms}")
+        return value
+
+    def budget(self) -> LatencyBudget:
+        """Return the preset with its overrides.
+
+        A shorter block shortens the preset's deadline to its own length; a longer one keeps LEAST_PAST_MS of its context.
+        """
+        preset = LATENCY_PRESETS[self.preset]
+        block_ms = self.block_ms or preset.block_ms
+        budget = LatencyBudget(
+            block_ms=block_ms,
+            lookahead_ms=self.lookahead_ms or preset.lookahead_ms,
+            deadline_ms=self.deadline_ms or min(preset.deadline_ms, block_ms),
+            context_ms=self.context_ms or preset.context_ms,
+        )
+        return budget if self.context_ms else budget.roomy()
+
+
+class Engine(Section):
+    """How the worker computes."""
+
+    device: str = Field(default="auto", description="cpu, cuda, cuda:NUMBER or auto")
+    threads: int = Field(default=0, ge=0, le=256)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    f0_method: Literal["swift", "rmvpe", "fcpe", "harvest", "dio", "pm", "yin"] = "swift"
+    unvoiced: Literal["keep", "interpolate"] = "keep"
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if not re.fullmatch(r"cpu|auto|cuda(:\d{1,2})?", value):
+            suggestion = config_errors.did_you_mean(value, ["cpu", "cuda", "auto"])
+            raise ValueError(f"'{value}' is no device; it takes cpu, cuda, cuda:NUMBER or auto{suggestion}")
+        return value
+
+
+class Checksums(Section):
+    """Expected SHA-256 of the model files; "" means: compare with the published ones and only report."""
+
+    content_encoder: str = ""
+    rmvpe: str = ""
+
+    @field_validator("content_encoder", "rmvpe")
+    @classmethod
+    def _hexadecimal(cls, value: str) -> str:
+        if value and not re.fullmatch(r"[0-9a-fA-F]{64}", value):
+            raise ValueError(
+                f"{config_errors.show(value)} is no SHA-256; it takes 64 hexadecimal digits, as sha256sum prints them"
+            )
+        return value.lower()
+
+
+class Models(Section):
+    """The networks shared by all voices."""
+
+    content_encoder: EncoderPath = DEFAULT_ENCODER
+    rmvpe: FilePath = ""
+    sha256: Checksums = Checksums()
+
+    @property
+    def real_encoder(self) -> str:
+        """The path of the encoder that voices made by others need, "" when none is configured."""
+        return "" if self.content_encoder in (BUILT_IN, TEST_WEIGHTS) else self.content_encoder
+
+
+class Voices(Section):
+    """Where voices are looked for, and which one is live at the first start."""
+
+    folders: tuple[FilePath, ...] = Field(default_factory=lambda: (str(voices_folder()),), strict=False)
+    voice: str = ""
+    index: FilePath = ""
+    keep_loaded: int = Field(default=3, ge=1, le=64)
+
+    @field_validator("voice")
+    @classmethod
+    def _name_or_path(cls, value: str, info: ValidationInfo) -> str:
+        if value.endswith(".pth") or "/" in value:
+            return str(_resolve(value, info))
+        return value
+
+
+def _check_address(value: str) -> str:
+    try:
+        ipaddress.ip_address("127.0.0.1" if value == "localhost" else value)
+    except ValueError:
+        raise ValueError(
+            f"{config_errors.show(value)} is no IP address; write numbers such as {DEFAULT_HOST}, or localhost"
+        ) from None
+    return value
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches a host ('localhost' or an IP address)."""
+    return host == "localhost" or ipaddress.ip_address(host).is_loopback
+
+
+class Feedback(Section):
+    """One client that is always told the state: a tablet that cannot renew a subscription."""
+
+    host: str
+    port: int = Field(ge=1, le=65_535)
+    hz: int = Field(default=10, ge=1, le=30)
+    groups: tuple[Literal["params", "meters", "stats", "log"], ...] = Field(
+        default=("params", "meters"), strict=False, description="a list of: params, meters, stats, log"
+    )
+
+    @field_validator("host")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        return _check_address(value)
+
+
+class Osc(Section):
+    """The control socket. Anything but this machine itself needs the list of networks that may talk to it."""
+
+    host: str = DEFAULT_HOST
+    port: int = Field(default=DEFAULT_PORT, ge=1, le=65_535)
+    allow: tuple[str, ...] = Field(default=(), strict=False, validate_default=True)
+    feedback: tuple[Feedback, ...] = Field(default=(), strict=False)
+
+    @field_validator("host")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        return _check_address(value)
+
+    @field_validator("allow")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        for network in value:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise ValueError(f"'{network}' is no network; write it as 192.168.1.0/24 ({error})") from None
+        host = info.data.get("host", DEFAULT_HOST)
+        if not value and not is_loopback(host):
+            raise ValueError(f"is empty, but osc.host is {host}; list the networks that may control rvcd, or bind {DEFAULT_HOST}")
+        return value
+
+
+class Talk(Section):
+    """What holding /talk does."""
+
+    mode: Literal["off", "push-to-talk", "push-to-convert"] = "off"
+
+
+class Record(Section):
+    """Where recordings go, and what ends one."""
+
+    folder: FilePath = ""
+    min_free_mb: int = Field(default=500, ge=10, le=10_000_000)
+    max_minutes: int = Field(default=180, ge=1, le=1440)
+
+
+class Log(Section):
+    """What is worth a line."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+InitialParams: type[Section] = create_model(
+    "InitialParams",
+    __base__=Section,
+    **{
+        param.name: (
+            float,
+            Field(param.default, ge=param.low, le=param.high, allow_inf_nan=False, description=f"a number, {param.range_text()}"),
+        )
+        for param in PARAMS
+    },  # type: ignore[call-overload]
+)
+"""[params]: one key for each row of params.PARAMS."""
+
+
+class Settings(Section):
+    """The whole configuration. `source` is the file it came from."""
+
+    audio: Audio = Audio()
+    latency: Latency = Latency()
+    engine: Engine = Engine()
+    models: Models = Models()
+    voices: Voices = Field(default_factory=Voices)  # not at import: its folders need a home
+    params: InitialParams = InitialParams()  # type: ignore[valid-type]  # its keys exist at run time only
+    osc: Osc = Osc()
+    talk: Talk = Talk()
+    record: Record = Record()
+    log: Log = Log()
+    _source: Path = PrivateAttr(default=DEFAULT_CONFIG)
+
+    @property
+    def source(self) -> Path:
+        """The file these settings came from."""
+        return self._source
+
+    def initial_params(self) -> dict[str, float]:
+        """Return the start value of every live parameter by name, in params.PARAMS' order and units."""
+        return {param.name: float(getattr(self.params, param.name)) for param in PARAMS}
+
+
+def find_config(explicit: Path | None = None) -> Path:
+    """Return the configuration file to use.
+
+    Order: explicit (--config), $RVCD_CONFIG, $XDG_CONFIG_HOME/rvcd/rvcd.toml (~/.config without the variable),
+    /etc/rvcd/rvcd.toml, the default inside the package. A file that is named must exist: load_config says so if it does not.
+    """
+    if explicit is not None:
+        return expand_home(explicit)
+    if named := os.environ.get(CONFIG_VARIABLE):
+        return expand_home(named)
+    return next((file for file in config_files() if os.path.exists(file)), DEFAULT_CONFIG)
+
+
+def load_config(path: Path | None = None) -> Settings:
+    """Read, validate and return the configuration; path None searches as find_config says.
+
+    Raises ConfigError with every problem: an unreadable file, TOML's syntax (with its line), unknown keys, wrong types and
+    values out of range, each with the key's path, what it takes and a suggestion.
+    """
+    source = find_config(path)
+    try:
+        tables = tomllib.loads(source.read_text("utf-8"))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError(str(source), [f"cannot be read: {reason}; `rvcd config` prints a documented one"]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(source), [f"is not UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}"]) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(str(source), [f"is not valid TOML: {error}"]) from None
+    return parse_config(tables, source)
+
+
+def parse_config(tables: Mapping[str, Any], source: Path) -> Settings:
+    """Validate tables as read from source; relative paths count from its folder. Raises ConfigError with every problem."""
+    try:
+        settings = Settings.model_validate(dict(tables), context={"base": source.absolute().parent})
+    except ValidationError as error:
+        raise ConfigError(str(source), config_errors.sentences(Settings, error)) from None
+    settings._source = source
+    return settings

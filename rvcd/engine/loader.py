@@ -1,0 +1,155 @@
+"""From files to a converter: what the worker and `rvcd render` share."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from rvcd.engine.converter import Converter
+from rvcd.engine.pitch import PitchMethod, PitchTracker, create_pitch_method
+from rvcd.engine.precision import choose_precision
+from rvcd.engine.retrieval import read_index
+from rvcd.engine.units import ContentEncoder
+from rvcd.engine.voice_stream import Voice
+from rvcd.errors import ModelFileError, ParamError
+from rvcd.formats.voice_file import read_voice
+from rvcd.geometry import StreamGeometry
+from rvcd.ipc.messages import ModelSetup, VoiceFiles
+from rvcd.nets.contentvec_file import load_content_encoder
+from rvcd.nets.synthesizer import build_synthesizer
+from rvcd.params import Snapshot
+from rvcd.voices.identity import file_facts, read_unmixed
+from rvcd.voices.test_weight_paths import TestWeightPaths
+
+
+def choose_device(name: str) -> str:
+    """Return the torch device for engine.device ('auto': the GPU if there is one). Raises ParamError if it is not there."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda"):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        number = int(name.partition(":")[2] or 0)
+        if number >= count:
+            raise ParamError(
+                f"engine.device = '{name}' is not here: torch sees {count} CUDA device(s); "
+                f"use 'cpu' or 'auto', or install torch's CUDA build"
+            )
+    return name
+
+
+class VoiceCache:
+    """The voices used last, as long as their files are what they were when they were read."""
+
+    def __init__(self, size: int) -> None:
+        """size: of voices kept, at least 1."""
+        self._size = size
+        self._voices: OrderedDict[tuple[object, ...], Voice] = OrderedDict()
+
+    def get(self, files: VoiceFiles, keep_decoder: bool, read: Callable[[], Voice]) -> Voice:
+        """Return the voice of these files, read by `read` if it is not kept."""
+        # Looked at before they are read: files that change meanwhile are read again the next time.
+        key = (file_facts(files.path), file_facts(files.index), keep_decoder)
+        voice = self._voices.pop(key, None) or read()
+        self._voices[key] = voice
+        while len(self._voices) > self._size:
+            self._voices.popitem(last=False)
+        return voice
+
+
+class Loader:
+    """Loads each file once. Raises RvcdError with one sentence for whatever is wrong with a file.
+
+    Yields (see rvcd.yielding) between the pieces of everything that it loads.
+    """
+
+    def __init__(self, setup: ModelSetup, geometry: StreamGeometry) -> None:
+        self.setup, self.geometry = setup, geometry
+        self._encoder: ContentEncoder | None = None
+        self._voices = VoiceCache(setup.keep_loaded)
+
+    @cached_property
+    def device(self) -> str:
+        """The torch device everything is loaded to."""
+        return choose_device(self.setup.device)
+
+    @cached_property
+    def precision(self) -> torch.dtype:
+        """What the networks compute with: torch.float32 or torch.bfloat16."""
+        return choose_precision(self.setup.precision, self.device)
+
+    def encoder(self) -> ContentEncoder:
+        """Return the content encoder; the test weights' where the setup names none."""
+        if self._encoder is None:
+            path = Path(self.setup.encoder) if self.setup.encoder else self._test_weights().encoder
+            encoder: ContentEncoder = load_content_encoder(path, device=self.device)
+            if self.precision is not torch.float32:
+                encoder.pack(self.precision)
+            self._encoder = encoder
+        return self._encoder
+
+    def voice(self, files: VoiceFiles, *, keep_decoder: bool = False) -> Voice:
+        """Load a voice and its index, and check that the content encoder gives the units it wants.
+
+        The newest `keep_loaded` voices stay in memory, and are loaded again only when their files have changed.
+        keep_decoder: keep the plain decoder too, for engine.offline.
+        """
+        voice = self._voices.get(files, keep_decoder, lambda: self._read_voice(files, keep_decoder))
+        return replace(voice, name=files.name)
+
+    def _read_voice(self, files: VoiceFiles, keep_decoder: bool) -> Voice:
+        if self.setup.test_weights_cache:
+            self._test_weights()
+        encoder = self.encoder()
+        file = read_unmixed([files.path], lambda: read_voice(Path(files.path)))
+        try:
+            encoder.check_unit_width(file.spec.config.unit_width)
+        except ModelFileError as error:
+            raise ModelFileError(f"{files.path}: does not go with the content encoder: {error}") from None
+        synthesizer = build_synthesizer(file.spec.config, file.weights, path=files.path, device=self.device)
+        index = read_index(Path(files.index), file.spec.config.unit_width, device=self.device) if files.index else None
+        return Voice.of(files.name, file.spec, synthesizer, index, precision=self.precision, keep_decoder=keep_decoder)
+
+    def _test_weights(self) -> TestWeightPaths:
+        from rvcd.nets.test_weights import ensure_test_weights
+
+        return ensure_test_weights(Path(self.setup.test_weights_cache))
+
+    def pitch_method(self, name: str) -> PitchMethod:
+        """Load a pitch method, one of protocol.F0_METHODS."""
+        rmvpe = Path(self.setup.rmvpe) if self.setup.rmvpe else None
+        return create_pitch_method(name, model_path=rmvpe, device=self.device, threads=max(1, self.setup.threads))
+
+    def converter(
+        self,
+        voice: Voice,
+        method: PitchMethod,
+        snapshot: Snapshot,
+        *,
+        speaker: int = 0,
+        gain_db: float = 0.0,
+        geometry: StreamGeometry | None = None,
+    ) -> Converter:
+        """Return a converter with fresh stream state, sharing the networks.
+
+        gain_db: the voice's own, on top of gain_out. Raises ParamError for a speaker that the voice lacks.
+        """
+        if not 0 <= speaker < voice.spec.speakers:
+            raise ParamError(f"{voice.spec.path}: has speakers 0..{voice.spec.speakers - 1}, not {speaker}")
+        geometry = geometry or self.geometry
+        return Converter(
+            geometry,
+            self.encoder(),
+            PitchTracker(method, lookahead_frames=geometry.settle_frames),
+            voice,
+            speaker_id=speaker,
+            gain_db=gain_db,
+            seed=self.setup.seed,
+            fill_unvoiced=self.setup.fill_unvoiced,
+            snapshot=snapshot,
+            device=self.device,
+        )

@@ -1,0 +1,198 @@
+"""What a voice file is, without loading it: no torch, no network, no number of its weights read. Stdlib only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rvcd.errors import ModelFileError
+from rvcd.formats.pickle_scan import TensorRef
+from rvcd.formats.torch_file import Outline, read_outline
+from rvcd.formats.voice_config import ConfigProblem, SynthesizerConfig, expected_shapes, parse_config
+
+VOCODER = "HiFi-GAN"
+"""The only decoder rvcd has (RVC's own); Applio also trains others."""
+EMBEDDERS = ("contentvec", "hubert_base", "rvcd-lite")
+"""Names of the content encoder a voice may be trained with: twice the same network, and rvcd's own small one."""
+VERSION_OF_WIDTH = {256: "v1", 768: "v2"}
+MAX_TEXT = 80
+NAMED_IN_ERRORS = 3
+
+
+@dataclass(frozen=True)
+class VoiceSpec:
+    """What a voice is.
+
+    name: the file's stem. version: "v1" or "v2", told by the unit width where that is 256 or 768, else by the label.
+    epochs: the trainer's own words, "" if none. speaker_names: one for each speaker, "" for a nameless one.
+    """
+
+    path: Path
+    name: str
+    version: str
+    rate_hz: int
+    has_f0: bool
+    speakers: int
+    speaker_names: tuple[str, ...]
+    unit_width: int
+    epochs: str
+    size_bytes: int
+    vocoder: str
+    embedder: str
+    config: SynthesizerConfig
+
+
+def read_voice_spec(path: Path | str) -> VoiceSpec:
+    """Read a voice file's description. Raises ModelFileError with one sentence when it is not a usable RVC voice."""
+    outline = read_outline(path)
+    return voice_spec(outline)
+
+
+def voice_spec(outline: Outline) -> VoiceSpec:
+    """Say what the outlined file is as a voice: shapes are trusted over labels. Raises ModelFileError."""
+    path, root = outline.path, outline.root
+    if not isinstance(root, dict) or not isinstance(root.get("weight"), dict) or "config" not in root:
+        raise ModelFileError(f"{path}: {_what_else(root)}")
+    vocoder = root.get("vocoder") or VOCODER
+    if not isinstance(vocoder, str) or _plain(vocoder) != _plain(VOCODER):
+        raise ModelFileError(f"{path}: was trained with the vocoder {_text(vocoder)!r}; rvcd runs {VOCODER} voices only")
+    embedder = root.get("embedder_model") or EMBEDDERS[0]
+    if not isinstance(embedder, str) or _plain(embedder) not in [_plain(known) for known in EMBEDDERS]:
+        raise ModelFileError(
+            f"{path}: was trained with the content encoder {_text(embedder)!r}; "
+            f"rvcd supports {', '.join(EMBEDDERS[:-1])} and {EMBEDDERS[-1]} only, so use a voice trained with one of them"
+        )
+    shapes = _weight_shapes(path, root["weight"])
+    n_speakers, unit_width = _rows(path, shapes, "emb_g.weight", 0), _rows(path, shapes, "enc_p.emb_phone.weight", 1)
+    has_f0 = any(key.startswith("dec.m_source.") for key in shapes)
+    try:
+        config = parse_config(root["config"], n_speakers=n_speakers, unit_width=unit_width, has_f0=has_f0)
+    except ConfigProblem as problem:
+        raise ModelFileError(f"{path}: its config {problem}") from None
+    _check_shapes(path, config, shapes)
+    label = root.get("version")
+    return VoiceSpec(
+        path=path,
+        name=path.stem,
+        version=VERSION_OF_WIDTH.get(unit_width, label if label in ("v1", "v2") else "v1"),
+        rate_hz=config.rate_hz,
+        has_f0=has_f0,
+        speakers=n_speakers,
+        speaker_names=_speaker_names(root.get("speaker_info"), n_speakers),
+        unit_width=unit_width,
+        epochs=_epochs(root),
+        size_bytes=outline.size_bytes,
+        vocoder=VOCODER,
+        embedder=_text(embedder),
+        config=config,
+    )
+
+
+def upstream_key(key: str) -> str:
+    """Return the key as RVC writes it: newer torch stores weight norm under parametrizations."""
+    for theirs, ours in (("original0", "weight_g"), ("original1", "weight_v")):
+        tail = f".parametrizations.weight.{theirs}"
+        if key.endswith(tail):
+            return f"{key[: -len(tail)]}.{ours}"
+    return key
+
+
+def is_voice_key(key: str) -> bool:
+    """Say whether a tensor is used to convert; the posterior encoder serves training only."""
+    return not key.startswith("enc_q.")
+
+
+def _weight_shapes(path: Path, weight: Mapping[Any, Any]) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for key, value in weight.items():
+        if not isinstance(key, str) or not isinstance(value, TensorRef):
+            raise ModelFileError(f"{path}: is not an RVC voice: {_text(key)!r} in its weights is not a tensor")
+        if not is_voice_key(key):
+            continue
+        if not value.is_floating:
+            raise ModelFileError(f"{path}: is not an RVC voice: {_text(key)!r} in its weights holds whole numbers")
+        shapes[upstream_key(key)] = value.shape
+    return shapes
+
+
+def _rows(path: Path, shapes: Mapping[str, tuple[int, ...]], key: str, axis: int) -> int:
+    shape = shapes.get(key)
+    if shape is None or len(shape) != 2 or not all(shape):
+        raise ModelFileError(f"{path}: is not an RVC voice: its weights have no usable {key}")
+    return shape[axis]
+
+
+def _check_shapes(path: Path, config: SynthesizerConfig, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    relative = shapes.get("enc_p.encoder.attn_layers.0.emb_rel_k", ())
+    window = (relative[1] - 1) // 2 if len(relative) == 3 else 10
+    expected = expected_shapes(config, shapes, window)
+    missing = [key for key in expected if key not in shapes]
+    unexpected = [key for key in shapes if key not in expected]
+    misshaped = [
+        f"{key} is {_sizes(shapes[key])}, not {_sizes(shape)}"
+        for key, shape in expected.items()
+        if key in shapes and shapes[key] != shape
+    ]
+    problems = [
+        f"{title} {', '.join(_text(key) for key in keys[:NAMED_IN_ERRORS])}"
+        + (f" and {len(keys) - NAMED_IN_ERRORS} more" if len(keys) > NAMED_IN_ERRORS else "")
+        for title, keys in (("missing", missing), ("unexpected", unexpected), ("of another size:", misshaped))
+        if keys
+    ]
+    if problems:
+        raise ModelFileError(f"{path}: its weights do not fit its config: {'; '.join(problems)}")
+
+
+def _what_else(root: Any) -> str:
+    """Say what a file is that is not a voice, and what to do."""
+    if not isinstance(root, dict):
+        kind = "single tensor" if isinstance(root, TensorRef) else type(root).__name__
+        return f"is not an RVC voice: it holds a {kind}, not a voice's 'weight' and 'config'"
+    keys = {key for key in root if isinstance(key, str)}
+    if "model" in keys and keys & {"optimizer", "learning_rate", "iteration"}:
+        return (
+            "is a training checkpoint, not a voice: export it with the trainer's model extraction, "
+            "or use the small .pth that the trainer writes beside the logs (RVC: assets/weights)"
+        )
+    if "model" in keys and keys & {"args", "cfg", "task_state"}:
+        return "is a fairseq content encoder, not a voice: name it as models.content_encoder and choose a voice's .pth"
+    if any(key.startswith(("unet.encoder.", "encoder.layers.")) for key in keys):
+        return "is a shared network (a pitch estimator or a content encoder), not a voice: choose a voice's .pth"
+    if any(key.startswith(("enc_p.", "dec.", "module.enc_p.")) for key in keys):
+        return "holds a voice's weights without their 'config': use the .pth that the trainer exported"
+    return "is not an RVC voice: it has no 'weight' and 'config'"
+
+
+def _epochs(root: Mapping[Any, Any]) -> str:
+    info, epoch = root.get("info"), root.get("epoch")
+    if isinstance(info, str) and info.strip():
+        return _text(info)
+    return f"{epoch}epoch" if type(epoch) is int and 0 <= epoch < 1 << 31 else ""
+
+
+def _speaker_names(info: Any, speakers: int) -> tuple[str, ...]:
+    names = [""] * speakers
+    for item in info if isinstance(info, (list, tuple)) else ():
+        if isinstance(item, dict) and isinstance(item.get("name"), str):
+            number = item.get("id")
+            if type(number) is int and 0 <= number < speakers:
+                names[number] = _text(item["name"])
+    return tuple(names)
+
+
+def _text(value: Any) -> str:
+    """Return a value of the file fit to print on one line."""
+    shown = (
+        value if isinstance(value, str) else repr(value) if isinstance(value, (int, float, type(None))) else type(value).__name__
+    )
+    return "".join(c if c.isprintable() else " " for c in shown[:MAX_TEXT]).strip()
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in name.casefold() if c.isalnum())
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "a single number"

@@ -1,0 +1,35 @@
+"""Builds the C core: the shared segment, the device callback and the virtual clock, as the extension module rvcd.ipc._native.
+
+setuptools runs this through `cffi_modules=["rvcd/ipc/_build.py:ffibuilder"]` from the project's root; after a change to
+the C files, `python setup.py build_ext --inplace` does it again. No PortAudio headers are needed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cffi import FFI
+
+IPC, AUDIO = Path("rvcd/ipc"), Path("rvcd/audio")
+"""Relative, because distutils wants sources relative to the project's root."""
+PARTS = (IPC / "_segment", AUDIO / "_callback", AUDIO / "_clock")
+"""Each has a header and a source; a header may use those before it."""
+
+
+def declarations() -> str:
+    """Return the parts of the headers between their two cffi marks: one text for the compiler and for cffi."""
+    headers = [part.with_suffix(".h").read_text(encoding="utf-8") for part in PARTS]
+    return "".join(header.split("/* cffi: begin */")[1].split("/* cffi: end */")[0] for header in headers)
+
+
+ffibuilder = FFI()
+ffibuilder.cdef(declarations())
+ffibuilder.set_source(
+    "rvcd.ipc._native",
+    '#include "_clock.h"',
+    sources=[str(part.with_suffix(".c")) for part in PARTS],
+    depends=[str(part.with_suffix(".h")) for part in PARTS],
+    include_dirs=[str(IPC), str(AUDIO)],
+    libraries=["m", "pthread"],
+    extra_compile_args=["-O2", "-std=c11", "-Wall", "-Wextra"],
+)

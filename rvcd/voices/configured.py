@@ -1,0 +1,74 @@
+"""What the settings mean for voices and models: which voices there are, and what the worker is told of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from rvcd.config.folders import cache_folder
+from rvcd.config.settings import BUILT_IN, TEST_WEIGHTS, Settings
+from rvcd.ipc.messages import ModelSetup, VoiceFiles
+from rvcd.voices.builtin_paths import BUILT_IN_ENCODER, BUILT_IN_FOLDER
+from rvcd.voices.identity import identity_of
+from rvcd.voices.registry import VoiceEntry, VoiceRegistry, voice_of_file
+from rvcd.voices.test_weight_paths import VOICE_V1, VOICE_V2, TestWeightPaths
+
+
+def scan_voices(settings: Settings) -> VoiceRegistry:
+    """Return the voices of the configured folders; while no file of a content encoder is configured, only rvcd's own.
+
+    A voice wants the units of the encoder it was made with: others' voices, the built-in and the test voices never go together.
+    """
+    if settings.models.real_encoder:
+        return VoiceRegistry.scan(settings.voices.folders)
+    if settings.models.content_encoder == BUILT_IN:
+        return VoiceRegistry.scan([BUILT_IN_FOLDER])
+    paths = TestWeightPaths.below(cache_folder())
+    # Named here, because the worker may not have written them yet.
+    entries = (VoiceEntry(1, VOICE_V2, paths.voice_v2, paths.index_v2), VoiceEntry(2, VOICE_V1, paths.voice_v1, None))
+    return VoiceRegistry((paths.folder,), entries)
+
+
+def first_voice(settings: Settings, registry: VoiceRegistry, resumed: str) -> VoiceEntry | None:
+    """Return the voice to start with: the one of the last run, else the configured one, else the first; None if there is none."""
+    chosen = settings.voices.voice
+    if resumed and any(entry.name == resumed for entry in registry.entries):
+        return registry.find(resumed)
+    if chosen:
+        entry = voice_of_file(Path(chosen)) if chosen.endswith(".pth") else registry.find(chosen)
+        return replace(entry, index_path=Path(settings.voices.index)) if settings.voices.index else entry
+    return registry.entries[0] if registry.entries else None
+
+
+def named_voice(settings: Settings, voice: str, index: str) -> VoiceEntry | None:
+    """Return what a command line names: a .pth file, a voice of the folders, or ("") the configured one; None if there is none.
+
+    index: replaces the voice's own. Raises RvcdError for a name that no voice has.
+    """
+    if voice.endswith(".pth"):
+        found: VoiceEntry | None = voice_of_file(Path(voice))
+    else:
+        registry = scan_voices(settings)
+        found = registry.find(voice) if voice else first_voice(settings, registry, "")
+    return replace(found, index_path=Path(index)) if found is not None and index else found
+
+
+def voice_files(entry: VoiceEntry) -> VoiceFiles:
+    """Return what the worker is told to load. Looks at the files: they may be on a disk that takes its time."""
+    return VoiceFiles(entry.name, str(entry.path), str(entry.index_path or ""), entry.gain_db, identity_of(entry))
+
+
+def model_setup(settings: Settings) -> ModelSetup:
+    """Return which models are loaded, and how they are computed with."""
+    tested = settings.models.content_encoder == TEST_WEIGHTS
+    return ModelSetup(
+        encoder="" if tested else settings.models.real_encoder or str(BUILT_IN_ENCODER),
+        rmvpe=settings.models.rmvpe,
+        fill_unvoiced=settings.engine.unvoiced == "interpolate",
+        device=settings.engine.device,
+        precision=settings.engine.precision,
+        threads=settings.engine.threads,
+        seed=settings.engine.seed,
+        test_weights_cache=str(cache_folder()) if tested else "",
+        keep_loaded=settings.voices.keep_loaded,
+    )

@@ -1,0 +1,122 @@
+"""The voices of one folder: which .pth files are voices, which index and which voice.toml belong to each. Stdlib only.
+
+Settings are read from NAME.toml beside NAME.pth; in a folder with a single voice, voice.toml serves as well.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rvcd.protocol import NAME_PATTERN, NAME_RULE
+from rvcd.voices.voice_toml import FILE_NAME, NOTHING_SAID, VoiceSettings, printable, read_voice_toml
+
+TRAINING_FILE = re.compile(r"[GD]_\d+\.pth", re.IGNORECASE)
+TRAINING_SENTENCE = "is a training checkpoint by its name; use the small .pth that the trainer exported"
+MAX_FOLDER_ENTRIES = 10_000
+
+
+@dataclass(frozen=True)
+class FoundVoice:
+    """One voice, as its folder has it. toml_path None: it has no settings of its own. problems: why its settings are ignored."""
+
+    name: str
+    path: Path
+    index_path: Path | None
+    settings: VoiceSettings = NOTHING_SAID
+    toml_path: Path | None = None
+    problems: tuple[str, ...] = ()
+
+
+def with_subfolders(root: Path, skipped: list[str]) -> list[Path]:
+    """Return a folder and those directly inside it: RVC voices are often kept one to a folder. skipped: takes what went wrong."""
+    # A hidden one is somebody's rubbish bin or cache, or a voice that is being imported.
+    inside = [root / name for name in list_folder(root, skipped) if not name.startswith(".")]
+    return [root, *(path for path in inside if os.path.isdir(path))]
+
+
+def voices_in(folder: Path, skipped: list[str]) -> list[FoundVoice]:
+    """Return the voices of one folder, in the order of their files' names. skipped: takes a sentence for what is passed over."""
+    names = [name for name in list_folder(folder, skipped) if not name.startswith(".")]
+    files = [name for name in names if is_voice_name(name) and os.path.isfile(folder / name)]
+    voices = [name for name in files if not TRAINING_FILE.fullmatch(name)]
+    for name in files:
+        if name not in voices:
+            skipped.append(f"{printable(folder / name)}: {TRAINING_SENTENCE}")
+    indexes = [name for name in names if name.lower().endswith(".index") and os.path.isfile(folder / name)]
+    found = []
+    for name in voices:
+        voice = _with_settings(folder, name, indexes, names, alone=len(voices) == 1)
+        skipped.extend(voice.problems)
+        if re.fullmatch(NAME_PATTERN, voice.name):
+            found.append(voice)
+        else:
+            skipped.append(f"{printable(voice.path)}: names have {NAME_RULE}; rename it, or give it a name in {FILE_NAME}")
+    if FILE_NAME in names and len(voices) != 1 and not any(Path(name).stem == Path(FILE_NAME).stem for name in voices):
+        skipped.append(f"{printable(folder / FILE_NAME)}: {_stray_settings(voices)}")
+    return found
+
+
+def is_voice_name(name: str) -> bool:
+    """Say whether a file may be a voice by its name."""
+    return name.lower().endswith(".pth")
+
+
+def choose_index(voice: str, names: Sequence[str], *, alone: bool) -> str | None:
+    """Choose a voice's index among sorted names: the same stem; RVC's added_*_<voice>_v2; the only one beside the only voice.
+
+    alone: whether the voice is the only one.
+    """
+    usable = [name for name in names if not name.lower().startswith("trained_")]
+    wanted = voice.casefold()
+    for name in usable:
+        if Path(name).stem.casefold() == wanted:
+            return name
+    pattern = re.compile(rf"added_(?:.*_)?{re.escape(wanted)}(?:_v\d+)?\.index")
+    matching = [name for name in usable if pattern.fullmatch(name.casefold())]
+    if matching:
+        # Sorted, so the last is the newest version (v2 after v1).
+        return matching[-1]
+    return usable[0] if alone and len(usable) == 1 else None
+
+
+def _with_settings(folder: Path, name: str, indexes: Sequence[str], names: Sequence[str], *, alone: bool) -> FoundVoice:
+    stem = Path(name).stem
+    usual = choose_index(stem, indexes, alone=alone)
+    voice = FoundVoice(stem, folder / name, folder / usual if usual else None)
+    toml = next((n for n in (f"{stem}.toml", FILE_NAME if alone else "") if n and n in names), None)
+    if toml is None:
+        return voice
+    settings, problems = read_voice_toml(folder / toml)
+    if settings.index and settings.index not in indexes:
+        known = f"there are {', '.join(map(printable, indexes[:5]))}" if indexes else "there is no .index file"
+        problems = (f"{printable(folder / toml)}: index: '{printable(settings.index)}' is not beside the voice; {known}",)
+    if problems:
+        ignored = tuple(f"{problem} (all of {toml} is ignored until then)" for problem in problems)
+        return replace(voice, toml_path=folder / toml, problems=ignored)
+    if settings.index is not None:
+        voice = replace(voice, index_path=folder / settings.index if settings.index else None)
+    return replace(voice, name=settings.name or stem, settings=settings, toml_path=folder / toml)
+
+
+def _stray_settings(voices: Sequence[str]) -> str:
+    if not voices:
+        return f"is passed over: there is no voice beside it; put the .pth there, or remove {FILE_NAME}"
+    example = printable(Path(voices[0]).stem)
+    return f"is passed over: {len(voices)} voices are beside it; name it after one ({example}.toml), or give each its own folder"
+
+
+def list_folder(folder: Path, skipped: list[str]) -> list[str]:
+    """Return a folder's names in order, at most MAX_FOLDER_ENTRIES; none when it cannot be read, which skipped then says."""
+    try:
+        names = sorted(os.listdir(folder))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        skipped.append(f"{printable(folder)}: cannot be read: {reason.lower()}")
+        return []
+    if len(names) > MAX_FOLDER_ENTRIES:
+        skipped.append(f"{printable(folder)}: has {len(names)} entries; only the first {MAX_FOLDER_ENTRIES} are looked at")
+    return names[:MAX_FOLDER_ENTRIES]

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from rvcd.engine.loader import Loader, choose_device
+from rvcd.errors import ModelFileError, ParamError
+from rvcd.geometry import StreamGeometry
+from rvcd.ipc.messages import ModelSetup, VoiceFiles
+from rvcd.nets.test_weights import ensure_test_weights
+from rvcd.params import Snapshot
+from tests.support import PARITY
+
+GEOMETRY = StreamGeometry(48000, 6, 10, 100, 1920)
+
+
+@pytest.fixture(scope="module")
+def setup(tmp_path_factory) -> ModelSetup:
+    cache = tmp_path_factory.mktemp("cache")
+    ensure_test_weights(cache)
+    return ModelSetup(encoder="", test_weights_cache=str(cache))
+
+
+def paths(setup: ModelSetup):
+    return ensure_test_weights(Path(setup.test_weights_cache))
+
+
+def test_a_voice_its_index_and_a_pitch_method_become_a_converter(setup):
+    loader = Loader(setup, GEOMETRY)
+    voice = loader.voice(VoiceFiles("buzz", str(paths(setup).voice_v2), str(paths(setup).index_v2)))
+    converter = loader.converter(voice, loader.pitch_method("yin"), Snapshot(gate=-90.0))
+    noise = (0.1 * np.random.default_rng(0).standard_normal(GEOMETRY.block_samples)).astype(np.float32)
+    for _ in range(8):
+        block = converter.process(noise, converter.applied)
+    assert block.audio.shape == (GEOMETRY.block_samples,) and np.abs(block.audio).max() > 1e-3
+
+
+def test_the_content_encoder_is_loaded_once(setup):
+    loader = Loader(setup, GEOMETRY)
+    assert loader.encoder() is loader.encoder()
+
+
+def test_a_voice_that_wants_other_units_names_both_files(setup):
+    with pytest.raises(ModelFileError, match=r"v2_40k_f0\.pth: .*hubert_test.*width 64 or 32.*width 768"):
+        Loader(setup, GEOMETRY).voice(VoiceFiles("parity", str(PARITY / "v2_40k_f0.pth")))
+
+
+def test_a_broken_content_encoder_is_not_blamed_on_the_voice(setup, tmp_path):
+    broken = tmp_path / "hubert.pt"
+    broken.write_text("hello")
+    with pytest.raises(ModelFileError, match=rf"^{broken}: is not a torch file"):
+        Loader(replace(setup, encoder=str(broken)), GEOMETRY).voice(VoiceFiles("buzz", str(paths(setup).voice_v2)))
+
+
+def test_an_index_of_another_width_is_refused(setup):
+    request = VoiceFiles("buzz", str(paths(setup).voice_v2), str(PARITY / "added_IVF8_Flat_nprobe_1_kit_v1.index"))
+    with pytest.raises(ModelFileError, match=r"width 256.*width 64"):
+        Loader(setup, GEOMETRY).voice(request)
+
+
+def test_rmvpe_without_its_file_says_what_is_missing(setup):
+    with pytest.raises(ModelFileError, match=r"rmvpe\.pt"):
+        Loader(setup, GEOMETRY).pitch_method("rmvpe")
+
+
+def test_a_gpu_that_is_not_there_is_named(setup):
+    with pytest.raises(ParamError, match=r"'cuda:7' is not here.*'cpu' or 'auto'"):
+        Loader(replace(setup, device="cuda:7"), GEOMETRY).encoder()
+    assert choose_device("cpu") == "cpu"
+
+
+def test_a_voice_is_read_again_only_when_its_file_has_changed(setup, tmp_path):
+    path, loader = tmp_path / "buzz.pth", Loader(setup, GEOMETRY)
+    shutil.copy(paths(setup).voice_v2, path)
+    first = loader.voice(VoiceFiles("buzz", str(path)))
+    again = loader.voice(VoiceFiles("another name", str(path)))
+    assert again.synthesizer is first.synthesizer
+    assert (first.name, again.name) == ("buzz", "another name")
+    os.utime(path, ns=(0, 0))
+    assert loader.voice(VoiceFiles("buzz", str(path))).synthesizer is not first.synthesizer
+
+
+def test_as_many_voices_as_the_setup_says_stay_in_memory_those_used_last(setup):
+    loader = Loader(replace(setup, keep_loaded=2), GEOMETRY)
+    old, plain, new = (
+        VoiceFiles("old", str(paths(setup).voice_v1)),
+        VoiceFiles("plain", str(paths(setup).voice_v2)),
+        VoiceFiles("new", str(paths(setup).voice_v2), str(paths(setup).index_v2)),
+    )
+    kept = {request.name: loader.voice(request).synthesizer for request in (old, plain, old, new)}
+    assert loader.voice(old).synthesizer is kept["old"]
+    assert loader.voice(new).synthesizer is kept["new"]
+    assert loader.voice(plain).synthesizer is not kept["plain"]

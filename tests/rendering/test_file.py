@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from rvcd.config.settings import parse_config
+from rvcd.engine.pitch.methods.yin import YinPitch
+from rvcd.errors import AudioFileError, ParamError, RvcdError
+from rvcd.nets.test_weights import ensure_test_weights
+from rvcd.rendering.file import RenderRequest, RenderResult, render_file
+from tests.support import speech_like
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "render-cache"))
+    yield
+    torch.set_flush_denormal(False)  # of this thread: render_file turns it on for good, which is right in a process of its own
+
+
+def render(source: Path, target: Path, **options: object) -> tuple[RenderResult, list[float]]:
+    progress: list[float] = []
+    request = RenderRequest(source=source, target=target, **options)  # type: ignore[arg-type]
+    return render_file(
+        parse_config({"models": {"content_encoder": "test"}}, Path("test.toml")), request, progress.append
+    ), progress
+
+
+@pytest.mark.parametrize(
+    ("name", "rate_hz", "channels", "subtype"),
+    [("a.wav", 48000, 1, "FLOAT"), ("b.flac", 44100, 2, "PCM_16"), ("c.wav", 8000, 1, "PCM_U8"), ("d.ogg", 96000, 2, "VORBIS")],
+)
+def test_any_file_becomes_the_voice_as_long_and_in_place(tmp_path, name, rate_hz, channels, subtype):
+    audio = np.concatenate((np.zeros(rate_hz, np.float32), speech_like(rate_hz, 1.5), np.zeros(rate_hz // 2, np.float32)))
+    soundfile.write(tmp_path / name, np.repeat(audio[:, None], channels, axis=1), rate_hz, subtype=subtype)
+    result, progress = render(tmp_path / name, tmp_path / "out.wav", params={"gate": -45.0})
+    out, out_rate_hz = soundfile.read(tmp_path / "out.wav", dtype="float32")
+    assert out_rate_hz == result.rate_hz == 40000
+    assert len(out) == pytest.approx(len(audio) * 40000 / rate_hz, abs=2)
+    heard = np.flatnonzero(np.abs(out) > 0.01)
+    assert heard[0] == pytest.approx(40000, abs=3000)
+    assert progress == sorted(progress) and progress[-1] == 1.0
+    assert not list(tmp_path.glob("*.part*"))
+
+
+def test_pitch_and_output_rate_are_as_asked(tmp_path):
+    rate_hz = 16000
+    t = np.arange(2 * rate_hz) / rate_hz
+    hum = 0.2 * sum(np.sin(2 * np.pi * 150 * k * t) / k for k in range(1, 8))
+    soundfile.write(tmp_path / "in.wav", hum, rate_hz)
+    render(tmp_path / "in.wav", tmp_path / "out.wav", params={"pitch": 7.0}, rate_hz=16000, f0_method="yin")
+    out, out_rate_hz = soundfile.read(tmp_path / "out.wav", dtype="float32")
+    assert out_rate_hz == 16000
+    track = YinPitch().estimate(out)[40:160]
+    assert np.median(track.f0_hz[track.voiced]) == pytest.approx(150 * 2 ** (7 / 12), rel=0.01)
+
+
+def test_an_existing_target_is_kept_unless_forced(tmp_path):
+    soundfile.write(tmp_path / "in.wav", speech_like(16000, 0.5), 16000)
+    (tmp_path / "out.wav").write_text("mine")
+    with pytest.raises(AudioFileError, match=r"out\.wav"):
+        render(tmp_path / "in.wav", tmp_path / "out.wav")
+    assert (tmp_path / "out.wav").read_text() == "mine"
+    render(tmp_path / "in.wav", tmp_path / "out.wav", force=True)
+    assert soundfile.info(tmp_path / "out.wav").frames > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"voice": "no-such"}, "no-such"),
+        ({"voice": "missing.pth"}, "missing.pth"),
+        ({"f0_method": "swiftt"}, "did you mean 'swift'"),
+        ({"rate_hz": 12345}, "12345"),
+        ({"params": {"pitch": float("nan")}}, "pitch"),
+        ({"params": {"pich": 1.0}}, "pich"),
+    ],
+)
+def test_what_cannot_be_rendered_is_said_in_one_sentence_and_leaves_nothing(tmp_path, options, names):
+    soundfile.write(tmp_path / "in.wav", speech_like(16000, 0.3), 16000)
+    with pytest.raises(RvcdError) as caught:
+        render(tmp_path / "in.wav", tmp_path / "out.wav", **options)
+    assert names in str(caught.value) and "\n" not in str(caught.value)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.wav"]
+    assert isinstance(caught.value, (ParamError, RvcdError))
+
+
+def test_a_voice_brings_its_gain_and_parameters_and_the_command_line_has_the_last_word(tmp_path):
+    weights = ensure_test_weights(tmp_path)
+    voice = tmp_path / "voice" / "own.pth"
+    voice.parent.mkdir()
+    voice.write_bytes(weights.voice_v2.read_bytes())
+    soundfile.write(tmp_path / "in.wav", 0.3 * speech_like(48000, 1.0), 48000)
+
+    def level(**options: object) -> float:
+        render(tmp_path / "in.wav", tmp_path / "out.wav", voice=str(voice), force=True, **options)
+        return float(np.sqrt(np.mean(soundfile.read(tmp_path / "out.wav")[0] ** 2)))
+
+    plain = level()
+    (voice.parent / "voice.toml").write_text("gain_db = -6.0\n")
+    assert 20 * np.log10(level() / plain) == pytest.approx(-6.0, abs=0.2)
+    (voice.parent / "voice.toml").write_text("[params]\ngain_out = -12.0\n")
+    assert 20 * np.log10(level() / plain) == pytest.approx(-12.0, abs=0.2)
+    assert level(params={"gain_out": 0.0}) == pytest.approx(plain, rel=0.02)
+    (voice.parent / "voice.toml").write_text("speaker = 999\n")
+    with pytest.raises(ParamError, match=r"own\.pth: has speakers 0\.\."):
+        level()
