@@ -133,4 +133,13 @@ def test_nothing_comes_while_nothing_was_sent() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with ours, theirs:
         assert not Channel[ToWorker](theirs, ToWorker).comes_within(0)
-    assert Ended("", 0, 0, "").reason == ""
+
+
+def test_a_message_that_came_together_with_another_is_there_too() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with ours, theirs:
+        ours.sendall(frame(Flush()) + frame(Cut("low")))
+        channel = Channel[ToWorker](theirs, ToWorker)
+        assert channel.receive() == Flush()
+        assert channel.comes_within(0) and channel.receive() == Cut("low")
+        assert not channel.comes_within(0)
