@@ -16,7 +16,6 @@ from rvcd.geometry import StreamGeometry
 from rvcd.ipc.channel import LENGTH, MAX_FRAME_BYTES, Channel, Frames, frame, hand_over
 from rvcd.ipc.messages import (
     Cut,
-    Ended,
     Flush,
     FromRecorder,
     FromWorker,

@@ -8,10 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+<<<<<<< HEAD
 from rvcd.osc.server import OscServer, OscSettings
 from tests.osc.fake_session import FakeSession
 
 PATIENCE_S = 10.0
+=======
+from rvcd.control.server import OscServer, OscSettings
+from tests.control.fake_rig import FakeRig
+from tests.waiting import HANG_S
+>>>>>>> tests
 
 
 @dataclass
@@ -41,10 +47,10 @@ def serving(session: FakeSession, port: int = 0) -> Iterator[Served]:
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
     thread.start()
-    assert started.wait(PATIENCE_S), "the server did not start"
+    assert started.wait(HANG_S), "the server did not start"
     try:
         yield Served(session, ports[0])
     finally:
         loop, stop = stops[0]
         loop.call_soon_threadsafe(stop.set)
-        thread.join(PATIENCE_S)
+        thread.join(HANG_S)
