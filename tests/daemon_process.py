@@ -124,11 +124,7 @@ class DaemonProcess:
         """Start it; under: words of another program that runs it, as strace does."""
         with self.log_path.open("ab") as log, signals_as_at_a_terminal():
             self.process = subprocess.Popen(
-<<<<<<< HEAD:tests/daemon_process.py
-                [sys.executable, "-m", "rvcd.cli.main", "run", "--config", str(self.config)],
-=======
-                [*under, sys.executable, "-m", "rvcd.cli", "run", "--config", str(self.config)],
->>>>>>> tests:tests/rig.py
+                [*under, sys.executable, "-m", "rvcd.cli.main", "run", "--config", str(self.config)],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self.environment,
             )  # fmt: skip
         return self

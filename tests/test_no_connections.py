@@ -14,13 +14,8 @@ from pathlib import Path
 
 import pytest
 
-<<<<<<< HEAD
 from tests.daemon_process import DaemonProcess
-from tests.only_this_machine.sitecustomize import OutsideConnectionError, is_this_machine
-=======
 from tests.only_this_machine.sitecustomize import REPORT, OutsideConnectionError, is_this_machine
-from tests.rig import DaemonProcess
->>>>>>> tests
 from tests.waiting import HANG_S, eventually
 
 CONFIG = '[audio]\nbackend = "virtual"\n[latency]\npreset = "safe"\n'
@@ -39,7 +34,7 @@ def the_daemon_below(strace: int) -> int | None:
     """Return the process that strace has started, once it is there: strace has short-lived children of its own."""
     for child in Path(f"/proc/{strace}/task/{strace}/children").read_text().split():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            if b"-m\0rvcd.cli" in Path(f"/proc/{child}/cmdline").read_bytes():
+            if b"-m\0rvcd.cli.main" in Path(f"/proc/{child}/cmdline").read_bytes():
                 return int(child)
     return None
 
@@ -73,21 +68,11 @@ def test_a_daemon_with_the_default_pitch_method_asks_no_other_machine_and_notes_
     home.mkdir()
     trace = tmp_path / "trace.txt"
     daemon = DaemonProcess(tmp_path, CONFIG, {"HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache")})
-<<<<<<< HEAD
-    with daemon.log_path.open("ab") as log:
-        daemon.process = subprocess.Popen(
-            ["strace", "--follow-forks", "--seccomp-bpf", "-e", "trace=connect,sendto,sendmsg,sendmmsg", "-o", str(trace),
-             sys.executable, "-m", "rvcd.cli.main", "run", "--config", str(daemon.config)],
-            stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=daemon.environment,
-        )  # fmt: skip
-    (pid,) = eventually(lambda: children_of(daemon.process.pid))  # type: ignore[union-attr]
-=======
     calls = "trace=connect,sendto,sendmsg,sendmmsg"
     daemon.start("strace", "--follow-forks", "--seccomp-bpf", "-e", calls, "-o", str(trace))
     assert daemon.process is not None
     pid = eventually(lambda: the_daemon_below(daemon.process.pid))  # type: ignore[union-attr]
     assert pid is not None
->>>>>>> tests
     try:
         stats = daemon.osc.until(lambda s: s.state == "live" and s.blocks > 30)
     except BaseException:

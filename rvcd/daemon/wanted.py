@@ -128,7 +128,7 @@ class Owner:
         return news
 
     def _take_errors(self, report: Report) -> tuple[str, ...]:
-        """Want again what runs, or ran last, in place of what failed; where that is nothing, the wish stays, as does the error."""
+        """Want again what runs, or ran last, in place of what failed; where nothing has, the wish stays, as does the error."""
         news = tuple(error for name, error in report.errors.items() if self.errors.get(name) != error)
         runs = report.applied.voice is not None and bool(report.applied.f0_method)
         self._fail(report.errors, report.applied if runs else self.last_good)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from rvcd.engine.loader import Loader
+from rvcd.engine.pitch import import_packages
 from rvcd.ipc.channel import Channel
 from rvcd.ipc.messages import Cut, Flush, Report, Start, Stop, ToWorker, Want, Wanted
 from rvcd.ipc.segment import AudioSegment
@@ -48,7 +49,9 @@ class Worker:
         raise_priority()
         threads = self.setup.models.threads
         torch.set_num_threads(threads or os.cpu_count() or 1)
-        # With all cores: nothing is heard yet.
+        # While nothing is heard yet: an import in the middle of the stream would hold the interpreter for too long.
+        import_packages()
+        # With all cores.
         self.preparation.bring_about(self.wanted)
         if not threads and self.loop.converter is not None:
             torch.set_num_threads(needed_thread_count(self.loop.converter))

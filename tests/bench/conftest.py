@@ -10,12 +10,8 @@ from pathlib import Path
 
 import pytest
 
-<<<<<<< HEAD
 from rvcd.nets.test_weights import ensure_test_weights
-=======
-from rvcd.models.test_weights import ensure_test_weights
 from tests.waiting import signals_as_at_a_terminal
->>>>>>> tests
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,17 +34,10 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
 
     def call(*arguments: object) -> subprocess.Popen[str]:
         folders = {name: str(tmp_path) for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "TMPDIR")}
-<<<<<<< HEAD
-        return subprocess.Popen(
-            [sys.executable, "-m", "rvcd.cli.main", "bench", *map(str, arguments)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, **folders},
-        )  # fmt: skip
-=======
         with signals_as_at_a_terminal():
             return subprocess.Popen(
-                [sys.executable, "-m", "rvcd.cli", "bench", *map(str, arguments)],
+                [sys.executable, "-m", "rvcd.cli.main", "bench", *map(str, arguments)],
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, **folders},
             )  # fmt: skip
->>>>>>> tests
 
     return call

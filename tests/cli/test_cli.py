@@ -22,13 +22,8 @@ from rvcd.daemon.worker import WorkerChild
 from rvcd.errors import AudioDeviceError
 from rvcd.params import BY_NAME
 from rvcd.protocol import PROTOCOL_VERSION
-<<<<<<< HEAD:tests/cli/test_cli.py
 from rvcd.voices.registry import VoiceEntry
-=======
-from rvcd.worker_process import WorkerProcess
-from rvcd.worker_protocol import VoiceRequest
 from tests.waiting import signals_as_at_a_terminal
->>>>>>> tests:tests/test_cli.py
 
 MICROPHONE = DeviceInfo(0, "Desk microphone", "ALSA", 1, 0, 48000, 5.0, 0.0)
 SPEAKERS = DeviceInfo(1, "Speakers", "ALSA", 0, 2, 48000, 0.0, 5.0)
@@ -179,15 +174,9 @@ def test_an_interruption_is_quiet(machine: Machine, rvcd: Any) -> None:
 
 
 def test_a_closed_pipe_is_quiet() -> None:
-<<<<<<< HEAD:tests/cli/test_cli.py
     environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
     command = f"'{sys.executable}' -m rvcd.cli.main config | true; exit ${{PIPESTATUS[0]}}"
-    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=30, env=environment)
-=======
-    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
-    command = f"'{sys.executable}' -m rvcd.cli config | true; exit ${{PIPESTATUS[0]}}"
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, env=environment)
->>>>>>> tests:tests/test_cli.py
     assert result.stderr == ""
 
 
@@ -277,18 +266,11 @@ def test_a_render_that_is_told_to_end_cleans_up_first(
         finally:
             part.unlink()
 
-<<<<<<< HEAD:tests/cli/test_cli.py
     monkeypatch.setattr(sys.modules["rvcd.rendering.file"], "render_file", interrupted)
-    before = signal.getsignal(number)
-    assert rvcd("render", __file__, tmp_path / "out.wav")[0] == 128 + number
-    assert not part.exists() and signal.getsignal(number) == before
-=======
-    monkeypatch.setattr(sys.modules["rvcd.render"], "render_file", interrupted)
     with signals_as_at_a_terminal():
         before = signal.getsignal(number)
         assert rvcd("render", __file__, tmp_path / "out.wav")[0] == 128 + number
         assert not part.exists() and signal.getsignal(number) == before
->>>>>>> tests:tests/test_cli.py
 
 
 def test_render_offers_every_parameter(rvcd: Any) -> None:

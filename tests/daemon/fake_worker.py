@@ -1,4 +1,4 @@
-"""A worker without networks: `python -m tests.daemon.fake_worker BEHAVIOUR CHANNEL_FD`. It reports what it was asked for as applied.
+"""A worker without networks: `python -m tests.daemon.fake_worker BEHAVIOUR CHANNEL_FD`. It applies all that it is asked for.
 
 A voice called "Broken" cannot be loaded, one called "Deadly" ends it, one called "Slow" takes until a file called "go" is there.
 BEHAVIOUR: "obedient"; "failing" (ends before it is ready); "babbling" (says what is no message); "silent" (its loop goes on, but

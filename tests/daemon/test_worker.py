@@ -1,4 +1,4 @@
-"""The worker's life with workers that have no networks: told what is wanted, watched, and started again whatever becomes of them."""
+"""The worker's life, with workers that have no networks: told what is wanted, watched, started again whatever becomes of them."""
 
 from __future__ import annotations
 

@@ -8,16 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-<<<<<<< HEAD
 from rvcd.osc.server import OscServer, OscSettings
 from tests.osc.fake_session import FakeSession
-
-PATIENCE_S = 10.0
-=======
-from rvcd.control.server import OscServer, OscSettings
-from tests.control.fake_rig import FakeRig
 from tests.waiting import HANG_S
->>>>>>> tests
 
 
 @dataclass

@@ -5,11 +5,7 @@ import json
 import re
 import subprocess
 import sys
-<<<<<<< HEAD
-import time
 from dataclasses import replace
-=======
->>>>>>> tests
 from typing import ClassVar
 
 import pytest

@@ -21,7 +21,6 @@ from tests.waiting import HANG_S, eventually, free_port
 
 PATIENCE_S = completion.PATIENCE_S
 Complete = Callable[..., list[str]]
-USUAL_PATIENCE_S = completion.PATIENCE_S
 
 
 @pytest.fixture(autouse=True)
@@ -100,18 +99,11 @@ def test_a_bad_port_offers_nothing_and_says_nothing(complete: Complete, monkeypa
 def test_a_daemon_that_does_not_answer_is_not_waited_for(
     complete: Complete, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-<<<<<<< HEAD
-    assert USUAL_PATIENCE_S <= 0.3
-    monkeypatch.setattr(completion, "PATIENCE_S", USUAL_PATIENCE_S)
-    daemon.silent = True
-    assert complete("set", "voice", "") == []
-=======
     assert PATIENCE_S <= 0.3
     monkeypatch.setattr(completion, "PATIENCE_S", PATIENCE_S)
     daemon.silent = True
     assert complete("set", "voice", "") == []
     eventually(lambda: daemon.addresses() == ["/voice/list"])
->>>>>>> tests
 
 
 def test_a_name_that_no_voice_can_have_is_not_offered(complete: Complete, daemon: FakeDaemon) -> None:
