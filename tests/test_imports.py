@@ -78,8 +78,8 @@ def test_the_terminal_client_holds_no_part_of_the_daemon() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "protocol", "errors", "params", "geometry", "yielding", "config/logs", "daemon/state", "daemon/presets", "daemon/json_store",
-        "daemon/log_tail", "daemon/systemd", "voices/assets", "worker/process",
+        "protocol", "errors", "params", "geometry", "yielding", "config/logs", "daemon/state", "daemon/presets",
+        "daemon/json_store", "daemon/log_tail", "daemon/systemd", "voices/assets", "worker/process",
     ],
 )  # fmt: skip
 def test_these_need_the_standard_library_only(name: str) -> None:
@@ -90,7 +90,9 @@ def test_these_need_the_standard_library_only(name: str) -> None:
 
 
 def test_the_start_up_time_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    code = "import time; t = time.perf_counter(); import rvcd.daemon.main; from rvcd.config.settings import load_config; load_config()"
+    code = (
+        "import time; t = time.perf_counter(); import rvcd.daemon.main; from rvcd.config import settings; settings.load_config()"
+    )
     result = subprocess.run(
         [sys.executable, "-c", f"{code}; print(round(1000 * (time.perf_counter() - t)))"],
         capture_output=True,

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from typing import Any
 
@@ -49,10 +50,12 @@ class Worker:
         raise_priority()
         threads = self.setup.models.threads
         torch.set_num_threads(threads or os.cpu_count() or 1)
-        # While nothing is heard yet: an import in the middle of the stream would hold the interpreter for too long.
-        import_packages()
+        # Beside the loading, while nothing is heard yet: an import in mid-stream would hold the interpreter for too long.
+        imports = threading.Thread(target=import_packages, name="imports")
+        imports.start()
         # With all cores.
         self.preparation.bring_about(self.wanted)
+        imports.join()
         if not threads and self.loop.converter is not None:
             torch.set_num_threads(needed_thread_count(self.loop.converter))
         # Start-up garbage never has to be looked at again: collections in the loop stay short.

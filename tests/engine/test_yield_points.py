@@ -28,6 +28,7 @@ from rvcd.formats.checkpoint import load_tensors
 from rvcd.formats.index_header import read_index_header
 from rvcd.formats.voice_file import read_voice
 from rvcd.geometry import StreamGeometry
+from rvcd.ipc.messages import ModelSetup, VoiceFiles
 from rvcd.nets.contentvec_file import load_content_encoder
 from rvcd.nets.packed import pack
 from rvcd.nets.rmvpe import ResidualBlock, load_rmvpe
