@@ -43,14 +43,6 @@ MAX_README_LINES = 140
 NOT_OURS = ("gain_db", "rvcd_virtual_mic")
 """A key of voice.toml; a name that the reader gives."""
 
-PENDING = frozenset({
-    "make soak", "overloaded", "late_samples", "late_events", "gap_samples", "overflow_samples", "bad_input_samples",
-    "bad_output_samples", "scheduling", "fault", "skipped_blocks", "retrieval_ms", "rvcd/config/", "rvcd/ipc/", "rvcd/daemon/",
-    "rvcd/osc/", "rvcd/worker/", "rvcd/recorder/", "rvcd/nets/", "rvcd/formats/", "rvcd/voices/", "rvcd/cli/",
-})  # fmt: skip
-"""What the manual describes and the code does not have yet. What is here has to be missing: take it out when it is there."""
-GOING = frozenset({"rvcd/control/", "rvcd/dsp/", "rvcd/models/"})
-"""Folders that are still there and that the manual no longer names. Take them out when they are gone."""
 
 JARGON = ("rig", "live_rig", "lane", "pace", "guard", "incoming", "assembly", "closeness", "fidelity", "stranger", "strangers")
 STALE = (
@@ -185,7 +177,7 @@ def test_every_command_it_names_exists_with_its_options(page: Path) -> None:
     makefile = (ROOT / "Makefile").read_text()
     for words in shell_commands(page):
         if words[0] == "make":
-            assert " ".join(words[:2]) in PENDING or re.search(rf"(?m)^{re.escape(words[1])}:", makefile), words
+            assert re.search(rf"(?m)^{re.escape(words[1])}:", makefile), words
             continue
         command, rest = PROGRAMS[words[0]], words[1:]
         while rest and hasattr(command, "commands") and not rest[0].startswith("-"):
@@ -263,7 +255,7 @@ def keys_below(model: type[BaseModel]) -> set[str]:
 
 @every_page
 def test_every_name_with_an_underscore_is_a_key_or_a_name_of_rvcctl(page: Path) -> None:
-    known = {*keys_below(Settings), *NOT_OURS, *READABLE, *PENDING}
+    known = {*keys_below(Settings), *NOT_OURS, *READABLE}
     for span in spans(page):
         assert not re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)+", span) or span.startswith("test_") or span in known, span
 
@@ -294,7 +286,7 @@ def test_every_file_and_folder_it_names_exists(page: Path) -> None:
     folders = "|".join((*SOURCE_FOLDERS, "docs", "tests"))
     for span in spans(page):
         for path in re.findall(rf"(?:^|[ =])((?:{folders})/[\w./-]*)", span):
-            assert path in PENDING or (ROOT / path).exists(), path
+            assert (ROOT / path).exists(), path
 
 
 def names_in_first_column(page: Path, heading: str) -> list[str]:
@@ -304,19 +296,15 @@ def names_in_first_column(page: Path, heading: str) -> list[str]:
     return [name for row in re.findall(r"(?m)^\|([^|]+)\|", below[1]) for name in re.findall(r"`([^`]+)`", row)]
 
 
-def without_pending(names: Iterable[str]) -> set[str]:
-    return set(names) - PENDING
-
-
 def test_the_states_are_those_of_the_code_in_their_order_of_precedence() -> None:
-    listed = [name for name in names_in_first_column(DOCS / "rvcctl.md", "States") if name not in PENDING]
+    listed = names_in_first_column(DOCS / "rvcctl.md", "States")
     assert listed == [state.value for state in State]
 
 
 def test_every_name_of_rvcctl_is_explained() -> None:
     listed = names_in_first_column(DOCS / "rvcctl.md", "Names")
     assert len(listed) == len(set(listed))
-    assert without_pending(listed) == set(READABLE)
+    assert set(listed) == set(READABLE)
     assert {method for method in F0_METHODS if method in (DOCS / "rvcctl.md").read_text("utf-8")} == set(F0_METHODS)
 
 
@@ -379,17 +367,8 @@ def test_the_map_of_folders_is_the_tree() -> None:
         "rvcd/data/",
         "rvcctl/",
     }
-    assert {name for name in without_pending(named) if name.startswith(("rvcd/", "rvcctl/"))} == packages - GOING
-    assert all((ROOT / name).is_dir() for name in without_pending(named))
-
-
-def test_what_is_pending_is_not_there_yet_and_what_is_going_still_is() -> None:
-    makefile = (ROOT / "Makefile").read_text()
-    there = {f"make {target}" for target in re.findall(r"(?m)^([a-z-]+):", makefile)}
-    there |= {state.value for state in State} | set(READABLE)
-    there |= {name for name in PENDING | GOING if name.endswith("/") and (ROOT / name / "__init__.py").exists()}
-    assert there & PENDING == set(), "take these out of PENDING"
-    assert GOING - there == set(), "take these out of GOING"
+    assert {name for name in named if name.startswith(("rvcd/", "rvcctl/"))} == packages
+    assert all((ROOT / name).is_dir() for name in named)
 
 
 def test_the_decisions_are_numbered_and_their_index_has_their_titles() -> None:

@@ -22,7 +22,7 @@ class JackLoop:
     """
 
     def __init__(self, server: str, sound: np.ndarray) -> None:
-        jack = pytest.importorskip("jack", reason="JACK-Client is not installed: pip install 'rvcd[dev]'", exc_type=OSError)
+        jack = pytest.importorskip("jack", reason="JACK-Client is not installed: make test", exc_type=OSError)
         self.sound = sound.astype(np.float32)
         self.player = jack.Client("player", servername=server, no_start_server=True)
         self.recorder = jack.Client("recorder", servername=server, no_start_server=True)
