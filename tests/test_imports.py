@@ -36,7 +36,8 @@ def test_the_import_contracts_hold() -> None:
 
 def test_the_control_process_holds_no_torch() -> None:
     modules = imported_by(
-        "import rvcd.cli.main, rvcd.cli.checks, rvcd.daemon, rvcd.audio.device, rvcd.audio.virtual, rvcd.audio.device_supervisor"
+        "import rvcd.cli.main, rvcd.cli.checks.report, rvcd.daemon.main, rvcd.audio.device, rvcd.audio.virtual,"
+        "rvcd.audio.device_supervisor"
     )
     assert not modules & {*HEAVY, "sounddevice", "pynvml"}
 
@@ -44,10 +45,10 @@ def test_the_control_process_holds_no_torch() -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        f"rvcd.models.{name}"
-        for name in ("voice_header", "registry", "voice_toml", "voice_import", "contentvec_header", "test_weight_paths")
+        "rvcd.formats.voice_header", "rvcd.formats.contentvec_header", "rvcd.voices.registry", "rvcd.voices.voice_toml",
+        "rvcd.voices.importing", "rvcd.voices.test_weight_paths",
     ],
-)
+)  # fmt: skip
 def test_what_the_control_process_reads_of_voices_needs_no_numpy(module: str) -> None:
     assert not imported_by(f"import {module}") & {*HEAVY, "numpy"}
 
@@ -66,7 +67,7 @@ def test_the_command_line_alone_is_light() -> None:
 
 def test_the_terminal_client_holds_no_part_of_the_daemon() -> None:
     modules = imported_by("import rvcctl.cli, rvcctl.app")
-    allowed = {"rvcd.protocol", "rvcd.params", "rvcd.errors", "rvcd.control", "rvcd.osc.codec"}
+    allowed = {"rvcd.protocol", "rvcd.params", "rvcd.errors", "rvcd.osc", "rvcd.osc.codec"}
     assert {name for name in modules if name.startswith("rvcd.")} <= allowed
     assert not modules & {"torch", "numpy", "sounddevice", "pydantic"}
 
@@ -74,7 +75,8 @@ def test_the_terminal_client_holds_no_part_of_the_daemon() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "protocol", "errors", "state", "presets", "json_store", "params", "assets", "geometry", "yielding", "control/log_tail",
+        "protocol", "errors", "params", "geometry", "yielding", "daemon/state", "daemon/presets", "daemon/json_store",
+        "daemon/log_tail", "voices/assets",
     ],
 )  # fmt: skip
 def test_these_need_the_standard_library_only(name: str) -> None:
@@ -85,7 +87,10 @@ def test_these_need_the_standard_library_only(name: str) -> None:
 
 
 def test_the_start_up_time_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    code = "import time; t = time.perf_counter(); import rvcd.daemon; from rvcd.config.settings import load_config; load_config()"
+    code = (
+        "import time; t = time.perf_counter()\n"
+        "import rvcd.daemon.main; from rvcd.config.settings import load_config; load_config()"
+    )
     result = subprocess.run(
         [sys.executable, "-c", f"{code}; print(round(1000 * (time.perf_counter() - t)))"],
         capture_output=True,

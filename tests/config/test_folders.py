@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rvcd.cli.main import main as cli
-from rvcd.config.settings import Record, folders, load_config, parse_config
+from rvcd.cli import main as cli
+from rvcd.config import folders
+from rvcd.config.settings import Record, load_config, parse_config
 from rvcd.daemon.recording import record_settings
 from rvcd.daemon.state import state_path
 from rvcd.errors import ConfigError, RvcdError
