@@ -1,4 +1,4 @@
-"""What the commands of `rvcd` share: common options, tables, a clean end."""
+"""What the commands of `rvcd` share: common options, tables, levels in colour, a quiet stderr, a clean end."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+# In the order of `rvcd --help`.
 app.command()(run.run)
 app.command()(render.render)
 app.command()(bench.bench)

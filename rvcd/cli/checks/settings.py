@@ -16,7 +16,7 @@ def config_finding(settings: Settings) -> Finding:
 
 
 def latency_finding(settings: Settings, resumed: str) -> Finding:
-    """Add up the latency, with the preset to resume ("" for none) where the configuration leaves one open."""
+    """Add up the latency. resumed: the preset chosen live in the last run, "" for the configured one."""
     try:
         geometry = geometry_of(settings, resumed)
     except RvcdError as error:
