@@ -3,11 +3,13 @@
 #
 # PYTHON=python3.12               the Python to use; default: the first suitable one of tools/find_python.sh
 # ARGS="--config my.toml"         arguments for `rvcd run`, or for pytest with `make test` (ARGS="-k config")
+# JOBS=4                          how many tests run at once, instead of 2; JOBS=0: one after the other, in one process
 # TORCH, TORCH_PIP_ARGS           which PyTorch, and pip's arguments to get it: see tools/install_torch.sh
 
 SHELL := /bin/bash
 VENV ?= .venv
 ARGS ?=
+JOBS ?= 2
 export PYTHON TORCH TORCH_PIP_ARGS
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -32,7 +34,11 @@ test: packages-test $(VENV)/.installed-dev  ## set up, then check style, types, 
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+.PHONY: soak
+soak: packages-test $(VENV)/.installed-dev  ## set up, then run the tests that stream for minutes, one after the other
+	$(BIN)/pytest -m soak $(ARGS)
 
 .PHONY: setup
 setup: packages-run $(VENV)/.installed  ## set up only

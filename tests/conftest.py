@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +29,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("xdist_group") is None and _shares_a_fixture(item):
             item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, object, object]:
+    """Write lone surrogates, which some tests log on purpose, in a form that gets from pytest-xdist's workers to the terminal."""
+    return _speakable((yield))
+
+
+def _speakable(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {key: _speakable(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_speakable(each) for each in value)
+    return value
 
 
 def _shares_a_fixture(item: pytest.Item) -> bool:

@@ -120,10 +120,11 @@ class DaemonProcess:
         self.process: subprocess.Popen[bytes] | None = None
         self.osc = OscClient(self.port)
 
-    def start(self) -> DaemonProcess:
+    def start(self, *under: str) -> DaemonProcess:
+        """Start it; under: words of another program that runs it, as strace does."""
         with self.log_path.open("ab") as log, signals_as_at_a_terminal():
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "rvcd.cli.main", "run", "--config", str(self.config)],
+                [*under, sys.executable, "-m", "rvcd.cli.main", "run", "--config", str(self.config)],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self.environment,
             )  # fmt: skip
         return self

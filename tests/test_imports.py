@@ -45,10 +45,14 @@ def test_the_control_process_holds_no_torch() -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        "rvcd.formats.voice_header", "rvcd.formats.contentvec_header", "rvcd.voices.registry", "rvcd.voices.voice_toml",
-        "rvcd.voices.importing", "rvcd.voices.test_weight_paths",
+        "rvcd.formats.voice_header",
+        "rvcd.formats.contentvec_header",
+        "rvcd.voices.registry",
+        "rvcd.voices.voice_toml",
+        "rvcd.voices.importing",
+        "rvcd.voices.test_weight_paths",
     ],
-)  # fmt: skip
+)
 def test_what_the_control_process_reads_of_voices_needs_no_numpy(module: str) -> None:
     assert not imported_by(f"import {module}") & {*HEAVY, "numpy"}
 
@@ -75,8 +79,8 @@ def test_the_terminal_client_holds_no_part_of_the_daemon() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "protocol", "errors", "params", "geometry", "yielding", "daemon/state", "daemon/presets", "daemon/json_store",
-        "daemon/log_tail", "voices/assets",
+        "protocol", "errors", "params", "geometry", "yielding", "config/logs", "daemon/state", "daemon/presets",
+        "daemon/json_store", "daemon/log_tail", "daemon/systemd", "voices/assets", "worker/process",
     ],
 )  # fmt: skip
 def test_these_need_the_standard_library_only(name: str) -> None:
@@ -88,8 +92,7 @@ def test_these_need_the_standard_library_only(name: str) -> None:
 
 def test_the_start_up_time_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     code = (
-        "import time; t = time.perf_counter()\n"
-        "import rvcd.daemon.main; from rvcd.config.settings import load_config; load_config()"
+        "import time; t = time.perf_counter(); import rvcd.daemon.main; from rvcd.config import settings; settings.load_config()"
     )
     result = subprocess.run(
         [sys.executable, "-c", f"{code}; print(round(1000 * (time.perf_counter() - t)))"],

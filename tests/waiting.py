@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -39,6 +40,14 @@ async def eventually_async(condition: Callable[[], T], what: str = "", *, every_
             raise AssertionError(f"{what or 'it'} did not come true within {HANG_S:g} s")
         await asyncio.sleep(every_s)
     return value
+
+
+def has_ended(pid: int) -> bool:
+    """Say whether a process has ended, whether or not somebody has taken notice."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def free_port() -> int:

@@ -79,6 +79,8 @@ class LiveSession:
         self.device: DeviceSupervisor | None = None
         self.started_s = time.monotonic()
         self._asked: VoiceStatus | None = None
+        """The voice asked for last, while its files are being looked at."""
+        self._looking: asyncio.Future[VoiceFiles] | None = None
 
     def _new_stream(self, saved: SavedState, worker: WorkerChild | None) -> Stream:
         """Resume what was wanted last, as far as it is there."""
@@ -275,8 +277,9 @@ class LiveSession:
     async def load_voice(self, name_or_slot: str | int) -> VoiceStatus:
         entry = self.registry.find(name_or_slot)
         asked = self._asked = VoiceStatus(entry.name, entry.slot)
+        looking = self._looking = asyncio.ensure_future(self.disk.run(str(entry.path), lambda: voice_files(entry), DISK_LIMIT_S))
         try:
-            files = await self.disk.run(str(entry.path), lambda: voice_files(entry), DISK_LIMIT_S)
+            files = await looking
             if self._asked is not asked:
                 raise SupersededError
         finally:
@@ -315,20 +318,28 @@ class LiveSession:
         return applied.speaker if applied is not None and applied.voice is not None else 0
 
     async def set_speaker(self, name_or_number: str | int) -> int:
-        live, names = self.stream.voice, self.stream.owner.speakers
-        if live is None:
+        if self._looking is not None and not self._looking.done():
+            await asyncio.wait({self._looking})  # a voice that was asked for before comes before
+        await self.stream.want("speaker", self._speaker_number(name_or_number))
+        return self.speaker()
+
+    def _speaker_number(self, name_or_number: str | int) -> int:
+        """Return the number of a speaker of the wanted voice. Raises RvcdError for one that it is known to lack."""
+        live, wanted, names = self.stream.voice, self.stream.owner.wanted.voice, self.stream.owner.speakers
+        if wanted is None:
             raise RvcdError("there is no voice whose speaker could be chosen; choose a voice first")
-        if self.stream.owner.wanted.voice != live:
-            raise RvcdError(f"{self.wanted_voice().name} is still being loaded; choose its speaker when it is live")
+        if wanted != live:  # what it has is not known yet: the worker says so
+            if isinstance(name_or_number, str):
+                raise RvcdError(f"{wanted.name} is still being loaded; choose its speaker by number, or when it is live")
+            return name_or_number
         if isinstance(name_or_number, str):
             if name_or_number not in names:
                 known = ", ".join(name for name in names if name)[:200] or f"they have no names; use 0..{len(names) - 1}"
                 raise RvcdError(f"{live.name} has no speaker called '{name_or_number}'; known: {known}")
-            name_or_number = names.index(name_or_number)
+            return names.index(name_or_number)
         if not 0 <= name_or_number < len(names):
             raise RvcdError(f"speaker {name_or_number} is outside {live.name}'s 0..{len(names) - 1}")
-        await self.stream.want("speaker", name_or_number)
-        return self.speaker()
+        return name_or_number
 
     def f0_method(self) -> str:
         applied = self.stream.owner.applied

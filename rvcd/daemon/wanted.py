@@ -90,10 +90,11 @@ class Owner:
 
         others: fields that change along with it, such as a new voice's speaker. A value that runs already ends at once.
         """
-        for waiting in self._open(field):
-            if waiting.value != value:
-                waiting.end(SUPERSEDED)
         changes = {field: value, **others}
+        for name, new in changes.items():
+            for waiting in self._open(name):
+                if waiting.value != new:
+                    waiting.end(SUPERSEDED)
         is_new = any(getattr(self.wanted, name) != new for name, new in changes.items())
         if is_new or self.errors.keys() & changes.keys():  # what failed is tried again
             self.wanted = replace(self.wanted, **changes, revision=self.wanted.revision + 1)
@@ -127,22 +128,23 @@ class Owner:
         return news
 
     def _take_errors(self, report: Report) -> tuple[str, ...]:
-        """Want again what runs, in place of what failed; where nothing runs, the wish stays, and so does the error."""
-        runs = report.applied.voice is not None and bool(report.applied.f0_method)
+        """Want again what runs, or ran last, in place of what failed; where nothing has, the wish stays, as does the error."""
         news = tuple(error for name, error in report.errors.items() if self.errors.get(name) != error)
-        self._fail(report.errors, report.applied if runs else None)
+        runs = report.applied.voice is not None and bool(report.applied.f0_method)
+        self._fail(report.errors, report.applied if runs else self.last_good)
         return news
 
     def _fail(self, errors: Mapping[str, str], good: Wanted | None) -> None:
         """Give fields up that cannot be applied. good: what runs, or ran, and is wanted again in their place."""
+        changes: dict[str, Any] = {}
         for name, error in errors.items():
             for request in self._open(name):
                 request.end(error)
-        if good is None:
-            self.errors.update(errors)
-            return
-        changes = {name: getattr(good, name) for name in errors}
-        if "voice" in changes:  # a speaker belongs to its voice
+            if good is None or getattr(good, name) == getattr(self.wanted, name):
+                self.errors[name] = error
+            else:
+                changes[name] = getattr(good, name)
+        if good is not None and "voice" in changes:  # a speaker belongs to its voice
             changes["speaker"] = good.speaker
         if changes:
             self.wanted = replace(self.wanted, **changes, revision=self.wanted.revision + 1)

@@ -71,7 +71,7 @@ class WorkerSupervisor:
         self._generation = 0
         self._ready = False
         self._reported_s = 0.0
-        self._told_revision = -1
+        self._told, self._told_revision = False, -1
         self._runner: asyncio.Task[None] | None = None
         self._earlier = dict.fromkeys(COUNTS, 0.0)
 
@@ -140,14 +140,16 @@ class WorkerSupervisor:
                     reason = await self._run_once()
                 except Exception as error:  # no process to be had, or a defect: without another try all would stay silent
                     reason = f"{type(error).__name__}: {error}"
+                told, self._told = self._told, False
                 failures = 0 if self._ready else failures + 1
                 pause_s = BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)]
                 self._count_in()
                 self._ready = False
                 self.restarts += 1
                 log.error("the worker ended: %s; the output is silent; starting it again in %.1f s", reason, pause_s)
-                for sentence in self._owner.worker_died(reason):
-                    log.error("%s", sentence)
+                if told:  # one that never came to hear what is wanted did not die of it
+                    for sentence in self._owner.worker_died(reason):
+                        log.error("%s", sentence)
                 self._set(WorkerState.RESTARTING, reason)
                 await asyncio.sleep(pause_s)
         finally:
@@ -165,6 +167,7 @@ class WorkerSupervisor:
         self._told_revision = wanted.revision
         child.hand_over(self._segment.fd)
         child.send(Start(WorkerSetup(self._models, self._geometries, self._generation), wanted))
+        self._told = True
         hung = asyncio.ensure_future(self._watch_for_silence())
         ended = asyncio.ensure_future(child.watch(FromWorker, self._handle))
         try:

@@ -42,16 +42,22 @@ class Frames(Generic[M]):
         """Take in the next bytes."""
         self._held += data
 
+    @property
+    def ready(self) -> bool:
+        """Whether take() has something to return, or to raise."""
+        if len(self._held) < LENGTH.size:
+            return False
+        length: int = LENGTH.unpack_from(self._held)[0]
+        return length > MAX_FRAME_BYTES or len(self._held) >= LENGTH.size + length
+
     def take(self) -> M | None:
         """Return the next whole message, None until there is one. Raises ProtocolError for bytes that are none."""
-        if len(self._held) < LENGTH.size:
+        if not self.ready:
             return None
         length: int = LENGTH.unpack_from(self._held)[0]
         if length > MAX_FRAME_BYTES:
             raise ProtocolError(f"a message of {length} bytes was announced; {MAX_FRAME_BYTES} is the most")
         end = LENGTH.size + length
-        if len(self._held) < end:
-            return None
         body = bytes(self._held[LENGTH.size : end])
         del self._held[:end]
         try:
@@ -90,11 +96,8 @@ class Channel(Generic[M]):
         return message
 
     def comes_within(self, timeout_s: float) -> bool:
-        """Wait until there is something to receive, or the other side is gone; False after timeout_s.
-
-        For a receiver that has taken every message it was sent so far.
-        """
-        return bool(select.select([self._sock], [], [], timeout_s)[0])
+        """Wait until there is something to receive, or the other side is gone; False after timeout_s."""
+        return self._frames.ready or bool(select.select([self._sock], [], [], timeout_s)[0])
 
     def send(self, message: msgspec.Struct) -> None:
         """Send a message; waits while the other side takes none. Raises OSError when it is gone."""

@@ -11,12 +11,14 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from typing import Any
 
 import torch
 
 from rvcd.engine.loader import Loader
+from rvcd.engine.pitch import import_packages
 from rvcd.ipc.channel import Channel
 from rvcd.ipc.messages import Cut, Flush, Report, Start, Stop, ToWorker, Want, Wanted
 from rvcd.ipc.segment import AudioSegment
@@ -48,8 +50,12 @@ class Worker:
         raise_priority()
         threads = self.setup.models.threads
         torch.set_num_threads(threads or os.cpu_count() or 1)
-        # With all cores: nothing is heard yet.
+        # Beside the loading, while nothing is heard yet: an import in mid-stream would hold the interpreter for too long.
+        imports = threading.Thread(target=import_packages, name="imports")
+        imports.start()
+        # With all cores.
         self.preparation.bring_about(self.wanted)
+        imports.join()
         if not threads and self.loop.converter is not None:
             torch.set_num_threads(needed_thread_count(self.loop.converter))
         # Start-up garbage never has to be looked at again: collections in the loop stay short.

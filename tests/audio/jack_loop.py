@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-from tests.waiting import eventually
+from tests.waiting import HANG_S, eventually
 
 T = TypeVar("T")
 
@@ -86,9 +86,9 @@ class JackLoop:
             bool,
         )
 
-    def until(self, condition: Callable[[], T], what: str = "") -> T:
+    def until(self, condition: Callable[[], T], what: str = "", *, limit_s: float = HANG_S) -> T:
         """Let it run until condition() is true."""
-        return eventually(condition, what, every_s=0.25)
+        return eventually(condition, what, every_s=0.25, limit_s=limit_s)
 
     def _port(self, client: str, *, is_input: bool) -> Any:
         ports = eventually(lambda: [port for port in self.player.get_ports(client, is_audio=True) if port.is_input is is_input])

@@ -69,6 +69,27 @@ def test_the_measured_delay_is_the_published_latency_and_no_sample_is_lost(loope
     assert daemon.osc.stats().worker_restarts == 0
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_for_minutes_no_sample_is_lost_while_the_voice_changes_again_and_again(looped: tuple[DaemonProcess, JackLoop]) -> None:
+    daemon, loop = looped
+    loop.change_sound(NOISE)
+    daemon.osc.ask("/rvc/bypass", 1)
+    stats = daemon.osc.until(lambda s: s.state == "bypass")
+    published = round(stats.latency_total_ms * loop.rate_hz / 1000)
+    for number in range(40):
+        wanted = (number + 1) * 5 * loop.rate_hz  # a change every five seconds of sound
+        loop.until(
+            lambda wanted=wanted: len(loop.chunks()) * loop.period > wanted, f"{number + 1} times five seconds", limit_s=600
+        )
+        assert daemon.osc.do("/rvc/voice", ("test-hum", "test-buzz")[number % 2]).address == "/rvc/done"
+    right = loop.is_delayed_by(published)
+    assert right[np.argmax(right) :].all() and right.sum() * loop.period > 190 * loop.rate_hz
+    daemon.osc.ask("/rvc/bypass", 0)
+    after = daemon.osc.until(lambda s: s.state == "live")
+    assert after.worker_restarts == stats.worker_restarts and after.failed_blocks == stats.failed_blocks
+
+
 def test_the_voice_follows_pitch_over_osc_while_garbage_arrives(looped: tuple[DaemonProcess, JackLoop]) -> None:
     daemon, loop = looped
     t = np.arange(loop.rate_hz) / loop.rate_hz

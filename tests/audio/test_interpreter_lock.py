@@ -6,8 +6,8 @@ import ctypes
 
 import numpy as np
 
-from rvcd.audio import _native
 from rvcd.audio.virtual import VirtualDevice, VirtualRequest
+from rvcd.ipc import _native
 from rvcd.ipc._native import ffi
 from rvcd.ipc.segment import AudioSegment
 from tests.audio.conftest import RATE_HZ

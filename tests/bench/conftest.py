@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rvcd.nets.test_weights import ensure_test_weights
+from tests.waiting import signals_as_at_a_terminal
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,9 +34,10 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
 
     def call(*arguments: object) -> subprocess.Popen[str]:
         folders = {name: str(tmp_path) for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "TMPDIR")}
-        return subprocess.Popen(
-            [sys.executable, "-m", "rvcd.cli.main", "bench", *map(str, arguments)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, **folders},
-        )  # fmt: skip
+        with signals_as_at_a_terminal():
+            return subprocess.Popen(
+                [sys.executable, "-m", "rvcd.cli.main", "bench", *map(str, arguments)],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, **folders},
+            )  # fmt: skip
 
     return call

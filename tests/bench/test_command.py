@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.test_imports import HEAVY, imported_by
+from tests.waiting import eventually, has_ended
 
 Start = Callable[..., "subprocess.Popen[str]"]
-LIMIT_S = 100
+LIMIT_S = 400
 QUICK = ("--preset", "safe", "--seconds", 1, "--flat-out")
 
 
@@ -31,7 +32,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 def child_of(process: subprocess.Popen[str], module: str = "rvcd.bench.measure") -> int:
     """Wait for the child that runs a module; return its process number."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()
         for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
@@ -99,7 +100,7 @@ def test_ctrl_c_ends_a_soak_and_its_worker(start: Start, config: Path) -> None:
     os.kill(process.pid, signal.SIGINT)
     code, out, err = finish(process)
     assert (code, out) == (130, "") and "Exception" not in err
-    assert not Path(f"/proc/{worker}").exists()
+    eventually(lambda: has_ended(worker))
 
 
 def test_ctrl_c_ends_everything_without_a_word(start: Start, config: Path) -> None:
@@ -109,7 +110,7 @@ def test_ctrl_c_ends_everything_without_a_word(start: Start, config: Path) -> No
     code, out, err = finish(process)
     assert (code, out) == (130, "")
     assert err == "" or err.startswith("rvcd: other programs used ")
-    assert not Path(f"/proc/{child}").exists()
+    eventually(lambda: has_ended(child))
 
 
 def test_a_terminated_bench_takes_its_child_and_its_files_along(start: Start, tmp_path: Path) -> None:
@@ -118,7 +119,8 @@ def test_a_terminated_bench_takes_its_child_and_its_files_along(start: Start, tm
     assert list(tmp_path.glob("rvcd-bench-*"))
     os.kill(process.pid, signal.SIGTERM)
     assert finish(process)[0] == 128 + signal.SIGTERM
-    assert not Path(f"/proc/{child}").exists() and not list(tmp_path.glob("rvcd-bench-*"))
+    eventually(lambda: has_ended(child))
+    assert not list(tmp_path.glob("rvcd-bench-*"))
 
 
 def test_a_killed_child_is_reported_and_the_exit_code_says_so(start: Start, config: Path) -> None:

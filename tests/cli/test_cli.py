@@ -23,6 +23,7 @@ from rvcd.errors import AudioDeviceError
 from rvcd.params import BY_NAME
 from rvcd.protocol import PROTOCOL_VERSION
 from rvcd.voices.registry import VoiceEntry
+from tests.waiting import signals_as_at_a_terminal
 
 MICROPHONE = DeviceInfo(0, "Desk microphone", "ALSA", 1, 0, 48000, 5.0, 0.0)
 SPEAKERS = DeviceInfo(1, "Speakers", "ALSA", 0, 2, 48000, 0.0, 5.0)
@@ -175,7 +176,7 @@ def test_an_interruption_is_quiet(machine: Machine, rvcd: Any) -> None:
 def test_a_closed_pipe_is_quiet() -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
     command = f"'{sys.executable}' -m rvcd.cli.main config | true; exit ${{PIPESTATUS[0]}}"
-    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=30, env=environment)
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, env=environment)
     assert result.stderr == ""
 
 
@@ -266,9 +267,10 @@ def test_a_render_that_is_told_to_end_cleans_up_first(
             part.unlink()
 
     monkeypatch.setattr(sys.modules["rvcd.rendering.file"], "render_file", interrupted)
-    before = signal.getsignal(number)
-    assert rvcd("render", __file__, tmp_path / "out.wav")[0] == 128 + number
-    assert not part.exists() and signal.getsignal(number) == before
+    with signals_as_at_a_terminal():
+        before = signal.getsignal(number)
+        assert rvcd("render", __file__, tmp_path / "out.wav")[0] == 128 + number
+        assert not part.exists() and signal.getsignal(number) == before
 
 
 def test_render_offers_every_parameter(rvcd: Any) -> None:

@@ -27,6 +27,14 @@ from tests.recorder.session import (
     in_24_bits,
     new_rig,
 )
+from tests.waiting import HANG_S, eventually_async, has_ended
+
+
+@pytest.fixture(autouse=True)
+def _patient_with_a_slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long a healthy recorder takes to begin and to end is not judged."""
+    monkeypatch.setattr(recording_module, "START_LIMIT_S", HANG_S)
+    monkeypatch.setattr(recording_module, "STOP_LIMIT_S", HANG_S)
 
 
 @pytest.fixture
@@ -42,17 +50,13 @@ def run(scenario: Callable[[], Any]) -> None:
     """Run an async test with a time limit."""
 
     async def limited() -> None:
-        await asyncio.wait_for(scenario(), 90)
+        await asyncio.wait_for(scenario(), 3 * HANG_S)
 
     asyncio.run(limited())
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(600):
-        if condition():
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError("did not come true within 30 s")
+    await eventually_async(condition)
 
 
 def descriptors() -> int:
@@ -327,13 +331,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-def has_ended(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def test_a_recorder_whose_control_process_is_killed_finishes_its_file_and_ends(rig: Rig, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_the_install_script_writes_a_unit_systemd_accepts_even_with_spaces_and_p
         "XDG_CONFIG_HOME": str(tmp_path / "config"),
         "XDG_RUNTIME_DIR": str(tmp_path),
     }
-    subprocess.run([ROOT / "tools" / "install_service.sh", venv], check=True, env=environment, capture_output=True, timeout=30)
+    subprocess.run([ROOT / "tools" / "install_service.sh", venv], check=True, env=environment, capture_output=True, timeout=120)
     unit = tmp_path / "config" / "systemd" / "user" / "rvcd.service"
     assert f'ExecStart="{str(venv).replace("%", "%%")}/bin/rvcd" run\n' in unit.read_text()
     result = analyze("verify", "--man=no", "--user", str(unit), runtime=tmp_path)

@@ -244,6 +244,22 @@ def test_asking_again_for_what_failed_tries_again() -> None:
     assert made.owner.wanted.revision > before
 
 
+def test_a_voice_that_fails_in_the_next_worker_leaves_the_last_good_one_too() -> None:
+    made = world()
+    broken = made.request("voice", BROKEN, speaker=0)
+    made.die("killed by signal 9")
+    made.settle()
+    assert broken.error == "broken.pth: is cut short" and made.worker.applied.voice == ANNA
+
+
+def test_a_good_voice_whose_file_breaks_while_the_worker_is_away_is_a_named_error() -> None:
+    made = world()
+    made.owner.last_good = made.owner.wanted = replace(made.owner.wanted, voice=BROKEN)
+    made.die("killed by signal 9")
+    made.settle()
+    assert made.owner.errors == {"voice": "broken.pth: is cut short"} and made.owner.wanted.voice == BROKEN
+
+
 def test_a_worker_that_dies_by_chance_is_given_the_same_again() -> None:
     made = world()
     bert = made.request("voice", BERT, speaker=0)
@@ -280,6 +296,14 @@ def test_twenty_deaths_with_a_good_voice_change_nothing_that_is_wanted() -> None
         made.die("killed by signal 9")  # before it was ready, too
         made.settle()
         assert same(made.owner.wanted, START) and same(made.owner.applied, START)
+
+
+def test_a_voice_asked_for_after_a_speaker_replaces_that_request_too() -> None:
+    made = world()
+    speaker = made.request("speaker", 1)
+    voice = made.request("voice", BERT, speaker=0)
+    made.settle()
+    assert speaker.error == SUPERSEDED and voice.error == "" and made.owner.applied.speaker == 0
 
 
 def test_two_who_want_the_same_are_both_told() -> None:

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rvcd.worker_protocol import VoiceRequest, WorkerSetup
 from torch import nn
 
 from rvcd.engine.converter import Converter
@@ -29,6 +28,7 @@ from rvcd.formats.checkpoint import load_tensors
 from rvcd.formats.index_header import read_index_header
 from rvcd.formats.voice_file import read_voice
 from rvcd.geometry import StreamGeometry
+from rvcd.ipc.messages import ModelSetup, VoiceFiles
 from rvcd.nets.contentvec_file import load_content_encoder
 from rvcd.nets.packed import pack
 from rvcd.nets.rmvpe import ResidualBlock, load_rmvpe
@@ -118,14 +118,12 @@ def paths(tmp_path_factory) -> TestWeightPaths:
 
 
 @pytest.fixture(scope="module")
-def setup(paths) -> WorkerSetup:
-    return WorkerSetup(
-        48000, 6, 10, 100, 1920, encoder=str(paths.encoder), voice=None, f0_method="yin", rmvpe=str(PARITY / "rmvpe_tiny.pt")
-    )
+def setup(paths) -> ModelSetup:
+    return ModelSetup(encoder=str(paths.encoder), rmvpe=str(PARITY / "rmvpe_tiny.pt"))
 
 
-def request(paths: TestWeightPaths) -> VoiceRequest:
-    return VoiceRequest("buzz", str(paths.voice_v2), str(paths.index_v2))
+def request(paths: TestWeightPaths) -> VoiceFiles:
+    return VoiceFiles("buzz", str(paths.voice_v2), str(paths.index_v2))
 
 
 def test_a_thread_that_yields_to_nobody_passes_a_yield_point() -> None:

@@ -1,4 +1,4 @@
-"""The quantisation error of bfloat16 on the latents of speech: `pytest -s tests/evaluation/test_quantisation_error.py` prints it."""
+"""The quantisation error of bfloat16 on speech: `pytest -s tests/evaluation/test_quantisation_error.py` prints it."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -212,7 +211,7 @@ def test_weights_with_nan_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", [LEGACY_VOICE, ZIP_VOICE], ids=["legacy", "zip"])
-def test_every_truncated_or_flipped_voice_loads_or_is_refused_in_one_sentence_in_time(tmp_path: Path, source: Path) -> None:
+def test_every_truncated_or_flipped_voice_loads_or_is_refused_in_one_sentence(tmp_path: Path, source: Path) -> None:
     whole = source.read_bytes()
     chance = random.Random(7)
     # Descriptions lie at the start, the archive's directory at the end.
@@ -226,12 +225,11 @@ def test_every_truncated_or_flipped_voice_loads_or_is_refused_in_one_sentence_in
         else:
             body[at] ^= 1 << chance.randrange(8)
         path.write_bytes(body)
-        started, message = time.monotonic(), ""
+        message = ""
         try:
             read_voice(path)
             loaded += 1
         except ModelFileError as error:
             message = str(error)
         assert "\n" not in message
-        assert time.monotonic() - started < 20
     assert loaded < len(where)

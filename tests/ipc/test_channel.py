@@ -16,7 +16,6 @@ from rvcd.geometry import StreamGeometry
 from rvcd.ipc.channel import LENGTH, MAX_FRAME_BYTES, Channel, Frames, frame, hand_over
 from rvcd.ipc.messages import (
     Cut,
-    Ended,
     Flush,
     FromRecorder,
     FromWorker,
@@ -133,4 +132,13 @@ def test_nothing_comes_while_nothing_was_sent() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with ours, theirs:
         assert not Channel[ToWorker](theirs, ToWorker).comes_within(0)
-    assert Ended("", 0, 0, "").reason == ""
+
+
+def test_a_message_that_came_together_with_another_is_there_too() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with ours, theirs:
+        ours.sendall(frame(Flush()) + frame(Cut("low")))
+        channel = Channel[ToWorker](theirs, ToWorker)
+        assert channel.receive() == Flush()
+        assert channel.comes_within(0) and channel.receive() == Cut("low")
+        assert not channel.comes_within(0)

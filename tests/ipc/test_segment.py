@@ -241,7 +241,8 @@ def test_writers_killed_at_random_never_leave_a_torn_vector(segment: AudioSegmen
 
 def test_the_audio_modules_start_fast_and_without_numpy_or_sounddevice() -> None:
     script = (
-        "import sys; import rvcd.ipc.segment, rvcd.audio.device, rvcd.audio.device_supervisor, rvcd.audio.virtual, rvcd.audio.files;"
+        "import sys; import rvcd.ipc.segment, rvcd.audio.device, rvcd.audio.device_supervisor, rvcd.audio.virtual;"
+        "import rvcd.audio.files;"
         "s = rvcd.ipc.segment.AudioSegment.create(48000); s.publish_params([1.0]); s.counters();"
         "print([m for m in ('numpy', 'sounddevice', 'soundfile', 'soxr', 'torch', 'logging', 'queue', 'asyncio', 'socket')"
         " if m in sys.modules])"

@@ -80,6 +80,15 @@ def test_the_script_attacks_a_daemon_of_its_own_and_says_that_everything_held() 
     assert "tracebacks in the log" in done.stdout
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_everything_holds_through_minutes_of_attack() -> None:
+    command = [sys.executable, str(SCRIPT), "--count", "200000", "--rate", "1000", "--busy"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1700, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("everything held\n")
+
+
 def test_the_script_says_that_there_is_no_daemon() -> None:
     command = [sys.executable, str(SCRIPT), "--count", "10", "--port", "9"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)

@@ -53,7 +53,7 @@ class FakeDaemon:
         """Close the socket and wait for the thread."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as waker:
             waker.sendto(b"stop", ("127.0.0.1", self.port))
-        self._thread.join(5)
+        self._thread.join()
         self.socket.close()
 
     def push_stats(self) -> None:

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 from rvcd.osc.server import OscServer, OscSettings
 from tests.osc.fake_session import FakeSession
-
-PATIENCE_S = 10.0
+from tests.waiting import HANG_S
 
 
 @dataclass
@@ -41,10 +40,10 @@ def serving(session: FakeSession, port: int = 0) -> Iterator[Served]:
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
     thread.start()
-    assert started.wait(PATIENCE_S), "the server did not start"
+    assert started.wait(HANG_S), "the server did not start"
     try:
         yield Served(session, ports[0])
     finally:
         loop, stop = stops[0]
         loop.call_soon_threadsafe(stop.set)
-        thread.join(PATIENCE_S)
+        thread.join(HANG_S)

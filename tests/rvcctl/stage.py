@@ -41,7 +41,7 @@ class Stage:
 
     async def shows(self, words: str) -> None:
         """Wait until some words are on the screen: a message to the user takes a few steps to get there."""
-        for _ in range(200):
+        for _ in range(6000):
             if words in self.text():
                 return
             await self.pilot.pause(0.02)

@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from typing import ClassVar
 
@@ -25,7 +24,7 @@ from rvcd.params import BY_ADDRESS, PARAMS
 from tests.rvcctl.conftest import Run
 from tests.rvcctl.fake_daemon import FakeDaemon
 from tests.rvcctl.real_server import Served
-from tests.rvcctl.test_client import free_port
+from tests.waiting import HANG_S, eventually, free_port
 
 Peer = tuple[str, int]
 
@@ -42,10 +41,7 @@ def test_status_json_is_one_object_with_the_note(daemon: FakeDaemon, rvcctl: Run
     assert (values["scheduling"], values["late_samples"], values["fault"]) == ("FIFO 60", 0, "")
     assert tuple(values) == STATS_NAMES
     assert daemon.addresses()[0] == "/subscribe"
-    deadline_s = time.monotonic() + 5.0
-    while daemon.subscribers and time.monotonic() < deadline_s:  # the last datagram may still be on its way
-        time.sleep(0.005)
-    assert not daemon.subscribers
+    eventually(lambda: not daemon.subscribers)  # the last datagram may still be on its way
 
 
 def test_status_for_people_has_sections_with_one_value_a_line(daemon: FakeDaemon, rvcctl: Run) -> None:
@@ -345,7 +341,7 @@ def test_a_reader_that_has_gone_is_no_failure(served: Served) -> None:
         ["bash", "-c", f'{sys.executable} -c "$0" | true; echo ${{PIPESTATUS[0]}}', code],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=HANG_S,
     )
     assert (done.stdout.strip(), done.stderr) == ("0", "")
 
@@ -422,5 +418,5 @@ def test_a_command_for_scripts_loads_neither_textual_nor_anything_heavy(served: 
         f"atexit.register(lambda: print(sorted({heavy} & set(sys.modules)))); "
         "from rvcctl.cli import main; main()"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=HANG_S)
     assert done.stdout.split("\n") == ["0", "[]", ""]

@@ -15,6 +15,8 @@ from rvcd.osc.session import LogLine
 from tests.osc.fake_session import FakeSession
 from tests.rvcctl.fake_daemon import FakeDaemon, running_daemon
 from tests.rvcctl.real_server import serving
+from tests.waiting import eventually, free_port
+from tests.waiting import eventually_async as until
 
 QUICK = Timing(renew_s=0.05, retry_s=0.04, reopen_s=0.2, tick_s=0.01)
 
@@ -37,14 +39,6 @@ class Ears:
         self.done.append(done)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async def wait() -> None:
-        while not condition():
-            await asyncio.sleep(0.005)
-
-    await asyncio.wait_for(wait(), 5.0)
-
-
 def live(client: DaemonClient, scene: Callable[[Ears], Coroutine[None, None, None]]) -> None:
     """Run a scene beside client.run()."""
 
@@ -60,12 +54,6 @@ def live(client: DaemonClient, scene: Callable[[Ears], Coroutine[None, None, Non
     asyncio.run(both())
 
 
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_subscribing_brings_the_whole_state_the_lease_is_renewed_and_leaving_unsubscribes() -> None:
     with running_daemon() as daemon:
         client = DaemonClient(port=daemon.port, timing=QUICK)
@@ -79,7 +67,7 @@ def test_subscribing_brings_the_whole_state_the_lease_is_renewed_and_leaving_uns
             await until(lambda: daemon.addresses().count("/subscribe") >= 3)
 
         live(client, scene)
-        asyncio.run(until(lambda: "/unsubscribe" in daemon.addresses()))
+        eventually(lambda: "/unsubscribe" in daemon.addresses())
 
 
 def test_garbage_from_the_daemons_own_address_is_counted_and_the_next_honest_message_is_taken() -> None:
@@ -116,7 +104,11 @@ def test_a_daemon_that_comes_later_and_one_that_comes_back_are_found() -> None:
     live(client, scene)
 
 
-def test_a_host_without_an_address_is_asked_for_again_and_again() -> None:
+def test_a_host_without_an_address_is_asked_for_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     client = DaemonClient("no such host", 9720, timing=QUICK)
 
     async def scene(ears: Ears) -> None:
@@ -167,7 +159,7 @@ def test_a_question_without_an_answer_is_asked_again_and_then_given_up() -> None
         client = DaemonClient(port=daemon.port)
         with pytest.raises(DaemonUnreachableError, match="no answer to /rvc/ping"):
             converse(client, lambda asked: asked.ask("/ping", timeout_s=0.15))
-        assert daemon.addresses() == ["/ping"] * 3
+        eventually(lambda: daemon.addresses() == ["/ping"] * 3)
 
 
 def test_a_closed_port_is_known_at_once() -> None:
@@ -205,7 +197,7 @@ def test_voices_and_presets_are_listed_and_asked_for_again_when_a_preset_was_sav
 
 def test_the_lists_are_asked_for_again_soon_when_a_name_is_not_in_them_and_else_only_now_and_then() -> None:
     with running_daemon() as daemon:
-        client = DaemonClient(port=daemon.port, timing=Timing(tick_s=0.01, unknown_name_s=0.05))
+        client = DaemonClient(port=daemon.port, timing=Timing(tick_s=0.01, unknown_name_s=0.05, relist_s=3600.0))
 
         async def scene(_ears: Ears) -> None:
             await until(lambda: client.view.presets is not None)

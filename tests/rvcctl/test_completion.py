@@ -17,10 +17,10 @@ from rvcd.protocol import F0_METHODS
 from tests.rvcctl.conftest import Run
 from tests.rvcctl.fake_daemon import FakeDaemon
 from tests.rvcctl.real_server import Served
-from tests.rvcctl.test_client import free_port
+from tests.waiting import HANG_S, eventually, free_port
 
+PATIENCE_S = completion.PATIENCE_S
 Complete = Callable[..., list[str]]
-USUAL_PATIENCE_S = completion.PATIENCE_S
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +31,8 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def complete(rvcctl: Run, monkeypatch: pytest.MonkeyPatch) -> Complete:
-    """Ask as bash does for the last of some words; return what is offered."""
+    """Ask as bash does for the last of some words; return what is offered. A daemon that is there has all the time it needs."""
+    monkeypatch.setattr(completion, "PATIENCE_S", HANG_S)
 
     def ask(*words: str) -> list[str]:
         monkeypatch.setenv("_RVCCTL_COMPLETE", "complete_bash")
@@ -98,10 +99,11 @@ def test_a_bad_port_offers_nothing_and_says_nothing(complete: Complete, monkeypa
 def test_a_daemon_that_does_not_answer_is_not_waited_for(
     complete: Complete, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert USUAL_PATIENCE_S <= 0.3
-    monkeypatch.setattr(completion, "PATIENCE_S", USUAL_PATIENCE_S)
+    assert PATIENCE_S <= 0.3
+    monkeypatch.setattr(completion, "PATIENCE_S", PATIENCE_S)
     daemon.silent = True
     assert complete("set", "voice", "") == []
+    eventually(lambda: daemon.addresses() == ["/voice/list"])
 
 
 def test_a_name_that_no_voice_can_have_is_not_offered(complete: Complete, daemon: FakeDaemon) -> None:
@@ -125,7 +127,8 @@ def test_zsh_and_fish_are_told_what_each_name_takes(rvcctl: Run, monkeypatch: py
 def installed(folder: Path) -> Path:
     """Return a folder for PATH with rvcctl in it."""
     program = folder / "rvcctl"
-    program.write_text(f"#!{sys.executable}\nfrom rvcctl.cli import main\nmain()\n")
+    patient = f"from rvcctl.scripts import completion\ncompletion.PATIENCE_S = {HANG_S}"
+    program.write_text(f"#!{sys.executable}\n{patient}\nfrom rvcctl.cli import main\nmain()\n")
     program.chmod(0o755)
     return folder
 
@@ -139,7 +142,7 @@ def shell(name: str, script: str, folder: Path, port: int) -> str:
         "PATH": f"{installed(folder)}:/usr/bin:/bin", "HOME": str(folder), "RVCD_PORT": str(port), "SHELL": program,
         "PYTHONPATH": str(Path(__file__).parents[2]), "LANG": "C.UTF-8",
     }  # fmt: skip
-    done = subprocess.run([program, "-c", script], env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([program, "-c", script], env=environment, capture_output=True, text=True, timeout=HANG_S)
     assert done.stderr == ""
     return done.stdout
 

@@ -19,20 +19,21 @@ from tests.osc.fake_session import FakeSession
 from tests.rvcctl.conftest import Run
 from tests.rvcctl.fake_daemon import FakeDaemon
 from tests.rvcctl.real_server import Served, serving
-from tests.rvcctl.test_client import free_port
+from tests.waiting import HANG_S, free_port, signals_as_at_a_terminal
 
 PROGRAM = (sys.executable, "-c", "import sys; sys.argv[0] = 'rvcctl'; from rvcctl.cli import main; main()")
-PATIENCE_S = 20.0
 
 
 @contextmanager
 def program(port: int, *words: str) -> Iterator[subprocess.Popen[str]]:
     """Run rvcctl as a process of its own; it is killed at the end or when it hangs, so that no read waits for ever."""
     environment = {**os.environ, "RVCD_PORT": str(port)}
-    with subprocess.Popen(
-        [*PROGRAM, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
-    ) as process:
-        hanging = threading.Timer(PATIENCE_S, process.kill)
+    with signals_as_at_a_terminal():
+        process = subprocess.Popen(
+            [*PROGRAM, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
+        )
+    with process:
+        hanging = threading.Timer(HANG_S, process.kill)
         hanging.start()
         try:
             yield process
@@ -156,12 +157,12 @@ def test_a_daemon_that_goes_ends_it_with_3() -> None:
         with serving(FakeSession(), port):
             process = stack.enter_context(program(port, "watch", "load"))
             assert line_of(process) == "0.0"
-        assert process.wait(PATIENCE_S) == 3
+        assert process.wait(HANG_S) == 3
         assert errors_of(process) == f"rvcctl: nothing from 127.0.0.1:{port} for 3 s; is rvcd still running?\n"
 
 
 def test_a_daemon_that_falls_silent_ends_it_with_3(daemon: FakeDaemon, rvcctl: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed, "GONE_AFTER_S", 0.3)
+    monkeypatch.setattr(feed, "GONE_AFTER_S", 2.0)
     honest = daemon._answer
 
     def answer_once(peer: tuple[str, int], address: str, args: tuple[object, ...]) -> None:
@@ -171,7 +172,7 @@ def test_a_daemon_that_falls_silent_ends_it_with_3(daemon: FakeDaemon, rvcctl: R
     daemon._answer = answer_once  # type: ignore[method-assign]
     code, out, err = rvcctl("watch", "load")
     assert (code, out) == (3, "0.42")
-    assert err == f"rvcctl: nothing from 127.0.0.1:{daemon.port} for 0.3 s; is rvcd still running?"
+    assert err == f"rvcctl: nothing from 127.0.0.1:{daemon.port} for 2 s; is rvcd still running?"
 
 
 def test_forever_waits_for_a_daemon_and_goes_on_through_a_restart() -> None:
@@ -183,7 +184,7 @@ def test_forever_waits_for_a_daemon_and_goes_on_through_a_restart() -> None:
             with serving(session, port):
                 assert line_of(process) == str(late_blocks)
         process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE_S) == 130
+        assert process.wait(HANG_S) == 130
         assert "Traceback" not in errors_of(process)
 
 
@@ -191,7 +192,7 @@ def test_an_interrupt_ends_it_with_130_and_without_a_word(served: Served) -> Non
     with program(served.port, "watch") as process:
         assert line_of(process)
         process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE_S) == 130
+        assert process.wait(HANG_S) == 130
         assert errors_of(process).strip() == ""
 
 
@@ -200,7 +201,7 @@ def test_a_reader_that_leaves_ends_it_with_0_and_without_a_word(served: Served) 
         assert line_of(process) == "0.42"
         assert process.stdout is not None
         process.stdout.close()
-        assert process.wait(PATIENCE_S) == 0
+        assert process.wait(HANG_S) == 0
         assert errors_of(process) == ""
 
 

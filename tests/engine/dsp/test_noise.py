@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -90,12 +92,16 @@ def test_sizes_of_zero_are_empty_and_wrong_ones_are_refused() -> None:
         frame_noise(0, 0, 1, 2**21 + 1)
 
 
-def test_a_block_costs_well_under_a_millisecond() -> None:
-    frame_noise(1, 0, 20, 592)
-    # The best of many, so that a busy machine does not matter; it measures about 0.07 ms.
-    best = float("inf")
-    for _ in range(30):
-        begin = time.perf_counter()
-        frame_noise(1, 0, 20, 592)
-        best = min(best, time.perf_counter() - begin)
-    assert best < 0.001
+def test_a_block_costs_little_more_than_numpys_own_noise() -> None:
+    def quickest(work: Callable[[], object]) -> float:
+        """The best of many, so that a busy machine does not matter."""
+        best = math.inf
+        for _ in range(50):
+            begin = time.thread_time()
+            work()
+            best = min(best, time.thread_time() - begin)
+        return best
+
+    own = np.random.default_rng(0)
+    # It measures about a third; an implementation that loops over frames costs tens of times as much.
+    assert quickest(lambda: frame_noise(1, 0, 20, 592)) < 10 * quickest(lambda: own.standard_normal((20, 592)))
