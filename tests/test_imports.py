@@ -36,7 +36,8 @@ def test_the_import_contracts_hold() -> None:
 
 def test_the_control_process_holds_no_torch() -> None:
     modules = imported_by(
-        "import rvcd.cli.main, rvcd.cli.checks, rvcd.daemon, rvcd.audio.device, rvcd.audio.virtual, rvcd.audio.device_supervisor"
+        "import rvcd.cli.main, rvcd.cli.checks.report, rvcd.daemon.main, rvcd.audio.device, rvcd.audio.virtual,"
+        "rvcd.audio.device_supervisor"
     )
     assert not modules & {*HEAVY, "sounddevice", "pynvml"}
 

@@ -1,8 +1,9 @@
-"""What the commands of `rvcd` share: common options, tables, a clean end."""
+"""What the commands of `rvcd` share: common options, tables, levels in colour, a quiet stderr, a clean end."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,11 +12,17 @@ from typing import Annotated
 
 import typer
 
+from rvcd.cli.checks.finding import Level
+
+DEBUG_VARIABLE = "RVCD_DEBUG"
+"""Set: tracebacks of rvcd's own faults and the chatter of the sound libraries are shown."""
+
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="Configuration file; otherwise $RVCD_CONFIG, the user's, /etc's, the built-in default."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+COLOURS = {Level.OK: typer.colors.GREEN, Level.NOTE: typer.colors.YELLOW, Level.FAIL: typer.colors.RED}
 
 
 def print_table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
@@ -34,6 +41,11 @@ def print_table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> N
     Console().print(table)
 
 
+def coloured(level: Level) -> str:
+    """Return the level's word in its colour, four columns wide."""
+    return typer.style(f"{level.value:<4}", fg=COLOURS[level])
+
+
 @contextlib.contextmanager
 def unwound_by_signals() -> Iterator[None]:
     """Let SIGTERM and a closed terminal end the program as Ctrl-C does, so that no unfinished file stays behind."""
@@ -49,3 +61,26 @@ def unwound_by_signals() -> Iterator[None]:
     finally:
         for number, handler in replaced.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Keep the chatter of ALSA, JACK and PortAudio off stderr, where sys.stderr still leads. RVCD_DEBUG=1 shows it.
+
+    They write to descriptor 2; when a sound server dies, PortAudio writes 40 MB/s of the same line until it is stopped.
+    """
+    if os.environ.get(DEBUG_VARIABLE):
+        yield
+        return
+    sys.stderr.flush()
+    kept, usual = os.dup(2), sys.stderr
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+        with open(kept, "w", buffering=1, errors="backslashreplace", closefd=False) as sys.stderr:
+            yield
+    finally:
+        sys.stderr = usual
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rvcd.cli.checks import Level
+from rvcd.cli.checks.finding import Level
 from rvcd.engine.retrieval import read_index
 from rvcd.errors import ModelFileError
 from rvcd.formats.voice_file import read_voice

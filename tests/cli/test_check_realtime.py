@@ -10,7 +10,8 @@ import pytest
 from rvcd.audio.device_supervisor import DeviceState, DeviceSupervisor
 from rvcd.audio.scheduling import WORKER_NICE, Grants, Promotion, Scheduling
 from rvcd.audio.virtual import VirtualDevice, VirtualRequest
-from rvcd.cli.checks import Finding, Level, _realtime
+from rvcd.cli.checks.finding import Finding, Level
+from rvcd.cli.checks.realtime import realtime_findings
 from rvcd.config.settings import Settings, parse_config
 from rvcd.ipc.segment import AudioSegment
 from tests.audio.conftest import wait_until as wait_until
@@ -22,14 +23,14 @@ def settings(audio: dict[str, Any]) -> Settings:
 
 def granted(monkeypatch: pytest.MonkeyPatch, promotion: Promotion, nice: int, memory: str = "") -> list[Finding]:
     """Return the findings on a machine that grants so much."""
-    monkeypatch.setattr("rvcd.cli.checks.try_out", lambda: Grants(promotion, nice))
+    monkeypatch.setattr("rvcd.cli.checks.realtime.try_out", lambda: Grants(promotion, nice))
     monkeypatch.setattr(AudioSegment, "lock_memory", lambda self: memory)
-    return _realtime(settings({"backend": "portaudio"}))
+    return realtime_findings(settings({"backend": "portaudio"}))
 
 
 def test_it_reports_what_the_running_device_thread_gets(wait_until: Any) -> None:
     virtual = {"backend": "virtual", "virtual": {"input": "null"}}
-    first = _realtime(settings(virtual))[0]
+    first = realtime_findings(settings(virtual))[0]
     with AudioSegment.create(48000) as segment:
         guard = DeviceSupervisor(lambda: VirtualDevice(VirtualRequest(), segment), segment)
         guard.start()
@@ -44,7 +45,7 @@ def test_it_reports_what_the_running_device_thread_gets(wait_until: Any) -> None
 
 
 def test_a_device_without_time_needs_no_real_time() -> None:
-    assert _realtime(settings({"backend": "virtual", "virtual": {"realtime": False}})) == []
+    assert realtime_findings(settings({"backend": "virtual", "virtual": {"realtime": False}})) == []
 
 
 def test_a_generous_machine_gets_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

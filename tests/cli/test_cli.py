@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from rvcd.audio.device import DeviceInfo
-from rvcd.cli.main import main as cli
+from rvcd.cli import main as cli
 from rvcd.config.settings import DEFAULT_CONFIG, Settings
 from rvcd.daemon.worker import WorkerChild
 from rvcd.errors import AudioDeviceError

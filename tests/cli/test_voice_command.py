@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from rvcd.cli.main import main as cli
+from rvcd.cli import main as cli
 from rvcd.nets.test_weights import ensure_test_weights
 from rvcd.voices.test_weight_paths import TestWeightPaths
 from tests.rvcctl.fake_daemon import running_daemon

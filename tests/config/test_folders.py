@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rvcd.cli.main import main as cli
+from rvcd.cli import main as cli
 from rvcd.config import folders
 from rvcd.config.settings import Record, load_config, parse_config
 from rvcd.daemon.recording import record_settings

@@ -15,7 +15,7 @@ import soundfile
 import torch
 from typer.testing import CliRunner
 
-from rvcd.cli.main import main as cli
+from rvcd.cli import main as cli
 from rvcd.errors import AudioFileError, MissingExtraError, ParamError
 from rvcd.evaluation import judging
 from rvcd.evaluation.command import Verdict, as_document, summary_lines, table_rows

@@ -1,0 +1,90 @@
+"""The audio device the daemon would open."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rvcd.audio.files import FORMATS, AudioReader
+from rvcd.cli.checks.finding import Finding, Level
+from rvcd.config.settings import Settings
+from rvcd.errors import ParamError, RvcdError
+
+if TYPE_CHECKING:
+    from rvcd.audio.device import DeviceInfo
+
+
+def device_findings(settings: Settings, list_devices: Callable[[], list[DeviceInfo]]) -> list[Finding]:
+    """Say which devices the daemon would open, or what keeps it from that."""
+    audio = settings.audio
+    if audio.backend == "virtual":
+        return _virtual(settings)
+    try:
+        devices = list_devices()
+        if audio.backend == "auto" and not _duplex(devices):
+            return [Finding(Level.NOTE, "device", "there is no sound card: the virtual device would run"), *_virtual(settings)]
+        return [*_devices(settings, devices)]
+    except RvcdError as error:
+        return [Finding(Level.FAIL, "device", f"{error}; audio.backend = 'virtual' runs without a sound card")]
+
+
+def _duplex(devices: Sequence[DeviceInfo]) -> bool:
+    return any(device.max_input_channels for device in devices) and any(device.max_output_channels for device in devices)
+
+
+def _devices(settings: Settings, devices: list[DeviceInfo]) -> Iterator[Finding]:
+    """Choose as the daemon does. Raises AudioDeviceError when that fails."""
+    from rvcd.audio.device import DeviceRequest, choose_devices
+
+    audio = settings.audio
+    names = (audio.input or "default", audio.output or "default")
+    request = DeviceRequest(host_api=audio.host_api, input=names[0], output=names[1], input_channel=audio.input_channel)
+    chosen = choose_devices(devices, (-1, -1), request)
+    for kind, name, device in zip(("input", "output"), names, chosen, strict=True):
+        if device is None or name.lower() == "default":
+            yield Finding(Level.OK, "device", f"audio.{kind}: the system's default")
+        else:
+            yield Finding(Level.OK, "device", f"audio.{kind}: [{device.index}] {device.name} ({device.host_api})")
+    jack = next((device for device in chosen if device is not None and "JACK" in device.host_api), None)
+    if jack is not None and jack.default_rate_hz != audio.rate_hz:
+        yield Finding(
+            Level.FAIL, "device",
+            f"audio.rate_hz is {audio.rate_hz}, but the JACK server runs at {jack.default_rate_hz} Hz; use its rate",
+        )  # fmt: skip
+        return
+    period = "the server's period" if jack is not None else f"{audio.period_samples} samples a period"
+    yield Finding(Level.OK, "device", f"{audio.rate_hz} Hz, {period}")
+
+
+def _virtual(settings: Settings) -> list[Finding]:
+    virtual = settings.audio.virtual
+    source = {"demo": "rvcd's demo speech", "null": "silence"}.get(virtual.input, virtual.input)
+    if Path(virtual.input).is_absolute() and not Path(virtual.input).is_file():
+        return [Finding(Level.FAIL, "device", f"audio.virtual.input: {virtual.input} is no file")]
+    try:
+        _listen(settings)
+    except RvcdError as error:
+        return [Finding(Level.FAIL, "device", f"audio.virtual.input: {error}")]
+    if virtual.output and Path(virtual.output).suffix.lower() not in FORMATS:
+        return [Finding(Level.FAIL, "device", f"audio.virtual.output: {virtual.output} must end in one of {', '.join(FORMATS)}")]
+    if virtual.output and not os.access(Path(virtual.output).parent, os.W_OK):
+        folder = Path(virtual.output).parent
+        return [
+            Finding(
+                Level.FAIL, "device", f"audio.virtual.output: the folder {folder} cannot be written; make it, or choose another"
+            )
+        ]
+    loop = ", looped" if virtual.loop and not virtual.input.startswith(("null", "tone:")) else ""
+    pace = "in real time" if virtual.realtime else "as fast as possible"
+    return [Finding(Level.OK, "device", f"virtual: {source}{loop}, {pace}, to {virtual.output or 'nowhere'}")]
+
+
+def _listen(settings: Settings) -> None:
+    """Raises RvcdError when the virtual device could not play its input."""
+    source = settings.audio.virtual.input
+    if source.startswith("tone:") and float(source[5:]) >= settings.audio.rate_hz / 2:
+        raise ParamError(f"{source} needs an audio.rate_hz of more than twice that")
+    if Path(source).is_absolute():
+        AudioReader(source).close()

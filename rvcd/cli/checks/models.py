@@ -1,0 +1,67 @@
+"""The files and packages that the engine needs beside a voice."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from rvcd.cli.checks.finding import Finding, Level
+from rvcd.config.settings import BUILT_IN, Settings
+from rvcd.errors import RvcdError, how_to_install
+from rvcd.voices.assets import AssetStatus, Match, examine
+
+OPTIONAL_METHODS = {"fcpe": "torchfcpe", "pm": "parselmouth"}
+"""Pitch methods that need an extra of the same name, and the module it installs."""
+
+
+def model_findings(settings: Settings) -> list[Finding]:
+    """Look at the configured content encoder, and at RMVPE where it is configured or needed."""
+    findings = []
+    for key in ("content_encoder", "rmvpe"):
+        if key == "rmvpe" and settings.engine.f0_method != "rmvpe" and not settings.models.rmvpe:
+            continue
+        try:
+            configured = settings.models.real_encoder if key == "content_encoder" else settings.models.rmvpe
+            status = examine(key, configured, getattr(settings.models.sha256, key))
+        except RvcdError as error:
+            findings.append(Finding(Level.FAIL, "models", f"models.{key}: {error}"))
+        else:
+            findings.append(_model(settings, status))
+    return findings
+
+
+def _model(settings: Settings, status: AssetStatus) -> Finding:
+    name = f"models.{status.key}"
+    if status.match is Match.BUILT_IN:
+        if status.key == "rmvpe":
+            return Finding(
+                Level.FAIL, "models", f"{name} is empty, but engine.f0_method = 'rmvpe' needs it; `rvcd assets` names the file"
+            )
+        if settings.models.content_encoder == BUILT_IN:
+            preview = "the built-in voice's, a preview that loses many words"
+            return Finding(Level.NOTE, "models", f"{name}: {preview}; `rvcd assets` names the one for RVC voices")
+        return Finding(
+            Level.NOTE, "models", f"{name}: test weights, no word can be understood; `rvcd assets` names the real file"
+        )
+    if status.match is Match.MISSING:
+        return Finding(Level.FAIL, "models", f"{name}: {status.path} does not exist; `rvcd assets` names the file to download")
+    if status.match is Match.MISMATCH:
+        expected = getattr(settings.models.sha256, status.key)
+        return Finding(
+            Level.FAIL, "models", f"{name}: {status.path} has SHA-256 {status.sha256}, not {expected}; download it again"
+        )
+    known = f" = {status.asset.name}" if status.asset else ""
+    level = Level.OK if status.match is Match.VERIFIED else Level.NOTE
+    return Finding(
+        level,
+        "models",
+        f"{name}: {status.path}{known}: {status.match.value}, {status.size_bytes:,} bytes, SHA-256 {status.sha256[:16]}…",
+    )
+
+
+def pitch_method_finding(settings: Settings) -> Finding:
+    """Say whether the package of the pitch method is installed."""
+    method = settings.engine.f0_method
+    module = OPTIONAL_METHODS.get(method)
+    if module is not None and importlib.util.find_spec(module) is None:
+        return Finding(Level.FAIL, "pitch", f"engine.f0_method = '{method}' needs an extra: {how_to_install(method)}")
+    return Finding(Level.OK, "pitch", f"method {method}")

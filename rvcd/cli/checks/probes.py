@@ -1,0 +1,37 @@
+"""How `rvcd check` looks at the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from rvcd.config.settings import Settings
+
+if TYPE_CHECKING:
+    from rvcd.audio.device import DeviceInfo
+    from rvcd.voices.registry import VoiceEntry
+
+
+class VoiceLike(Protocol):
+    """What the check needs to know about a voice file (rvcd.formats.voice_header reads it)."""
+
+    @property
+    def version(self) -> str: ...
+    @property
+    def rate_hz(self) -> int: ...
+    @property
+    def unit_width(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Probes:
+    """How the check looks at the machine; tests put fakes here.
+
+    first_voice: given the name to resume ("" for none), the voice the daemon would start with, None for none.
+    """
+
+    list_devices: Callable[[], list[DeviceInfo]]
+    first_voice: Callable[[Settings, str], VoiceEntry | None]
+    read_voice: Callable[[Path], VoiceLike]

@@ -1,0 +1,42 @@
+"""What follows from the settings alone: where they come from, the latency, what a talk mode means."""
+
+from __future__ import annotations
+
+from rvcd.cli.checks.finding import Finding, Level
+from rvcd.config.settings import DEFAULT_CONFIG, Settings
+from rvcd.config.sizes import geometry_of
+from rvcd.errors import RvcdError
+from rvcd.geometry import SYNTHESIS_TAIL_MS
+
+
+def config_finding(settings: Settings) -> Finding:
+    """Name the file the settings come from."""
+    built_in = settings.source == DEFAULT_CONFIG
+    return Finding(Level.OK, "config", f"{settings.source} is valid" + (" (the built-in default: none is yours yet)" * built_in))
+
+
+def latency_finding(settings: Settings, resumed: str) -> Finding:
+    """Add up the latency. resumed: the preset chosen live in the last run, "" for the configured one."""
+    try:
+        geometry = geometry_of(settings, resumed)
+    except RvcdError as error:
+        return Finding(Level.FAIL, "latency", str(error))
+    budget = settings.latency.budget()
+    period_ms = geometry.ms(settings.audio.period_samples)
+    return Finding(
+        Level.OK,
+        "latency",
+        f"{geometry.ms(geometry.latency_samples):.0f} ms + the device's buffers (a period is {period_ms:.1f} ms):"
+        f" block {budget.block_ms} + lookahead {budget.lookahead_ms} + synthesis {SYNTHESIS_TAIL_MS:.0f}"
+        f" + deadline {budget.deadline_ms}",
+    )
+
+
+def talk_findings(settings: Settings) -> list[Finding]:
+    """Say what goes out before anyone has sent /rvc/talk; nothing in the mode that needs no talking."""
+    meanings = {
+        "push-to-talk": "silent until a client sends /rvc/talk 1",
+        "push-to-convert": "your OWN voice goes out until a client sends /rvc/talk 1",
+    }
+    meaning = meanings.get(settings.talk.mode)
+    return [Finding(Level.NOTE, "talk", f"talk.mode = '{settings.talk.mode}': {meaning}")] if meaning else []
