@@ -18,7 +18,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from rvcd.ipc.channel import Channel
-from rvcd.ipc.messages import Cut, Flush, LogLine, Report, Start, ToWorker, Want, Wanted
+from rvcd.ipc.messages import Cut, Flush, LogLine, Report, Start, Stop, ToWorker, Want, Wanted
 from rvcd.ipc.segment import AudioSegment
 from rvcd.ipc.worker_stats import WorkerStats
 
@@ -46,8 +46,11 @@ class FakeWorker:
         if wanted.latency != applied.latency:
             self.channel.send(replace(self.report, applied=applied, prepared=wanted.latency))
             while not isinstance(message := self.channel.receive(), Cut):
-                if message is None:
+                if message is None or isinstance(message, Stop):
                     sys.exit(0)
+                if isinstance(message, Want):
+                    self.bring_about(message.wanted)
+                    return
             applied = replace(applied, latency=message.latency)
         self.report = replace(self.report, revision=wanted.revision, applied=applied, errors=errors, prepared="")
         self.channel.send(self.report)
