@@ -34,7 +34,7 @@ test: packages-test $(VENV)/.installed-dev  ## set up, then check style, types, 
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n $(JOBS) --dist loadgroup $(ARGS)
+	$(BIN)/pytest -n $(JOBS) $(ARGS)
 
 .PHONY: soak
 soak: packages-test $(VENV)/.installed-dev  ## set up, then run the tests that stream for minutes, one after the other

@@ -129,6 +129,15 @@ class DaemonProcess:
             )  # fmt: skip
         return self
 
+    def wait_until_it_listens(self) -> None:
+        """Wait for its first answer. What is sent before it listens is lost."""
+        assert self.process is not None
+        deadline = time.monotonic() + HANG_S
+        while self.process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(AssertionError):
+                return self.osc.settle(ASK_AGAIN_S)
+        raise AssertionError(f"the daemon has ended, or does not answer; its log:\n{self.log}")
+
     @property
     def log(self) -> str:
         return self.log_path.read_text()
@@ -156,6 +165,7 @@ def running(folder: Path, config: str, environment: dict[str, str] | None = None
     """Run a daemon until the block ends; its log is shown when the block fails, and may never hold a traceback."""
     daemon = DaemonProcess(folder, config, environment).start()
     try:
+        daemon.wait_until_it_listens()
         yield daemon
     except BaseException:
         print(daemon.log)

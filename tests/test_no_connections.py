@@ -58,9 +58,7 @@ def test_another_machine_is_recognised_in_a_trace() -> None:
     assert outside("\n".join((dns, here, dns6))) == [dns, dns6]
 
 
-def test_a_daemon_with_the_default_pitch_method_asks_no_other_machine_and_notes_nothing_about_this_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_daemon_with_the_default_pitch_method_asks_no_other_machine_and_notes_nothing_about_this_one(tmp_path: Path) -> None:
     """Below Python too: some libraries have network code of their own, which asks a name server from C."""
     if not can_trace():
         pytest.skip("strace is not installed, or may not trace here: apt install strace")

@@ -151,10 +151,11 @@ class JackServer:
         if self._process is not None:
             self._process.send_signal(with_signal)
             try:
-                self._process.wait(HANG_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
                 self._process.wait(10)
+            except subprocess.TimeoutExpired:  # some versions hang at the end now and then
+                with_signal = signal.SIGKILL
+                self._process.kill()
+                self._process.wait(HANG_S)
             self._process = None
             self._killed = with_signal == signal.SIGKILL
 

@@ -18,8 +18,6 @@ from rvcd.ipc.segment import AudioSegment
 from tests.audio.conftest import RATE_HZ, EchoWorker, JackServer
 from tests.audio.jack_loop import JackLoop
 
-# The tests that need a JACK server run one after the other, also where tests run in parallel.
-pytestmark = pytest.mark.xdist_group("JACK")
 NOISE = np.random.default_rng(4).uniform(-0.5, 0.5, 2**18)
 ALSA, JACK = "ALSA", "JACK Audio Connection Kit"
 DEVICES = [

@@ -22,8 +22,6 @@ from tests.audio.conftest import running_jack_server
 from tests.audio.jack_loop import JackLoop
 from tests.daemon_process import DaemonProcess, OscClient, running
 
-pytestmark = pytest.mark.xdist_group("JACK")
-
 CONFIG = """
 [audio]
 backend = "portaudio"
