@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+import time
+from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
+from rvcd.ipc.segment import AudioSegment
 from tests.only_this_machine import sitecustomize as only_this_machine
+from tests.waiting import HANG_S
 
 # Tiny networks on two busy cores: one thread computes them faster than two that wait for each other.
 for _library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR"):
@@ -89,3 +92,24 @@ def _no_connection_to_another_machine(_folders_of_the_tests: None) -> Iterator[N
         attempts = report.read_text().splitlines()
         report.unlink()
         pytest.fail("another machine was asked for:\n" + "\n".join(attempts))
+
+
+@pytest.fixture
+def segment() -> Iterator[AudioSegment]:
+    with AudioSegment.create(48000) as created:
+        yield created
+
+
+@pytest.fixture
+def wait_until() -> Callable[[Callable[[], bool], float], bool]:
+    """Return a function that waits for a condition, and says whether it came true. Its limit only ends a hang."""
+
+    def wait(condition: Callable[[], bool], limit_s: float = HANG_S) -> bool:
+        deadline_s = time.monotonic() + max(limit_s, HANG_S)
+        while time.monotonic() < deadline_s:
+            if condition():
+                return True
+            time.sleep(0.02)
+        return condition()
+
+    return wait

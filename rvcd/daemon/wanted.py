@@ -47,14 +47,16 @@ class Owner:
     """Who alone may change what is wanted.
 
     wanted: the newest wish, and what is saved. applied: what the running worker last said it runs (None: no worker has said
-    anything yet). last_good: what ran last with nothing missing. errors: for wanted fields that do not run, why, where nothing
+    anything yet). last_good: what ran last with nothing missing, and before that what was
+    wanted first; has_run: whether it did run. errors: for wanted fields that do not run, why, where nothing
     good could be wanted again in their place. speakers, prepared: as reported. left_out: the wanted voice is sent to no worker,
     because they die of it.
     """
 
     wanted: Wanted
     applied: Wanted | None = None
-    last_good: Wanted | None = None
+    last_good: Wanted = field(init=False)
+    has_run: bool = False
     errors: dict[str, str] = field(default_factory=dict)
     speakers: tuple[str, ...] = ()
     prepared: str = ""
@@ -62,6 +64,9 @@ class Owner:
     _reported_revision: int = -1
     _requests: list[Request] = field(default_factory=list)
     _deaths: int = 0
+
+    def __post_init__(self) -> None:
+        self.last_good = self.wanted
 
     # ---- what follows from them
 
@@ -122,7 +127,7 @@ class Owner:
         self._reported_revision = report.revision
         news = self._take_errors(report) if report.revision == self.wanted.revision else ()
         if same(report.applied, self.wanted):
-            self.last_good, self._deaths = self.wanted, 0
+            self.last_good, self.has_run, self._deaths = self.wanted, True, 0
             self.errors.clear()
         self._end_requests()
         return news
@@ -134,17 +139,17 @@ class Owner:
         self._fail(report.errors, report.applied if runs else self.last_good)
         return news
 
-    def _fail(self, errors: Mapping[str, str], good: Wanted | None) -> None:
+    def _fail(self, errors: Mapping[str, str], good: Wanted) -> None:
         """Give fields up that cannot be applied. good: what runs, or ran, and is wanted again in their place."""
         changes: dict[str, Any] = {}
         for name, error in errors.items():
             for request in self._open(name):
                 request.end(error)
-            if good is None or getattr(good, name) == getattr(self.wanted, name):
+            if getattr(good, name) == getattr(self.wanted, name):
                 self.errors[name] = error
             else:
                 changes[name] = getattr(good, name)
-        if good is not None and "voice" in changes:  # a speaker belongs to its voice
+        if "voice" in changes:  # a speaker belongs to its voice
             changes["speaker"] = good.speaker
         if changes:
             self.wanted = replace(self.wanted, **changes, revision=self.wanted.revision + 1)
@@ -157,12 +162,12 @@ class Owner:
             return ()
         self._deaths += 1
         good, deaths = self.last_good, self._deaths
-        if good is not None and not same(good, self.wanted) and deaths >= DEATHS_TO_GIVE_UP:
+        if not same(good, self.wanted) and deaths >= DEATHS_TO_GIVE_UP:
             error = f"the worker ended {deaths} times on the way to it ({reason}); going on as before"
             self._fail({name: error for name in FIELDS if getattr(good, name) != getattr(self.wanted, name)}, good)
-        elif good is None and self.wanted.voice is not None and not self.left_out and deaths >= DEATHS_TO_START_WITHOUT:
+        elif not self.has_run and self.wanted.voice is not None and not self.left_out and deaths >= DEATHS_TO_START_WITHOUT:
             error = f"the worker ended {deaths} times while loading it ({reason}); choose another voice, or mend this one"
-            self._fail({"voice": error}, None)
+            self._fail({"voice": error}, self.wanted)
             self.left_out = True
             self.wanted = replace(self.wanted, revision=self.wanted.revision + 1)
         else:

@@ -131,7 +131,7 @@ class Preparation:
             self._now_applies(voice=None, speaker=wanted.speaker)
             return
         if self._method is None:
-            return  # why is among the errors
+            raise ParamError(f"{files.name}: there is no F0 method to convert with; choose one that can be loaded")
         voice = self._loader.voice(files)
         speaker = wanted.speaker
         if not 0 <= speaker < voice.spec.speakers:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -83,27 +83,6 @@ class EchoWorker:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-
-
-@pytest.fixture
-def segment() -> Iterator[AudioSegment]:
-    with AudioSegment.create(RATE_HZ) as created:
-        yield created
-
-
-@pytest.fixture
-def wait_until() -> Callable[[Callable[[], bool], float], bool]:
-    """Return a function that waits for a condition, and says whether it came true. Its limit only ends a hang."""
-
-    def wait(condition: Callable[[], bool], limit_s: float = HANG_S) -> bool:
-        deadline_s = time.monotonic() + max(limit_s, HANG_S)
-        while time.monotonic() < deadline_s:
-            if condition():
-                return True
-            time.sleep(0.02)
-        return condition()
-
-    return wait
 
 
 class JackServer:

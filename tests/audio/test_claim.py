@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-SOURCES = Path(__file__).parents[2] / "rvcd" / "audio"
+RVCD = Path(__file__).parents[2] / "rvcd"
 PROGRAM = r"""
 #define _GNU_SOURCE
 #include "_callback.h"
@@ -98,8 +98,11 @@ def test_a_successor_waits_until_the_old_callback_is_out(tmp_path: Path, end: li
     if compiler is None:
         pytest.skip("there is no C compiler")
     (tmp_path / "main.c").write_text(PROGRAM)
-    sources = [str(tmp_path / "main.c"), *(str(SOURCES / name) for name in ("_callback.c", "_segment.c"))]
+    sources = [str(tmp_path / "main.c"), str(RVCD / "audio/_callback.c"), str(RVCD / "ipc/_segment.c")]
     program = str(tmp_path / "main")
-    subprocess.run([compiler, "-O1", "-std=gnu11", f"-I{SOURCES}", *sources, "-o", program, "-lm", "-lpthread"], check=True)
+    subprocess.run(
+        [compiler, "-O1", "-std=gnu11", f"-I{RVCD}/audio", f"-I{RVCD}/ipc", *sources, "-o", program, "-lm", "-lpthread"],
+        check=True,
+    )
     done = subprocess.run([program, *end], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, "")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-SOURCES = Path(__file__).parents[2] / "rvcd" / "audio"
+RVCD = Path(__file__).parents[2] / "rvcd"
 PROGRAM = r"""
 #define _GNU_SOURCE
 #include "_callback.h"
@@ -75,8 +75,20 @@ def test_it_can_be_ended_once_it_is_uncovered(tmp_path: Path) -> None:
     if compiler is None:
         pytest.skip("there is no C compiler")
     (tmp_path / "main.c").write_text(PROGRAM)
-    sources = [str(tmp_path / "main.c"), str(SOURCES / "_callback.c"), str(SOURCES / "_segment.c")]
+    sources = [str(tmp_path / "main.c"), str(RVCD / "audio/_callback.c"), str(RVCD / "ipc/_segment.c")]
     subprocess.run(
-        [compiler, "-O1", "-std=gnu11", f"-I{SOURCES}", *sources, "-o", str(tmp_path / "main"), "-lm", "-lpthread"], check=True
+        [
+            compiler,
+            "-O1",
+            "-std=gnu11",
+            f"-I{RVCD}/audio",
+            f"-I{RVCD}/ipc",
+            *sources,
+            "-o",
+            str(tmp_path / "main"),
+            "-lm",
+            "-lpthread",
+        ],
+        check=True,
     )
     assert subprocess.run([tmp_path / "main"], timeout=120, check=False).returncode == 0

@@ -35,8 +35,8 @@ def settings(tmp_path: Path, weights: Any) -> Settings:
         (tmp_path / "voices" / name).mkdir(parents=True)
         (tmp_path / "voices" / name / f"{name}.pth").write_bytes(weights.voice_v2.read_bytes())
     (tmp_path / "voices" / "Carl" / "voice.toml").write_text("speaker = 1\n[params]\npitch = 7.0\n")
-    text = f'[models]\ncontent_encoder = "{weights.encoder}"\n[voices]\nfolders = ["{tmp_path / "voices"}"]\n'
-    return parse_config(text, tmp_path / "rvcd.toml")
+    tables = {"models": {"content_encoder": str(weights.encoder)}, "voices": {"folders": [str(tmp_path / "voices")]}}
+    return parse_config(tables, tmp_path / "rvcd.toml")
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_a_voice_brings_its_parameters_when_it_goes_live_and_not_before(new: Cal
 def test_a_replaced_file_and_an_edited_voice_toml_are_another_voice_after_a_rescan(
     new: Callable[..., LiveSession], tmp_path: Path
 ) -> None:
-    session = new(SavedState(voice="Carl"))
+    session = new(SavedState(voice="Carl", speaker=1))
     obey(session)
     before = session.stream.owner.wanted
 

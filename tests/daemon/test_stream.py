@@ -97,6 +97,7 @@ def test_a_voice_that_went_live_is_told_once_and_not_again_when_the_worker_is_re
 def test_a_voice_that_cannot_be_loaded_is_the_error_of_whoever_asked() -> None:
     async def work() -> None:
         async with streaming() as (stream, _, _):
+            await until(lambda: stream.voice == ANNA)
             with pytest.raises(RvcdError, match="is cut short"):
                 await stream.want("voice", VoiceFiles("Broken", "broken.pth"))
             assert stream.voice == ANNA and stream.owner.wanted.voice == ANNA

@@ -43,6 +43,8 @@ class FakeWorker:
                 errors["speaker"] = f"has speakers 0..1, not {speaker}"
                 speaker = self.applied.speaker if wanted.voice == self.applied.voice else 0
             self.applied = replace(self.applied, voice=wanted.voice, speaker=speaker)
+        else:
+            errors["voice"] = "there is no F0 method to convert with"
         self.applied = replace(self.applied, latency=wanted.latency)
         self.revision = wanted.revision
         return self.report(errors)
@@ -138,7 +140,7 @@ def test_in_the_end_what_is_wanted_runs_or_there_is_a_named_error(
     made = World(Owner(wanted))
     for act in actions:
         act(made)
-    had_one_that_ran = made.owner.last_good is not None and made.owner.last_good.voice is not None
+    had_one_that_ran = made.owner.has_run and made.owner.last_good.voice is not None
     made.settle()
     owner = made.owner
     assert made.worker is not None and owner.applied == made.worker.applied

@@ -22,7 +22,7 @@ def failures(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 @pytest.mark.parametrize(("address", "argument", "reason"), [
     ("/rvc/voice", "broken.v2", "cut short"),
     ("/rvc/voice", "Nobody", "no voice is called"),
-    ("/rvc/f0/method", "pm", "rvcd[pm]"),
+    ("/rvc/f0/method", "pm", ".[pm]"),
     ("/rvc/preset/delete", "Nope", "Nope"),
     ("/rvc/record", 1, "12 MB are free"),
 ])  # fmt: skip

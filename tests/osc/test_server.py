@@ -240,7 +240,7 @@ def test_a_voice_is_loaded_by_name_by_slot_and_by_an_address_without_arguments()
     ("/rvc/voice", ("broken.v2",), "cut short"),
     ("/rvc/f0/method", ("magic",), "known: swift, rmvpe"),
     ("/rvc/f0/method", (99,), "outside 0..6"),
-    ("/rvc/f0/method", ("pm",), "rvcd[pm]"),
+    ("/rvc/f0/method", ("pm",), ".[pm]"),
     ("/rvc/subscribe", (80,), "outside 1024..65535"),
     ("/rvc/subscribe", ("everything",), "known: params, meters, stats"),
     ("/rvc/nonsense", (), "unknown address"),

@@ -183,9 +183,10 @@ def test_a_saved_speaker_that_the_first_voice_lacks_is_its_first(bench: Bench) -
     assert report.applied.voice == ANNA and report.applied.speaker == 0 and "not 5" in report.errors["speaker"]
 
 
-def test_without_a_pitch_method_there_is_no_voice_and_one_reason(bench: Bench) -> None:
+def test_without_a_pitch_method_there_is_no_voice_and_both_are_said(bench: Bench) -> None:
     report = bench.bring_about(replace(START, f0_method="rmvpe"))
-    assert report.errors == {"f0_method": "rmvpe needs its weights"} and report.applied.voice is None
+    assert report.errors["f0_method"] == "rmvpe needs its weights" and report.applied.voice is None
+    assert report.errors["voice"] == "Anna: there is no F0 method to convert with; choose one that can be loaded"
     report = bench.bring_about(replace(START, revision=2))
     assert report.errors == {} and report.applied.voice == ANNA
 
