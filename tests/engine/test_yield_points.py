@@ -168,7 +168,7 @@ def test_no_lock_is_held_at_any_yield_point_of_a_whole_load(setup, paths, precis
             except MissingExtraError:
                 continue
             method.estimate(np.zeros(method.context_frames * 160, np.float32))
-            converter = loader.converter(voice, method, OPEN_GATE, request(paths))
+            converter = loader.converter(voice, method, OPEN_GATE)
             warm(converter)
             converter.reset()
         converter.new_stream(voice)
