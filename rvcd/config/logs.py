@@ -50,7 +50,7 @@ def goes_to_journal(stream: TextIO, environ: Mapping[str, str] = os.environ) -> 
 
 
 class JournalFormatter(logging.Formatter):
-    """'<4>control: malformed datagrams count=12 source=127.0.0.1:5000'. Each line of a traceback carries the priority."""
+    """'<4>osc: malformed datagrams count=12 source=127.0.0.1:5000'. Each line of a traceback carries the priority."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as lines for the journal."""
@@ -59,7 +59,7 @@ class JournalFormatter(logging.Formatter):
 
 
 class PlainFormatter(logging.Formatter):
-    """'12:03:04 WARNING control: malformed datagrams (count=12, source=127.0.0.1:5000)'."""
+    """'12:03:04 WARNING osc: malformed datagrams (count=12, source=127.0.0.1:5000)'."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as lines for a person."""
@@ -70,7 +70,7 @@ class PlainFormatter(logging.Formatter):
 
 
 def one_line(record: logging.LogRecord) -> str:
-    """Return 'control: malformed datagrams count=12 source=127.0.0.1:5000', without control characters or a traceback."""
+    """Return 'osc: malformed datagrams count=12 source=127.0.0.1:5000', without control characters or a traceback."""
     pairs = "".join(f" {key}={_quoted(value)}" for key, value in _fields_of(record).items())
     return f"{_part(record)}: {_printable(record.getMessage())}{pairs}"
 

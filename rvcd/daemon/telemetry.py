@@ -52,7 +52,7 @@ def telemetry(session: LiveSession) -> Stats:
         callback_gap_max_ms=session.callback_gap_max_ms(),
         encode_ms=worker.encode_ms,
         pitch_ms=worker.pitch_ms,
-        synthesis_ms=worker.synthesis_ms,
+        synthesis_ms=worker.synthesis_ms + worker.retrieval_ms,
         rate_hz=geometry.rate_hz,
         device=device.description if device else "",
         uptime_s=time.monotonic() - session.started_s,

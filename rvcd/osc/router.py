@@ -29,7 +29,7 @@ MAX_REASON = 300
 FAILURE_LINES_HZ, FAILURE_LINES_BURST = 0.2, 10.0
 """Lines a second in the log about commands that failed, and the most at once: a client that errs must not fill a disk."""
 
-_log = get_logger("control")
+_log = get_logger("osc")
 T = TypeVar("T")
 
 

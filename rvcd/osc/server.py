@@ -29,7 +29,7 @@ MAX_UNSENT_BYTES = 256 * 1024
 PUSH_TICK_S = 1.0 / 30.0
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-_log = get_logger("control")
+_log = get_logger("osc")
 
 
 @dataclass(frozen=True)

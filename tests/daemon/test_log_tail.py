@@ -115,7 +115,7 @@ def test_a_log_call_that_cannot_be_written_is_a_line_and_no_exception(
 ) -> None:
     # Straight to the tail: pytest's own handler, which may sit beside it, does raise.
     tail.handle(LOG.makeRecord(LOG.name, logging.INFO, __file__, 1, message, args, None, extra=extra))
-    assert tail.after(0) == [LogLine(1, "info", f"a line of rvcd.control could not be written: {error}")]
+    assert tail.after(0) == [LogLine(1, "info", f"a line of rvcd.osc could not be written: {error}")]
 
 
 def test_threads_that_log_at_once_lose_no_line_and_share_no_number(tail: LogTail) -> None:

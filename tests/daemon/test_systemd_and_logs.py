@@ -104,7 +104,7 @@ def test_the_journal_is_recognised_by_its_inode_not_by_the_variable_alone(tmp_pa
 
 
 def test_text_from_the_network_cannot_forge_a_log_line() -> None:
-    record = logging.LogRecord("rvcd.control", logging.INFO, "", 0, "no voice '%s'", ("x\n<0>kernel: \x1b[31m",), None)
+    record = logging.LogRecord("rvcd.osc", logging.INFO, "", 0, "no voice '%s'", ("x\n<0>kernel: \x1b[31m",), None)
     for formatter in (logs.JournalFormatter(), logs.PlainFormatter()):
         line = formatter.format(record)
         assert "\n" not in line
