@@ -29,7 +29,7 @@ def choose_backend(settings: Settings) -> tuple[str, str]:
 
 
 def device_factory(settings: Settings, backend: str, segment: AudioSegment) -> Callable[[], AudioDevice]:
-    """Return what opens the audio device anew, for the guard."""
+    """Return what opens the audio device anew, for the device supervisor."""
     audio = settings.audio
     if backend == "virtual":
         from rvcd.audio.virtual import VirtualDevice, VirtualRequest

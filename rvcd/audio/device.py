@@ -100,7 +100,7 @@ def _query(sounddevice: Any) -> list[DeviceInfo]:
 
 
 class PortAudioDevice:
-    """One stream of PortAudio driving the segment's callback; see guard.AudioDevice for the methods' contract."""
+    """One stream of PortAudio driving the segment's callback; see device_supervisor.AudioDevice for the methods' contract."""
 
     def __init__(self, request: DeviceRequest, segment: AudioSegment) -> None:
         if request.rate_hz != segment.rate_hz:

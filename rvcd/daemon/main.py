@@ -74,7 +74,7 @@ class Daemon:
             backend, why = await loop.run_in_executor(None, choose_backend, self.settings)
             log.info("audio device", extra=fields(backend=backend, why=why))
             segment = self.session.segment
-            device = self.session.device = DeviceSupervisor(device_factory(self.settings, backend, segment), segment)
+            device = self.session.device_supervisor = DeviceSupervisor(device_factory(self.settings, backend, segment), segment)
             device.start()
             await self._tick_until_stopped(device)
         finally:
@@ -160,7 +160,7 @@ class Daemon:
 
     async def _shut_down(self) -> None:
         self.notifier.stopping()
-        session, device = self.session, self.session.device
+        session, device = self.session, self.session.device_supervisor
         if device is not None:
             # Fade out: a device that ends in the middle of a wave clicks.
             session.segment.set_mute(True)

@@ -45,7 +45,7 @@ log = logging.getLogger("rvcd.session")
 
 
 class LiveSession:
-    """device: set once it is being opened. on_change: called when something changed by itself."""
+    """device_supervisor: set once the device is being opened. on_change: called when something changed by itself."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class LiveSession:
         self.overload = OverloadWatch()
         self._gap_max_ms = RecentMaximum()
         self.gpu = GpuMonitor()
-        self.device: DeviceSupervisor | None = None
+        self.device_supervisor: DeviceSupervisor | None = None
         self.started_s = time.monotonic()
         self._asked: VoiceStatus | None = None
         """The voice asked for last, while its files are being looked at."""
@@ -156,9 +156,9 @@ class LiveSession:
         switches, worker = self.switches, self.stream.worker
         if switches.panic:
             return State.PANIC
-        if self.device is None or self.device.state is DeviceState.OPENING:
+        if self.device_supervisor is None or self.device_supervisor.state is DeviceState.OPENING:
             return State.STARTING
-        if self.device.state is not DeviceState.RUNNING:
+        if self.device_supervisor.state is not DeviceState.RUNNING:
             return State.NO_DEVICE
         if worker.state is WorkerState.STARTING:
             return State.STARTING
@@ -360,7 +360,7 @@ class LiveSession:
 
     def latency_ms(self) -> float:
         """The published latency: the stream's own plus what the device says of its buffers."""
-        device = self.device.device if self.device else None
+        device = self.device_supervisor.device if self.device_supervisor else None
         buffers = device.input_latency_ms + device.output_latency_ms if device else 0.0
         geometry = self.stream.geometry
         return geometry.ms(geometry.latency_samples) + buffers
@@ -398,7 +398,7 @@ class LiveSession:
 
     def scheduling(self) -> str:
         """Return the scheduling class of the device's thread as the kernel tells it, "" while it is not known."""
-        found = self.device.scheduling if self.device is not None else None
+        found = self.device_supervisor.scheduling if self.device_supervisor is not None else None
         return str(found) if found is not None else ""
 
     def log_lines(self, after: int) -> Sequence[LogLine]:

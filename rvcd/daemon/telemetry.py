@@ -16,7 +16,7 @@ def telemetry(session: LiveSession) -> Stats:
     segment, stream, switches = session.segment, session.stream, session.switches
     counters, worker, geometry = segment.counters(), stream.worker.stats, stream.geometry
     in_peak, out_peak = segment.take_peaks()
-    device = session.device.device if session.device else None
+    device = session.device_supervisor.device if session.device_supervisor else None
     room = geometry.block_samples + geometry.deadline_samples
     gpu = session.gpu.latest
     live, wanted = session.voice(), session.wanted_voice()

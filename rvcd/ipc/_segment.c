@@ -9,7 +9,7 @@
  *   If the reader's copy holds even one sample of a newer period, its load saw a store made after that period's release
  *   fence, the two fences synchronise, and the reader must then see an `announced` at least as new. Position q overwrites
  *   the slot of q - capacity, so the copy is whole exactly when announced <= p + capacity. The announced end covers the
- *   period in flight: it is the guard.
+ *   period in flight, and so decides.
  *
  * The tap
  *   A second ring of the same kind, written in the same period between the same two fences: what the callback gave to the

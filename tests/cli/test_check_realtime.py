@@ -14,7 +14,6 @@ from rvcd.cli.checks.finding import Finding, Level
 from rvcd.cli.checks.realtime import realtime_findings
 from rvcd.config.settings import Settings, parse_config
 from rvcd.ipc.segment import AudioSegment
-from tests.audio.conftest import wait_until as wait_until
 
 
 def settings(audio: dict[str, Any]) -> Settings:

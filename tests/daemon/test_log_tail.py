@@ -24,14 +24,14 @@ def tail() -> Iterator[LogTail]:
     root.propagate, root.handlers[:] = before[1], before[2]
 
 
-LOG = logs.get_logger("control")
+LOG = logs.get_logger("osc")
 
 
 def test_lines_are_numbered_and_worded_as_in_the_journal(tail: LogTail) -> None:
     LOG.warning("malformed datagrams", extra=logs.fields(count=12, source="127.0.0.1:5000", why="no end", load=0.5))
     logs.get_logger("worker").info("voice %s is live", "Anna")
     assert tail.after(0) == [
-        LogLine(1, "warning", 'control: malformed datagrams count=12 source=127.0.0.1:5000 why="no end" load=0.5'),
+        LogLine(1, "warning", 'osc: malformed datagrams count=12 source=127.0.0.1:5000 why="no end" load=0.5'),
         LogLine(2, "info", "worker: voice Anna is live"),
     ]
     assert tail.after(1) == tail.after(0)[1:]
@@ -70,7 +70,7 @@ def test_a_line_is_one_line_without_control_characters(tail: LogTail, text: str)
 
 def test_a_long_line_is_cut_and_says_so(tail: LogTail) -> None:
     LOG.info("x" * 1000)
-    LOG.info("y" * (MAX_CHARACTERS - len("control: ")))
+    LOG.info("y" * (MAX_CHARACTERS - len("osc: ")))
     cut, whole = tail.after(0)
     assert len(cut.text) == MAX_CHARACTERS and cut.text.endswith("xx…")
     assert len(whole.text) == MAX_CHARACTERS and whole.text.endswith("yy")
@@ -81,7 +81,7 @@ def test_a_traceback_is_left_to_the_log_itself(tail: LogTail) -> None:
         raise ValueError("inner")
     except ValueError:
         LOG.exception("it failed")
-    assert tail.after(0) == [LogLine(1, "error", "control: it failed")]
+    assert tail.after(0) == [LogLine(1, "error", "osc: it failed")]
 
 
 def test_the_newest_lines_win_where_there_are_more_than_asked_for_or_kept(tail: LogTail) -> None:
@@ -92,7 +92,7 @@ def test_the_newest_lines_win_where_there_are_more_than_asked_for_or_kept(tail: 
     assert [line.number for line in tail.after(newest - 3)] == [newest - 2, newest - 1, newest]
     kept = tail.after(0, at_most=1000)
     assert [line.number for line in kept] == list(range(51, newest + 1))
-    assert kept[0].text == "control: line 51"
+    assert kept[0].text == "osc: line 51"
     assert tail.after(0, at_most=0) == []
 
 
@@ -143,5 +143,5 @@ def test_threads_that_log_at_once_lose_no_line_and_share_no_number(tail: LogTail
         thread.join()
     lines = tail.after(0, at_most=1000)
     assert [line.number for line in lines] == list(range(1, 201))
-    assert sorted(line.text for line in lines) == sorted(f"control: {n} of {t}" for n in range(25) for t in range(8))
+    assert sorted(line.text for line in lines) == sorted(f"osc: {n} of {t}" for n in range(25) for t in range(8))
     assert lines[: len(seen)] == seen

@@ -40,14 +40,20 @@ def test_after_an_overload_the_latency_is_what_it_was_before() -> None:
 
 
 def test_a_hanging_loops_silence_is_counted() -> None:
-    go_on = threading.Event()
-    converter = DelayingConverter(lambda number: go_on.wait(HANG_S) if number == 10 else None)  # type: ignore[arg-type,return-value]
-    with driven(converter) as stream:
+    stuck, go_on = threading.Event(), threading.Event()
+
+    def hang(number: int) -> None:
+        if number == 10:
+            stuck.set()
+            go_on.wait(HANG_S)
+
+    with driven(DelayingConverter(hang)) as stream:
         stream.play_along(9)
-        before = stream.segment.counters()
-        stream.play(50)
+        stream.play()
+        assert stuck.wait(HANG_S)
+        stream.play(49)
         counters = stream.segment.counters()
-        assert counters.late_samples - before.late_samples >= 47 * BLOCK and counters.late_events == before.late_events + 1
+        assert counters.late_samples == 48 * BLOCK and counters.late_events == 1
         go_on.set()
 
 
