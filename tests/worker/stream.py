@@ -108,10 +108,9 @@ class Driven:
             self.catch_up()
 
     def catch_up(self) -> None:
-        """Wait until the loop has dealt with all that the device has played, or has ended."""
-        end = self.segment.device_position()
-        wait_until(lambda: self.loop._position + BLOCK > end or not self.thread.is_alive())
-        self.loop_is_idle()
+        """Wait until the loop has dealt with all that the device has played, and waits again; or has ended."""
+        end, loop = self.segment.device_position(), self.loop
+        wait_until(lambda: (loop._position + BLOCK > end and loop.idle._idle.is_set()) or not self.thread.is_alive())
 
     def loop_is_idle(self) -> None:
         done = threading.Event()
