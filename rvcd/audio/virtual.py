@@ -44,7 +44,7 @@ class VirtualRequest:
 
 
 class VirtualDevice:
-    """A device made of files and a clock. Drives the segment's callback; see device_supervisor.AudioDevice for the methods' contract."""
+    """A device made of files and a clock. Drives the segment's callback; for the methods see device_supervisor.AudioDevice."""
 
     def __init__(self, request: VirtualRequest, segment: AudioSegment) -> None:
         if request.rate_hz != segment.rate_hz:

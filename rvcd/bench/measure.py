@@ -1,20 +1,13 @@
-"""The measuring child process: sets itself up as the live worker does, converts speech, and tells how long each stage took.
-
-Started by rvcd.bench.runner as `python -m rvcd.bench.measure EVENTS_FD`, with one task as JSON on stdin.
-"""
+"""Sets itself up as the live worker does, converts speech, and tells how long each stage took. Holds torch."""
 
 from __future__ import annotations
 
 import gc
 import json
 import os
-import shutil
-import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, fields
-from pathlib import Path
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -30,15 +23,12 @@ from rvcd.bench.tasks import (
     MeasureTask,
     StartUp,
     StreamSetup,
-    SyntheticFiles,
-    SyntheticTask,
 )
 from rvcd.engine.converter import Converter
 from rvcd.engine.loader import Loader
 from rvcd.engine.stopwatch import Timings
-from rvcd.errors import RvcdError
 from rvcd.params import Snapshot
-from rvcd.worker.process import die_with_parent, raise_priority
+from rvcd.worker.process import raise_priority
 from rvcd.worker.warm_up import needed_thread_count, warm_up
 
 MEASURED = Snapshot(gate=-90.0, index_rate=0.5)
@@ -198,52 +188,3 @@ def pacer(block_s: float) -> Callable[[], None]:
         time.sleep(max(0.0, due_s - time.monotonic()))
 
     return wait
-
-
-def write_random_weights(task: SyntheticTask, reporter: Reporter) -> dict[str, dict[str, str]]:
-    """Write the random weights; return their paths by the voice's rate (as text: JSON's keys)."""
-    from rvcd.bench.synthetic import write_synthetic
-
-    written: dict[str, dict[str, str]] = {}
-    encoder: Path | None = None
-    for number, rate_hz in enumerate(task.rates_hz):
-        reporter.event(event="progress", done=number / len(task.rates_hz), doing="writing random weights")
-        models = write_synthetic(Path(task.folder), rate_hz=rate_hz)
-        if encoder is not None:
-            shutil.rmtree(models.encoder)  # 0.4 GB, and the same for every rate
-        encoder = encoder or models.encoder
-        written[str(rate_hz)] = asdict(SyntheticFiles(str(encoder), str(models.voice), str(models.index)))
-    return written
-
-
-def run(message: dict[str, Any], imported_ns: int, reporter: Reporter) -> Any:
-    """Do what one task says; returns the result as JSON takes it."""
-    kind, task = message["task"], message["fields"]
-    if kind == "synthetic":
-        return write_random_weights(SyntheticTask.from_json(task), reporter)
-    if kind == "compare":
-        from rvcd.bench.compare import compare
-
-        return compare(MeasureTask.from_json(task), reporter).to_json()
-    return measure(MeasureTask.from_json(task), imported_ns, reporter).to_json()
-
-
-def main() -> None:
-    imported_ns = time.monotonic_ns()
-    die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its children
-    reporter = Reporter(int(sys.argv[1]))
-    line = sys.stdin.readline()
-    if not line:
-        os._exit(2)  # the parent is gone already
-    try:
-        result = run(json.loads(line), imported_ns, reporter)
-    except RvcdError as error:
-        reporter.event(event="error", text=str(error))
-    else:
-        reporter.event(event="result", result=result)
-    os._exit(0)  # torch's threads may take seconds to wind down
-
-
-if __name__ == "__main__":
-    main()

@@ -17,7 +17,7 @@ from rvcd.errors import RvcdError
 
 Advance = Callable[[float, str], None]
 """Takes what is done, 0..1, and what is being done."""
-CHILD_MODULE = "rvcd.bench.measure"
+CHILD_MODULE = "rvcd.bench.child"
 
 
 class ChildDied(RvcdError):

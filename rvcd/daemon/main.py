@@ -74,7 +74,9 @@ class Daemon:
             backend, why = await loop.run_in_executor(None, choose_backend, self.settings)
             log.info("audio device", extra=fields(backend=backend, why=why))
             segment = self.session.segment
-            device = self.session.device_supervisor = DeviceSupervisor(device_factory(self.settings, backend, segment), segment)
+            device = self.session.telemetry.device_supervisor = DeviceSupervisor(
+                device_factory(self.settings, backend, segment), segment
+            )
             device.start()
             await self._tick_until_stopped(device)
         finally:
@@ -149,7 +151,7 @@ class Daemon:
 
     def _status_line(self) -> str:
         voice = f", voice {self.session.voice().name}" if self.session.voice().name else ""
-        return f"{self.session.state().value}{voice}, latency {self.session.latency_ms():.0f} ms"
+        return f"{self.session.state().value}{voice}, latency {self.session.telemetry.latency_ms:.0f} ms"
 
     def _audio_moves(self, device: DeviceSupervisor) -> bool:
         """True when the callback ran since the last look, or is known not to run (the device is being brought back)."""
@@ -160,7 +162,7 @@ class Daemon:
 
     async def _shut_down(self) -> None:
         self.notifier.stopping()
-        session, device = self.session, self.session.device_supervisor
+        session, device = self.session, self.session.telemetry.device_supervisor
         if device is not None:
             # Fade out: a device that ends in the middle of a wave clicks.
             session.segment.set_mute(True)

@@ -7,26 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from rvcd.audio.device_supervisor import DeviceState, DeviceSupervisor
+from rvcd.audio.device_supervisor import DeviceState
 from rvcd.config.logs import fields
 from rvcd.config.settings import Settings
 from rvcd.config.sizes import geometry_of
 from rvcd.daemon.disk import DiskWorker
-from rvcd.daemon.gpu import GpuMonitor
 from rvcd.daemon.log_tail import LogTail
 from rvcd.daemon.overload import OverloadWatch
 from rvcd.daemon.presets import PresetBook, load_presets, presets_path, save_presets
-from rvcd.daemon.recent_maximum import RecentMaximum
 from rvcd.daemon.recording import Recording, record_settings
 from rvcd.daemon.state import SavedState, load_state
 from rvcd.daemon.stream import Stream
 from rvcd.daemon.switches import Switches, TalkKey
-from rvcd.daemon.telemetry import telemetry
+from rvcd.daemon.telemetry import Telemetry
 from rvcd.daemon.worker import WorkerChild, WorkerState
 from rvcd.errors import RvcdError
 from rvcd.ipc.messages import VoiceFiles, Wanted
@@ -45,7 +42,7 @@ log = logging.getLogger("rvcd.session")
 
 
 class LiveSession:
-    """device_supervisor: set once the device is being opened. on_change: called when something changed by itself."""
+    """on_change: called when something changed by itself."""
 
     def __init__(
         self,
@@ -73,11 +70,8 @@ class LiveSession:
         self.switches = Switches(self.segment, settings.talk.mode, talk, mute=saved.mute, panic=saved.panic)
         self.stream = self._new_stream(saved, worker)
         self.recording = Recording(self.segment, record_settings(settings.record), lambda reason: self._on_change())
+        self.telemetry = Telemetry(self.segment, self.stream, self.switches, self.recording)
         self.overload = OverloadWatch()
-        self._gap_max_ms = RecentMaximum()
-        self.gpu = GpuMonitor()
-        self.device_supervisor: DeviceSupervisor | None = None
-        self.started_s = time.monotonic()
         self._asked: VoiceStatus | None = None
         """The voice asked for last, while its files are being looked at."""
         self._looking: asyncio.Future[VoiceFiles] | None = None
@@ -120,7 +114,7 @@ class LiveSession:
         """Hand the segment what holds now, and start the worker."""
         self.switches.apply()
         self._publish_params()
-        self.gpu.start()
+        self.telemetry.gpu.start()
         self.stream.start()
 
     async def stop(self) -> None:
@@ -130,7 +124,7 @@ class LiveSession:
         except (RvcdError, asyncio.TimeoutError) as error:
             log.warning("%s", str(error) or f"the recording did not end within {RECORDING_END_S:g} s; its file may lack its end")
         await self.stream.stop()
-        self.gpu.stop()
+        self.telemetry.gpu.stop()
         logging.getLogger("rvcd").removeHandler(self.log_tail)
 
     def to_save(self) -> SavedState:
@@ -156,9 +150,10 @@ class LiveSession:
         switches, worker = self.switches, self.stream.worker
         if switches.panic:
             return State.PANIC
-        if self.device_supervisor is None or self.device_supervisor.state is DeviceState.OPENING:
+        device = self.telemetry.device_supervisor
+        if device is None or device.state is DeviceState.OPENING:
             return State.STARTING
-        if self.device_supervisor.state is not DeviceState.RUNNING:
+        if device.state is not DeviceState.RUNNING:
             return State.NO_DEVICE
         if worker.state is WorkerState.STARTING:
             return State.STARTING
@@ -173,10 +168,6 @@ class LiveSession:
         if self.stream.voice is None:
             return State.NO_VOICE
         return State.OVERLOADED if self.overload.active else State.LIVE
-
-    def fault(self) -> str:
-        """Return why what is wanted does not run, "" while it does or is on its way."""
-        return "; ".join(self.stream.owner.errors.values())
 
     # ---- numbers and presets
 
@@ -358,13 +349,6 @@ class LiveSession:
         await self.stream.want("latency", name)
         return self.stream.latency
 
-    def latency_ms(self) -> float:
-        """The published latency: the stream's own plus what the device says of its buffers."""
-        device = self.device_supervisor.device if self.device_supervisor else None
-        buffers = device.input_latency_ms + device.output_latency_ms if device else 0.0
-        geometry = self.stream.geometry
-        return geometry.ms(geometry.latency_samples) + buffers
-
     # ---- recording
 
     async def set_record(self, on: bool) -> bool:
@@ -379,7 +363,7 @@ class LiveSession:
     def tick(self, now_s: float) -> None:
         """Look at what changes by itself; about ten times a second."""
         counters = self.segment.counters()
-        self._gap_max_ms.add(self.segment.take_gap_max_ns() / 1e6)
+        self.telemetry.tick()
         if self.overload.look(now_s, counters.device_position, counters.late_samples):
             self._on_change()
         late = self.overload.late_blocks(now_s, self.stream.worker.stats)
@@ -392,17 +376,8 @@ class LiveSession:
                 "a GPU or a smaller voice" if self.latency_preset() == "safe" else "latency.preset = 'safe'",
             )  # fmt: skip
 
-    def callback_gap_max_ms(self) -> float:
-        """Return the longest time between two callbacks in the last minute."""
-        return self._gap_max_ms.value()
-
-    def scheduling(self) -> str:
-        """Return the scheduling class of the device's thread as the kernel tells it, "" while it is not known."""
-        found = self.device_supervisor.scheduling if self.device_supervisor is not None else None
-        return str(found) if found is not None else ""
-
     def log_lines(self, after: int) -> Sequence[LogLine]:
         return self.log_tail.after(after)
 
     def stats(self) -> Stats:
-        return telemetry(self)
+        return self.telemetry.read(self)

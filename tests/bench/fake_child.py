@@ -1,4 +1,4 @@
-"""Stands in for rvcd.bench.measure: does what its task's name says. Started as `python -m tests.bench.fake_child EVENTS_FD`."""
+"""Stands in for rvcd.bench.child: does what its task's name says. Started as `python -m tests.bench.fake_child EVENTS_FD`."""
 
 from __future__ import annotations
 

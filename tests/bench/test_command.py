@@ -30,7 +30,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def child_of(process: subprocess.Popen[str], module: str = "rvcd.bench.measure") -> int:
+def child_of(process: subprocess.Popen[str], module: str = "rvcd.bench.child") -> int:
     """Wait for the child that runs a module; return its process number."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:

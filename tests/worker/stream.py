@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from rvcd.engine.converter import Block
+from rvcd.engine.converter import Block, EngineError
 from rvcd.engine.stopwatch import Timings
 from rvcd.geometry import StreamGeometry
 from rvcd.ipc.segment import AudioSegment
@@ -41,6 +41,33 @@ class NoSwitch:
 
     def cancel(self) -> None:
         pass
+
+
+class SwitchOfSteps:
+    """A voice switch with so many steps, each of a known cost."""
+
+    def __init__(self, *costs_ms: float, broken: bool = False) -> None:
+        self.left, self.done, self.broken, self.begun, self.cancelled = list(costs_ms), 0, broken, 0, 0
+
+    active = True
+
+    def begin(self, stream: object) -> None:
+        self.begun += 1
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+
+    def next_step(self) -> str | None:
+        return "join" if self.left else None
+
+    def step_cost_ms(self, step: str) -> float:
+        return self.left[0]
+
+    def prepare(self) -> None:
+        if self.broken:
+            raise EngineError("the new voice's networks gave NaN or infinite samples")
+        self.left.pop(0)
+        self.done += 1
 
 
 class DelayingConverter:

@@ -12,7 +12,7 @@ from rvcd.ipc.worker_stats import WorkerStats
 from rvcd.params import PARAMS, Snapshot
 from rvcd.worker.loop import EXIT_TOO_MANY_FAILURES, AudioLoop
 from rvcd.worker.voice_change import VoiceChange
-from tests.worker.stream import BLOCK, GEOMETRY, HANG_S, RATE_HZ, DelayingConverter, driven, wait_until
+from tests.worker.stream import BLOCK, GEOMETRY, HANG_S, RATE_HZ, DelayingConverter, SwitchOfSteps, driven, wait_until
 
 
 def test_output_sample_n_is_input_sample_n_minus_the_latency() -> None:
@@ -163,33 +163,6 @@ def test_other_sizes_begin_now_and_the_time_before_is_silence_not_loss() -> None
         after = stream.segment.counters()
         assert (after.late_samples, after.gap_samples) == (before.late_samples, before.gap_samples)
         assert stream.account(len(stream.heard) - 20 * BLOCK) == (20 * BLOCK, 0)
-
-
-class SwitchOfSteps:
-    """A voice switch with so many steps, each of a known cost."""
-
-    def __init__(self, *costs_ms: float, broken: bool = False) -> None:
-        self.left, self.done, self.broken, self.begun, self.cancelled = list(costs_ms), 0, broken, 0, 0
-
-    active = True
-
-    def begin(self, stream: object) -> None:
-        self.begun += 1
-
-    def cancel(self) -> None:
-        self.cancelled += 1
-
-    def next_step(self) -> str | None:
-        return "join" if self.left else None
-
-    def step_cost_ms(self, step: str) -> float:
-        return self.left[0]
-
-    def prepare(self) -> None:
-        if self.broken:
-            raise RuntimeError("NaN")
-        self.left.pop(0)
-        self.done += 1
 
 
 def test_a_voice_on_its_way_is_prepared_between_blocks_and_its_end_is_told() -> None:
