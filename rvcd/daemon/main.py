@@ -27,8 +27,8 @@ from rvcd.osc.server import OscServer, OscSettings
 from rvcd.osc.subscriptions import FeedbackTarget
 
 TICK_S = 0.1
-STATUS_S = 2.0
-START_MORE_S = 20
+EXTEND_S, START_MORE_S = 2.0, 20
+"""While starting, systemd is asked so often for so much more time."""
 STOP_LIMIT_S = 5.0
 SAVE_LIMIT_S = 3.0
 
@@ -55,7 +55,7 @@ class Daemon:
             self.session,
         )  # fmt: skip
         self._stop = asyncio.Event()
-        self._announced = False
+        self._announced, self._told_status = False, ""
         self._callbacks_seen = 0
         self._rescanning: asyncio.Task[None] | None = None
 
@@ -116,19 +116,18 @@ class Daemon:
 
     async def _tick_until_stopped(self, device: DeviceSupervisor) -> None:
         watchdog_s = self.notifier.watchdog_interval_s or float("inf")
-        next_watchdog_s = next_status_s = 0.0
+        next_watchdog_s = next_extension_s = 0.0
         while not self._stop.is_set():
             device.poll()
             for level, text in device.drain_events():
                 log.log(getattr(logging, level.upper()), "%s", text)
             self._announce()
             now = time.monotonic()
-            if now >= next_status_s:
-                next_status_s = now + STATUS_S
-                if self._announced:
-                    self.notifier.status(self._status_line())
-                else:
-                    self.notifier.extend_timeout(START_MORE_S)
+            if self._announced:
+                self._tell_status()
+            elif now >= next_extension_s:
+                next_extension_s = now + EXTEND_S
+                self.notifier.extend_timeout(START_MORE_S)
             if now >= next_watchdog_s and self._audio_moves(device):
                 next_watchdog_s = now + watchdog_s
                 self.notifier.watchdog()
@@ -148,6 +147,13 @@ class Daemon:
         self.notifier.ready(self._status_line())
         host, port = self.server.address
         log.info("%s; watch it with: rvcctl --host %s --port %d", self._status_line(), host, port)
+
+    def _tell_status(self) -> None:
+        """Let `systemctl status` show every change of the state, however short."""
+        line = self._status_line()
+        if line != self._told_status:
+            self._told_status = line
+            self.notifier.status(line)
 
     def _status_line(self) -> str:
         voice = f", voice {self.session.voice().name}" if self.session.voice().name else ""
