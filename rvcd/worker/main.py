@@ -6,6 +6,7 @@ prepares what is wanted, one reports.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -51,7 +52,7 @@ class Worker:
         threads = self.setup.models.threads
         torch.set_num_threads(threads or os.cpu_count() or 1)
         # Beside the loading, while nothing is heard yet: an import in mid-stream would hold the interpreter for too long.
-        imports = threading.Thread(target=import_packages, name="imports")
+        imports = threading.Thread(target=_import_packages, name="imports")
         imports.start()
         # With all cores.
         self.preparation.bring_about(self.wanted)
@@ -62,9 +63,10 @@ class Worker:
         gc.collect()
         gc.freeze()
         self.loop.accept_errands()
-        start_essential_thread("reports", self.reporter.run)
         start_essential_thread("preparation", self._prepare)
         start_essential_thread("commands", self._listen)
+        # Ready is told once the loop has begun: from then on what is missing counts as lost.
+        self.loop.submit(lambda: start_essential_thread("reports", self.reporter.run))
         return self.loop.run()
 
     def _prepare(self) -> None:
@@ -83,6 +85,11 @@ class Worker:
         # A loop stuck inside a network cannot be asked: the control process is gone or wants us gone.
         time.sleep(LOOP_STUCK_S)
         os._exit(1)
+
+
+def _import_packages() -> None:
+    with contextlib.suppress(Exception):  # what is wrong with a package is said when its method is chosen
+        import_packages()
 
 
 def main() -> None:
