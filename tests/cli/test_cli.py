@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -373,6 +374,15 @@ def test_the_check_says_what_would_be_resumed_and_touches_nothing(machine: Machi
     ((level, text),) = findings(rvcd("check", "--json")[1])["state"]
     assert level == "note"
     assert state.read_text() == "{"
+
+
+def test_the_latency_that_would_be_resumed_adds_up(machine: Machine, rvcd: Any, tmp_path: Path) -> None:
+    state = tmp_path / "XDG_STATE_HOME" / "rvcd" / "state.json"
+    state.parent.mkdir(parents=True)
+    state.write_text('{"format": 1, "latency_preset": "safe"}')
+    ((_, text),) = findings(rvcd("check", "--json")[1])["latency"]
+    total, *parts = map(int, re.findall(r"(?:^|block |lookahead |synthesis |deadline )(\d+)", text))
+    assert len(parts) == 4 and total == sum(parts) == 496
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from rvcd.cli.checks.finding import Finding, Level
 from rvcd.config.settings import DEFAULT_CONFIG, Settings
 from rvcd.config.sizes import geometry_of
 from rvcd.errors import RvcdError
-from rvcd.geometry import SYNTHESIS_TAIL_MS
+from rvcd.geometry import FRAME_MS, SYNTHESIS_TAIL_MS
 
 
 def config_finding(settings: Settings) -> Finding:
@@ -21,14 +21,13 @@ def latency_finding(settings: Settings, resumed: str) -> Finding:
         geometry = geometry_of(settings, resumed)
     except RvcdError as error:
         return Finding(Level.FAIL, "latency", str(error))
-    budget = settings.latency.budget()
     period_ms = geometry.ms(settings.audio.period_samples)
     return Finding(
         Level.OK,
         "latency",
         f"{geometry.ms(geometry.latency_samples):.0f} ms + the device's buffers (a period is {period_ms:.1f} ms):"
-        f" block {budget.block_ms} + lookahead {budget.lookahead_ms} + synthesis {SYNTHESIS_TAIL_MS:.0f}"
-        f" + deadline {budget.deadline_ms}",
+        f" block {geometry.ms(geometry.block_samples):.0f} + lookahead {geometry.lookahead_frames * FRAME_MS:.0f}"
+        f" + synthesis {SYNTHESIS_TAIL_MS:.0f} + deadline {geometry.ms(geometry.deadline_samples):.0f}",
     )
 
 
