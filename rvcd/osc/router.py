@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from rvcd.config.logs import LogThrottle, fields, get_logger, one_printable_line
@@ -13,6 +13,7 @@ from rvcd.osc.arguments import Args
 from rvcd.osc.codec import OscMessage
 from rvcd.osc.job_queue import Job, JobQueues, Order
 from rvcd.osc.limits import RATES, WILDCARD_COST, Sources, TokenBucket
+from rvcd.osc.numbers import Numbers
 from rvcd.osc.patterns import is_pattern, match
 from rvcd.osc.publisher import Publisher, status_message
 from rvcd.osc.session import NO_VOICE, Session, SupersededError, VoiceStatus
@@ -21,9 +22,6 @@ from rvcd.osc.verbs import SENT_ONLY, STATS_PATH, VERBS, Action, Limit, Verb, Wi
 from rvcd.params import BY_NAME
 from rvcd.protocol import F0_METHODS, LATENCY_PRESET_NAMES, PREFIX, PROTOCOL_VERSION
 
-TICK_S = 0.01
-"""A number is applied at most this often; of the values that come in between, the last one is kept."""
-MAX_WAITING_REPLIES = 32
 MAX_REASON = 300
 """Characters of a /fail's reason."""
 FAILURE_LINES_HZ, FAILURE_LINES_BURST = 0.2, 10.0
@@ -55,15 +53,6 @@ class Call:
     n: int = 0
 
 
-@dataclass
-class Fader:
-    """A number's throttle. value: waiting for the tick. waiting: who is to be told, and whether as 0..1 too."""
-
-    applied_at_s: float = float("-inf")
-    value: float | None = None
-    waiting: dict[SocketAddress, bool] = field(default_factory=dict)
-
-
 class Router:
     """Handles messages on the event loop's thread.
 
@@ -85,12 +74,10 @@ class Router:
         self._publisher = publisher
         self._subscriptions = subscriptions
         self._queues = queues
-        self._clock = clock
-        self._defer = defer
-        self._local_port = local_port
+        self._clock, self._local_port = clock, local_port
         self.sources = Sources(clock)
         self.counters = RouterCounters()
-        self._faders = {name: Fader() for name in BY_NAME}
+        self._numbers = Numbers(session, publisher, clock=clock, defer=defer, failed=self._number_failed)
         self._unloadable = (NO_VOICE, NO_VOICE)
         """(what was wanted when a load had failed, the voice that could not be loaded): next and prev go on from there."""
         self._crash_lines = LogThrottle(clock=clock)
@@ -235,66 +222,26 @@ class Router:
     # Numbers
 
     def _number(self, call: Call) -> None:
-        """Set (or ask for) a number by its unit or by 0..1: at once if it rested for a tick, else with the next tick."""
-        param = BY_NAME[call.verb.subject]
-        fader = self._faders[param.name]
-        as_norm = call.verb.action is Action.NORM
-        if not call.args:
-            self._apply_waiting(param.name)
-            self._reply_number(call.sender, param.name, as_norm)
-            return
-        given = arguments.number(call.args)
-        is_idle = fader.value is None
-        fader.value = param.from_normalised(given) if as_norm else param.clamp(given)
-        if len(fader.waiting) < MAX_WAITING_REPLIES:
-            fader.waiting[call.sender] = fader.waiting.get(call.sender, False) or as_norm
-        rested_s = self._clock() - fader.applied_at_s
-        if rested_s >= TICK_S and is_idle:
-            self._apply_waiting(param.name)
-        elif is_idle:
-            self._defer(TICK_S - max(rested_s, 0.0), lambda: self._tick(param.name))
+        """Set (or ask for) a number by its unit or by 0..1."""
+        name, as_norm = call.verb.subject, call.verb.action is Action.NORM
+        if call.args:
+            self._numbers.set(name, arguments.number(call.args), call.sender, as_norm=as_norm)
+        else:
+            self._numbers.tell(name, call.sender, as_norm=as_norm)
 
-    def _tick(self, name: str) -> None:
-        """Apply what has waited; runs outside handle, so it publishes and reports failures by itself."""
-        waiting = tuple(self._faders[name].waiting)
-        try:
-            self._apply_waiting(name)
-            self._publisher.publish_changes()
-        except Exception as error:
-            reason = str(error) if isinstance(error, RvcdError) else self._report_defect(error, BY_NAME[name].address)
-            for sender in waiting:
-                self._fail(sender, PREFIX + BY_NAME[name].address, reason)
-
-    def _apply_waiting(self, name: str) -> None:
-        """Apply the newest waiting value of a number, if any, and tell everybody who sent one."""
-        fader = self._faders[name]
-        if fader.value is None:
-            return
-        value, waiting = fader.value, fader.waiting
-        fader.value, fader.waiting, fader.applied_at_s = None, {}, self._clock()
-        self._session.set_param(name, value)
-        for sender, as_norm in waiting.items():
-            self._reply_number(sender, name, as_norm)
-
-    def _reply_number(self, sender: SocketAddress, name: str, as_norm: bool) -> None:
-        param = BY_NAME[name]
-        value = self._session.get_param(name)
-        self._publisher.reply(sender, param.address, float(value))
-        if as_norm:
-            self._publisher.reply(sender, param.address + "/norm", param.normalised(value))
+    def _number_failed(self, name: str, senders: Sequence[SocketAddress], error: Exception) -> None:
+        address = BY_NAME[name].address
+        reason = str(error) if isinstance(error, RvcdError) else self._report_defect(error, address)
+        for sender in senders:
+            self._fail(sender, PREFIX + address, reason)
 
     def _step(self, call: Call) -> None:
-        name = call.verb.subject
-        self._apply_waiting(name)
         step = arguments.number(call.args)
-        self._session.set_param(name, self._session.get_param(name) + step)
-        self._reply_number(call.sender, name, False)
+        self._numbers.put(call.verb.subject, lambda value: value + step, call.sender)
 
     def _reset(self, call: Call) -> None:
         name = call.verb.subject
-        self._apply_waiting(name)
-        self._session.set_param(name, BY_NAME[name].default)
-        self._reply_number(call.sender, name, False)
+        self._numbers.put(name, lambda value: BY_NAME[name].default, call.sender)
 
     # Switches and panic
 
@@ -442,8 +389,7 @@ class Router:
             self._publisher.reply(call.sender, "/preset", self._session.preset())
 
     def _recall_preset(self, call: Call, name_or_number: str | int) -> None:
-        for name in BY_NAME:
-            self._apply_waiting(name)  # a fader moved before the recall must not win over it
+        self._numbers.apply_all()  # a fader moved before the recall must not win over it
         self._publisher.reply(call.sender, "/done", call.sent_as, self._session.recall_preset(name_or_number))
 
     def _change_preset(self, call: Call, change: Callable[[str | int], Awaitable[str]]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rvcd.osc.codec import encode
-from rvcd.osc.router import TICK_S
+from rvcd.osc.numbers import TICK_S
 from rvcd.osc.server import OscServer
 from rvcd.osc.verbs import PUSHED, ROUTES, VERBS, Action, Limit, Wildcard, find_verb, reference_markdown
 from rvcd.params import PARAMS
