@@ -34,7 +34,7 @@ def the_daemon_below(strace: int) -> int | None:
     """Return the process that strace has started, once it is there: strace has short-lived children of its own."""
     for child in Path(f"/proc/{strace}/task/{strace}/children").read_text().split():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            if b"-m\0rvcd.cli.main" in Path(f"/proc/{child}/cmdline").read_bytes():
+            if Path(f"/proc/{child}/cmdline").read_bytes().startswith(sys.executable.encode()):
                 return int(child)
     return None
 

@@ -309,8 +309,9 @@ class LiveSession:
         return applied.speaker if applied is not None and applied.voice is not None else 0
 
     async def set_speaker(self, name_or_number: str | int) -> int:
-        if self._looking is not None and not self._looking.done():
-            await asyncio.wait({self._looking})  # a voice that was asked for before comes before
+        while self._asked is not None and self._looking is not None:  # a voice that was asked for before comes before
+            await asyncio.wait({self._looking})
+            await asyncio.sleep(0)
         await self.stream.want("speaker", self._speaker_number(name_or_number))
         return self.speaker()
 
