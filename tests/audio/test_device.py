@@ -168,30 +168,30 @@ def test_a_jack_server_that_dies_is_lost_and_found_again(
     jack_server: JackServer, segment: AudioSegment, wait_until, with_signal: int
 ) -> None:
     portaudio_or_skip()
-    guard = DeviceSupervisor(lambda: PortAudioDevice(DeviceRequest(host_api="JACK"), segment), segment)
-    guard.start()
-    assert wait_until(lambda: guard.poll() is DeviceState.RUNNING, 30)
+    supervisor = DeviceSupervisor(lambda: PortAudioDevice(DeviceRequest(host_api="JACK"), segment), segment)
+    supervisor.start()
+    assert wait_until(lambda: supervisor.poll() is DeviceState.RUNNING, 30)
     jack_server.stop(with_signal)
-    assert wait_until(lambda: guard.poll() is DeviceState.LOST, 30)
+    assert wait_until(lambda: supervisor.poll() is DeviceState.LOST, 30)
     position = segment.device_position()
     jack_server.start()
-    assert wait_until(lambda: guard.poll() is DeviceState.RUNNING, 40)
-    assert guard.reopened == 1
+    assert wait_until(lambda: supervisor.poll() is DeviceState.RUNNING, 40)
+    assert supervisor.reopened == 1
     assert wait_until(lambda: segment.device_position() > position + 4096, 20)
     ports = subprocess.run(["jack_lsp", "-s", jack_server.name], capture_output=True, text=True, check=True, timeout=20).stdout
     assert "rvcd:in_0" in ports
-    assert guard.stop()
+    assert supervisor.stop()
 
 
 def test_a_server_that_died_unnoticed_does_not_hold_up_the_end(
     jack_server: JackServer, segment: AudioSegment, wait_until
 ) -> None:
     portaudio_or_skip()
-    guard = DeviceSupervisor(lambda: PortAudioDevice(DeviceRequest(host_api="JACK"), segment), segment)
-    guard.start()
-    assert wait_until(lambda: guard.poll() is DeviceState.RUNNING, 30)
+    supervisor = DeviceSupervisor(lambda: PortAudioDevice(DeviceRequest(host_api="JACK"), segment), segment)
+    supervisor.start()
+    assert wait_until(lambda: supervisor.poll() is DeviceState.RUNNING, 30)
     jack_server.stop(signal.SIGKILL)
-    guard.stop()  # comes back
+    supervisor.stop()  # comes back
 
 
 @pytest.mark.parametrize(

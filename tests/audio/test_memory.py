@@ -34,11 +34,11 @@ def faults(thread_id: int) -> int:
 
 def test_the_guard_locks_the_segment_or_says_why_not(segment: AudioSegment, wait_until) -> None:
     assert locked_bytes(segment) == 0
-    guard = DeviceSupervisor(lambda: VirtualDevice(VirtualRequest(rate_hz=RATE_HZ), segment), segment)
-    guard.start()
-    assert wait_until(lambda: guard.poll() is DeviceState.RUNNING, 20)
-    refused = [text for level, text in guard.drain_events() if level == "warning" and "MEMLOCK" in text]
-    assert guard.stop()
+    supervisor = DeviceSupervisor(lambda: VirtualDevice(VirtualRequest(rate_hz=RATE_HZ), segment), segment)
+    supervisor.start()
+    assert wait_until(lambda: supervisor.poll() is DeviceState.RUNNING, 20)
+    refused = [text for level, text in supervisor.drain_events() if level == "warning" and "MEMLOCK" in text]
+    assert supervisor.stop()
     assert locked_bytes(segment) == (0 if refused else segment.size_bytes)
 
 

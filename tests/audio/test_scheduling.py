@@ -59,15 +59,15 @@ from rvcd.ipc.segment import AudioSegment
 from rvcd.errors import AudioDeviceError
 with AudioSegment.create(48000) as segment:
     request = DeviceRequest(host_api="ALSA", input="nowhere", output="nowhere")
-    guard = DeviceSupervisor(lambda: PortAudioDevice(request, segment), segment)
-    guard.start()
+    supervisor = DeviceSupervisor(lambda: PortAudioDevice(request, segment), segment)
+    supervisor.start()
     deadline_s, said = time.monotonic() + 60, []
     while time.monotonic() < deadline_s and not any("lost its" in text or "trying again" in text for text in said):
-        guard.poll()
-        said += [text for _, text in guard.drain_events()]
+        supervisor.poll()
+        said += [text for _, text in supervisor.drain_events()]
         time.sleep(0.01)
-    print(*said, guard.scheduling, sep="\\n", flush=True)
-    guard.stop()
+    print(*said, supervisor.scheduling, sep="\\n", flush=True)
+    supervisor.stop()
 """
 
 
@@ -101,8 +101,8 @@ def waiting_thread() -> Iterator[int]:
 
 
 @pytest.fixture
-def guard(segment: AudioSegment, request: pytest.FixtureRequest) -> Iterator[DeviceSupervisor]:
-    """A guard over a virtual device, in real time unless the test's parameter says otherwise."""
+def supervisor(segment: AudioSegment, request: pytest.FixtureRequest) -> Iterator[DeviceSupervisor]:
+    """A supervisor over a virtual device, in real time unless the test's parameter says otherwise."""
     virtual = VirtualRequest(rate_hz=RATE_HZ, realtime=getattr(request, "param", True))
     made = DeviceSupervisor(lambda: VirtualDevice(virtual, segment), segment)
     yield made
@@ -195,43 +195,43 @@ def test_portaudios_alsa_thread_is_promoted_and_one_that_goes_round_in_circles_i
     assert said[-1] == "OTHER, nice 0"
 
 
-def test_the_guard_promotes_the_device_thread_and_reports_what_it_has(guard: DeviceSupervisor, wait_until) -> None:
-    assert guard.scheduling is None
+def test_the_guard_promotes_the_device_thread_and_reports_what_it_has(supervisor: DeviceSupervisor, wait_until) -> None:
+    assert supervisor.scheduling is None
     granted = try_out().device
-    guard.start()
-    assert wait_until(lambda: guard.poll() is DeviceState.RUNNING, 20)
-    assert wait_until(lambda: guard.poll() is DeviceState.RUNNING and guard.device.thread_id != 0, 20)
-    guard.poll()
-    assert guard.scheduling == granted.scheduling
-    events = guard.drain_events()
+    supervisor.start()
+    assert wait_until(lambda: supervisor.poll() is DeviceState.RUNNING, 20)
+    assert wait_until(lambda: supervisor.poll() is DeviceState.RUNNING and supervisor.device.thread_id != 0, 20)
+    supervisor.poll()
+    assert supervisor.scheduling == granted.scheduling
+    events = supervisor.drain_events()
     if granted.problem:
         assert ("warning", granted.problem) in events
     else:
         assert ("info", f"the device thread runs in real time: {granted.scheduling}") in events
-        assert from_proc(guard.device.thread_id)[1] == os.SCHED_FIFO
+        assert from_proc(supervisor.device.thread_id)[1] == os.SCHED_FIFO
     for _ in range(3):
-        guard.poll()
-    assert guard.drain_events() == []
+        supervisor.poll()
+    assert supervisor.drain_events() == []
 
 
-@pytest.mark.parametrize("guard", [False], indirect=True)
+@pytest.mark.parametrize("supervisor", [False], indirect=True)
 def test_a_device_that_runs_as_fast_as_it_can_is_never_promoted(
-    guard: DeviceSupervisor, segment: AudioSegment, wait_until
+    supervisor: DeviceSupervisor, segment: AudioSegment, wait_until
 ) -> None:
     segment.set_worker_ready(True)
-    guard.start()
-    assert wait_until(lambda: guard.poll() is DeviceState.RUNNING and guard.scheduling is not None, 20)
-    guard.poll()
-    assert guard.scheduling == Scheduling("OTHER", 0, 0)
+    supervisor.start()
+    assert wait_until(lambda: supervisor.poll() is DeviceState.RUNNING and supervisor.scheduling is not None, 20)
+    supervisor.poll()
+    assert supervisor.scheduling == Scheduling("OTHER", 0, 0)
 
 
-def test_the_guard_says_when_the_thread_was_demoted(guard: DeviceSupervisor, realtime: None, wait_until) -> None:
-    guard.start()
-    assert wait_until(lambda: guard.poll() is DeviceState.RUNNING and guard.scheduling is not None, 20)
-    guard.poll()
-    guard.drain_events()
-    os.sched_setscheduler(guard.device.thread_id, os.SCHED_OTHER, os.sched_param(0))
-    guard.poll()
-    guard.poll()
-    ((level, text),) = guard.drain_events()
+def test_the_guard_says_when_the_thread_was_demoted(supervisor: DeviceSupervisor, realtime: None, wait_until) -> None:
+    supervisor.start()
+    assert wait_until(lambda: supervisor.poll() is DeviceState.RUNNING and supervisor.scheduling is not None, 20)
+    supervisor.poll()
+    supervisor.drain_events()
+    os.sched_setscheduler(supervisor.device.thread_id, os.SCHED_OTHER, os.sched_param(0))
+    supervisor.poll()
+    supervisor.poll()
+    ((level, text),) = supervisor.drain_events()
     assert level == "warning" and "lost its real-time priority (OTHER, nice 0)" in text

@@ -31,12 +31,12 @@ def test_it_reports_what_the_running_device_thread_gets(wait_until: Any) -> None
     virtual = {"backend": "virtual", "virtual": {"input": "null"}}
     first = realtime_findings(settings(virtual))[0]
     with AudioSegment.create(48000) as segment:
-        guard = DeviceSupervisor(lambda: VirtualDevice(VirtualRequest(), segment), segment)
-        guard.start()
-        assert wait_until(lambda: guard.poll() is DeviceState.RUNNING and guard.scheduling is not None, 20)
-        guard.poll()
-        running = guard.scheduling
-        assert guard.stop()
+        supervisor = DeviceSupervisor(lambda: VirtualDevice(VirtualRequest(), segment), segment)
+        supervisor.start()
+        assert wait_until(lambda: supervisor.poll() is DeviceState.RUNNING and supervisor.scheduling is not None, 20)
+        supervisor.poll()
+        running = supervisor.scheduling
+        assert supervisor.stop()
     assert f"gets {running}," in first.text
     assert (first.level is Level.OK) is (running is not None and running.realtime)
     for limit in ("RTPRIO", "MEMLOCK", "NICE"):

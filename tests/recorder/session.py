@@ -35,7 +35,7 @@ def delayed(sound: np.ndarray, latency: int) -> np.ndarray:
     return np.concatenate([np.zeros(latency, np.float32), sound])[: len(sound)]
 
 
-class Rig:
+class DrivenSession:
     """A device driven by hand and a worker that turns VOICE into CONVERTED: `given` is what the device got, all of it."""
 
     def __init__(self, segment: AudioSegment) -> None:
@@ -59,11 +59,11 @@ class Rig:
 
 
 @contextlib.contextmanager
-def new_rig() -> Iterator[Rig]:
+def new_session() -> Iterator[DrivenSession]:
     with AudioSegment.create(RATE_HZ) as segment:
-        rig = Rig(segment)
-        yield rig
-        rig.device.close()
+        session = DrivenSession(segment)
+        yield session
+        session.device.close()
 
 
 def request_for(folder: Path, **changes: Any) -> Record:

@@ -27,10 +27,10 @@ from tests.recorder.session import (
     RATE_HZ,
     SETTLED,
     VOICE,
-    Rig,
+    DrivenSession,
     contents,
     in_24_bits,
-    new_rig,
+    new_session,
     record,
     request_for,
     said_to,
@@ -38,9 +38,9 @@ from tests.recorder.session import (
 
 
 @pytest.fixture
-def rig() -> Iterator[Rig]:
-    with new_rig() as rig:
-        yield rig
+def session() -> Iterator[DrivenSession]:
+    with new_session() as session:
+        yield session
 
 
 # ---- what is in the file
@@ -54,87 +54,87 @@ def test_both_channels_hold_every_sample_and_line_up(
     folder = tmp_path_factory.mktemp("takes")
     with AudioSegment.create(RATE_HZ) as segment:
         segment.set_latency_samples(latency)
-        rig = Rig(segment)
-        rig.play(before + length + 1000, period)
+        session = DrivenSession(segment)
+        session.play(before + length + 1000, period)
         began, ended = record(segment, request_for(folder, start=before), stop=before + length)
         dry, wet = contents(began.path)
-        np.testing.assert_array_equal(dry, in_24_bits(rig.heard()[before : before + length]))
-        np.testing.assert_array_equal(wet, in_24_bits(rig.given[before : before + length]))
+        np.testing.assert_array_equal(dry, in_24_bits(session.heard()[before : before + length]))
+        np.testing.assert_array_equal(wet, in_24_bits(session.given[before : before + length]))
         assert ended == Ended(began.path, length, 0, "")
-        rig.device.close()
+        session.device.close()
     shutil.rmtree(folder)
 
 
-def test_with_bypass_both_channels_are_the_same(rig: Rig, tmp_path: Path) -> None:
+def test_with_bypass_both_channels_are_the_same(session: DrivenSession, tmp_path: Path) -> None:
     """The device delays the raw voice by the latency, and so does the recorder: by as much, to the sample."""
-    rig.segment.set_latency_samples(12_345)
-    rig.segment.set_bypass(True)
-    rig.play(2 * RATE_HZ)
-    began, _ = record(rig.segment, request_for(tmp_path, start=SETTLED), stop=2 * RATE_HZ)
+    session.segment.set_latency_samples(12_345)
+    session.segment.set_bypass(True)
+    session.play(2 * RATE_HZ)
+    began, _ = record(session.segment, request_for(tmp_path, start=SETTLED), stop=2 * RATE_HZ)
     dry, wet = contents(began.path)
     np.testing.assert_array_equal(dry, wet)
     assert dry[12_345:].any()
 
 
-def test_mute_panic_and_what_came_too_late_are_silence_in_wet_and_dry_goes_on(rig: Rig, tmp_path: Path) -> None:
-    rig.segment.set_latency_samples(4800)
-    rig.play(10_000)
-    rig.segment.set_mute(True)
-    rig.play(10_000)
-    rig.segment.set_mute(False)
-    rig.play(10_000)
-    rig.segment.silence_until(38_000)
-    rig.play(10_000)
-    rig.works = False
-    rig.play(10_000)
-    began, _ = record(rig.segment, request_for(tmp_path), stop=50_000)
+def test_mute_panic_and_what_came_too_late_are_silence_in_wet_and_dry_goes_on(session: DrivenSession, tmp_path: Path) -> None:
+    session.segment.set_latency_samples(4800)
+    session.play(10_000)
+    session.segment.set_mute(True)
+    session.play(10_000)
+    session.segment.set_mute(False)
+    session.play(10_000)
+    session.segment.silence_until(38_000)
+    session.play(10_000)
+    session.works = False
+    session.play(10_000)
+    began, _ = record(session.segment, request_for(tmp_path), stop=50_000)
     dry, wet = contents(began.path)
     silent = [(10_000 + SETTLED, 20_000), (30_000, 38_000), (40_000 + SETTLED, 50_000)]
     assert not any(wet[start:end].any() for start, end in silent)
     assert all(wet[start - 2000 : start - 1500].all() for start, _ in silent)
-    np.testing.assert_array_equal(wet, in_24_bits(rig.given))
-    np.testing.assert_array_equal(dry, in_24_bits(rig.heard()))
+    np.testing.assert_array_equal(wet, in_24_bits(session.given))
+    np.testing.assert_array_equal(dry, in_24_bits(session.heard()))
 
 
-def test_a_recorder_that_came_too_late_writes_silence_and_is_in_step_again(rig: Rig, tmp_path: Path) -> None:
-    rig.segment.set_latency_samples(9600)
-    rig.play(8 * RATE_HZ)
-    said = record(rig.segment, request_for(tmp_path), stop=8 * RATE_HZ)
+def test_a_recorder_that_came_too_late_writes_silence_and_is_in_step_again(session: DrivenSession, tmp_path: Path) -> None:
+    session.segment.set_latency_samples(9600)
+    session.play(8 * RATE_HZ)
+    said = record(session.segment, request_for(tmp_path), stop=8 * RATE_HZ)
     ended = said[-1]
     dry, wet = contents(ended.path)
     lost = ended.lost_samples
     assert 8 * RATE_HZ - 2**18 < lost < 4.5 * RATE_HZ
     assert len(wet) == ended.samples == 8 * RATE_HZ
     assert not dry[:lost].any() and not wet[:lost].any()
-    np.testing.assert_array_equal(dry[lost:], in_24_bits(rig.heard()[lost:]))
-    np.testing.assert_array_equal(wet[lost:], in_24_bits(rig.given[lost:]))
+    np.testing.assert_array_equal(dry[lost:], in_24_bits(session.heard()[lost:]))
+    np.testing.assert_array_equal(wet[lost:], in_24_bits(session.given[lost:]))
     warnings = [message.text for message in said if isinstance(message, LogLine)]
     assert warnings == [f"{lost / RATE_HZ:.2f} s of the recording are silence: the disk or the processor was too busy"]
 
 
-def test_a_recorder_overtaken_for_all_of_the_recording_writes_silence_only(rig: Rig, tmp_path: Path) -> None:
-    rig.play(9 * RATE_HZ)
-    ended = record(rig.segment, request_for(tmp_path), stop=2 * RATE_HZ)[-1]
+def test_a_recorder_overtaken_for_all_of_the_recording_writes_silence_only(session: DrivenSession, tmp_path: Path) -> None:
+    session.play(9 * RATE_HZ)
+    ended = record(session.segment, request_for(tmp_path), stop=2 * RATE_HZ)[-1]
     assert ended.lost_samples == ended.samples == 2 * RATE_HZ
     assert not np.any(contents(ended.path))
 
 
-def test_after_a_change_of_latency_the_channels_line_up_again_in_the_same_file(rig: Rig, tmp_path: Path) -> None:
-    rig.segment.set_latency_samples(4800)
-    rig.play(4 * RATE_HZ)
+def test_after_a_change_of_latency_the_channels_line_up_again_in_the_same_file(session: DrivenSession, tmp_path: Path) -> None:
+    session.segment.set_latency_samples(4800)
+    session.play(4 * RATE_HZ)
     looks = []
 
     def change_in_the_third_second(folder: Path) -> int:
         looks.append(folder)
         if len(looks) == 4:  # the first look is before the file is made
-            rig.segment.set_latency_samples(9600)
+            session.segment.set_latency_samples(9600)
         return PLENTY
 
-    said = record(rig.segment, request_for(tmp_path), stop=4 * RATE_HZ, free_bytes=change_in_the_third_second)
+    said = record(session.segment, request_for(tmp_path), stop=4 * RATE_HZ, free_bytes=change_in_the_third_second)
     dry, _ = contents(said[-1].path)
     at = 2 * RATE_HZ
-    np.testing.assert_array_equal(dry[:at], in_24_bits(rig.heard(4800)[:at]))
-    np.testing.assert_array_equal(dry[at:], in_24_bits(rig.heard(9600)[at:]))
+    np.testing.assert_array_equal(dry[:at], in_24_bits(session.heard(4800)[:at]))
+    np.testing.assert_array_equal(dry[at:], in_24_bits(session.heard(9600)[at:]))
     assert [message.text for message in said if isinstance(message, LogLine)] == [
         "the latency went from 100 to 200 ms; the dry channel jumps as far at 2.00 s"
     ]
@@ -153,10 +153,10 @@ def test_every_rate_of_the_device_is_recorded_as_it_is(tmp_path: Path, rate_hz: 
         device.close()
 
 
-def test_the_file_says_which_voice_it_is_and_what_its_channels_are(rig: Rig, tmp_path: Path) -> None:
-    rig.segment.set_latency_samples(4800)
-    rig.play(10_000)
-    began, _ = record(rig.segment, request_for(tmp_path, voice="Ännchen"), stop=10_000)
+def test_the_file_says_which_voice_it_is_and_what_its_channels_are(session: DrivenSession, tmp_path: Path) -> None:
+    session.segment.set_latency_samples(4800)
+    session.play(10_000)
+    began, _ = record(session.segment, request_for(tmp_path, voice="Ännchen"), stop=10_000)
     with soundfile.SoundFile(began.path) as file:
         assert file.title == "Ännchen"
         assert file.comment == "rvcd: channel 1 is dry, the input 100.0 ms later; channel 2 is wet, the output"
@@ -165,8 +165,10 @@ def test_the_file_says_which_voice_it_is_and_what_its_channels_are(rig: Rig, tmp
 # ---- where it ends, and where there is none
 
 
-def test_too_little_free_space_is_refused_with_what_is_free_what_is_needed_and_what_to_do(rig: Rig, tmp_path: Path) -> None:
-    said = record(rig.segment, request_for(tmp_path), stop=1, free_bytes=lambda folder: 999_999_999)
+def test_too_little_free_space_is_refused_with_what_is_free_what_is_needed_and_what_to_do(
+    session: DrivenSession, tmp_path: Path
+) -> None:
+    said = record(session.segment, request_for(tmp_path), stop=1, free_bytes=lambda folder: 999_999_999)
     assert said == [
         Refused(
             f"{tmp_path}: 999 MB are free where recordings go and 1000 MB must stay free (record.min_free_mb): "
@@ -176,18 +178,18 @@ def test_too_little_free_space_is_refused_with_what_is_free_what_is_needed_and_w
     assert not list(tmp_path.iterdir())
 
 
-def test_a_disk_that_fills_up_ends_the_recording_and_keeps_it(rig: Rig, tmp_path: Path) -> None:
-    rig.play(5 * RATE_HZ)
+def test_a_disk_that_fills_up_ends_the_recording_and_keeps_it(session: DrivenSession, tmp_path: Path) -> None:
+    session.play(5 * RATE_HZ)
     free = iter([2 * 10**9, 2 * 10**9, 2 * 10**9, 3 * 10**8])  # before the file is made, then once a second
-    ended = record(rig.segment, request_for(tmp_path), stop=5 * RATE_HZ, free_bytes=lambda folder: next(free))[-1]
+    ended = record(session.segment, request_for(tmp_path), stop=5 * RATE_HZ, free_bytes=lambda folder: next(free))[-1]
     assert ended.reason.startswith(f"{tmp_path}: 300 MB are free where recordings go and 1000 MB must stay free")
     dry, wet = contents(ended.path)
     assert len(dry) == ended.samples == 2 * RATE_HZ
-    np.testing.assert_array_equal(wet, in_24_bits(rig.given[: 2 * RATE_HZ]))
+    np.testing.assert_array_equal(wet, in_24_bits(session.given[: 2 * RATE_HZ]))
 
 
-def test_a_folder_that_goes_away_ends_the_recording(rig: Rig, tmp_path: Path) -> None:
-    rig.play(3 * RATE_HZ)
+def test_a_folder_that_goes_away_ends_the_recording(session: DrivenSession, tmp_path: Path) -> None:
+    session.play(3 * RATE_HZ)
     looks = iter([PLENTY, PLENTY])
 
     def free(folder: Path) -> int:
@@ -195,17 +197,17 @@ def test_a_folder_that_goes_away_ends_the_recording(rig: Rig, tmp_path: Path) ->
             return next(looks)
         raise OSError(116, "Stale file handle")
 
-    ended = record(rig.segment, request_for(tmp_path), stop=3 * RATE_HZ, free_bytes=free)[-1]
+    ended = record(session.segment, request_for(tmp_path), stop=3 * RATE_HZ, free_bytes=free)[-1]
     assert ended.reason == f"{tmp_path}: the folder for recordings is out of reach (stale file handle)"
     assert ended.samples == RATE_HZ
 
 
-def test_the_longest_recording_ends_by_itself_at_its_last_sample(rig: Rig, tmp_path: Path) -> None:
-    rig.play(3 * RATE_HZ)
+def test_the_longest_recording_ends_by_itself_at_its_last_sample(session: DrivenSession, tmp_path: Path) -> None:
+    session.play(3 * RATE_HZ)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with ours, theirs:
         recorder = Recorder(
-            rig.segment,
+            session.segment,
             Channel(theirs, ToRecorder),
             request_for(tmp_path, start=1000, max_samples=100_001),
             lambda folder: PLENTY,
@@ -219,40 +221,40 @@ def test_the_longest_recording_ends_by_itself_at_its_last_sample(rig: Rig, tmp_p
     assert "record.max_minutes" in ended.reason
 
 
-def test_when_the_control_process_is_gone_the_file_is_finished(rig: Rig, tmp_path: Path) -> None:
-    rig.play(2 * RATE_HZ + 77)
-    record(rig.segment, request_for(tmp_path, start=77), stop=None)
+def test_when_the_control_process_is_gone_the_file_is_finished(session: DrivenSession, tmp_path: Path) -> None:
+    session.play(2 * RATE_HZ + 77)
+    record(session.segment, request_for(tmp_path, start=77), stop=None)
     _, wet = contents(tmp_path / "take.flac")
-    np.testing.assert_array_equal(wet, in_24_bits(rig.given[77:]))
+    np.testing.assert_array_equal(wet, in_24_bits(session.given[77:]))
 
 
-def test_no_recording_overwrites_another(rig: Rig, tmp_path: Path) -> None:
-    rig.play(30_000)
+def test_no_recording_overwrites_another(session: DrivenSession, tmp_path: Path) -> None:
+    session.play(30_000)
     for length in (10_000, 20_000, 30_000):
-        record(rig.segment, request_for(tmp_path), stop=length)
+        record(session.segment, request_for(tmp_path), stop=length)
     names = ["take.flac", "take-2.flac", "take-3.flac"]
     assert [len(contents(tmp_path / name)[0]) for name in names] == [10_000, 20_000, 30_000]
 
 
-def test_a_recording_without_a_sample_leaves_no_file(rig: Rig, tmp_path: Path) -> None:
-    rig.play(1000)
-    ended = record(rig.segment, request_for(tmp_path, start=1000), stop=1000)[-1]
+def test_a_recording_without_a_sample_leaves_no_file(session: DrivenSession, tmp_path: Path) -> None:
+    session.play(1000)
+    ended = record(session.segment, request_for(tmp_path, start=1000), stop=1000)[-1]
     assert ended.path == ""
     assert ended.reason == "nothing was recorded: no sample came from the audio device; no file was kept"
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_made_is_refused_in_one_sentence(rig: Rig, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_refused_in_one_sentence(session: DrivenSession, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for folder, why in ((tmp_path / "file", "there is a file of that name"), (tmp_path / "file" / "below", "not a directory")):
-        said = record(rig.segment, request_for(folder), stop=1)
+        said = record(session.segment, request_for(folder), stop=1)
         expected = f"{folder}: the folder for recordings cannot be made ({why}): set record.folder to one you may write to"
         assert said == [Refused(expected)]
 
 
-def test_a_folder_that_does_not_exist_yet_is_made(rig: Rig, tmp_path: Path) -> None:
-    rig.play(1000)
-    record(rig.segment, request_for(tmp_path / "Music" / "rvcd"), stop=1000)
+def test_a_folder_that_does_not_exist_yet_is_made(session: DrivenSession, tmp_path: Path) -> None:
+    session.play(1000)
+    record(session.segment, request_for(tmp_path / "Music" / "rvcd"), stop=1000)
     assert (tmp_path / "Music" / "rvcd" / "take.flac").exists()
 
 
