@@ -64,7 +64,9 @@ class FakeSession:
         return State.LIVE if self.live.slot else State.NO_VOICE
 
     def stats(self) -> Stats:
-        return replace(self.telemetry, state=self.state().value, voice=self.live.name)
+        return replace(
+            self.telemetry, state=self.state().value, voice=self.live.name, latency_preset=self.latency, preset=self.recalled
+        )
 
     def get_param(self, name: str) -> float:
         return self.params.get(name)
