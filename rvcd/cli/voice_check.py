@@ -10,6 +10,7 @@ from pathlib import Path
 from rvcd.cli.checks.finding import Level
 from rvcd.engine.retrieval import read_index
 from rvcd.errors import ModelFileError
+from rvcd.formats.index_header import without_index
 from rvcd.formats.voice_file import read_voice
 from rvcd.voices.assets import sha256_of
 from rvcd.voices.registry import VoiceEntry
@@ -39,7 +40,7 @@ def check_voice(voice: VoiceEntry, encoder: str, encoder_widths: Sequence[int], 
     encoder: its path, for messages. encoder_widths: what it makes; empty when none is configured. twins: names of voices with
     the same content.
     """
-    failures, fine = list(voice.problems), []
+    failures, notes, fine = list(voice.problems), [], []
     try:
         spec = read_voice(voice.path).spec
         fine.append(
@@ -58,10 +59,14 @@ def check_voice(voice: VoiceEntry, encoder: str, encoder_widths: Sequence[int], 
         if voice.index_path is None:
             fine.append("no index")
         else:
-            fine.append(f"{read_index(voice.index_path, spec.unit_width).vectors:,} vectors in its index")
+            try:
+                fine.append(f"{read_index(voice.index_path, spec.unit_width).vectors:,} vectors in its index")
+            except ModelFileError as error:
+                notes.append(without_index(error))
     except ModelFileError as error:
         failures.append(str(error))
     findings = [(Level.FAIL, text) for text in failures]
+    findings += [(Level.NOTE, text) for text in notes]
     findings += [(Level.NOTE, f"has the same content as '{name}'; one of them can go") for name in twins]
     if fine:
         findings.append((Level.OK, ", ".join(fine)))
