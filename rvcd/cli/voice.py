@@ -70,7 +70,7 @@ def voice_info(
     if as_json:
         fields = {**asdict(spec), **entry_fields(entry)}
         typer.echo(json.dumps(fields, indent=2, default=str))
-        note(*entry.problems, *unserved)
+        note(*entry.problems, *unserved, *([spec.note] if spec.note else []))
         return
     index = "none"
     if entry.index_path is not None:
@@ -97,7 +97,7 @@ def voice_info(
     ):
         if value:
             typer.echo(f"{key:<11} {value}")
-    note(*entry.problems, *unserved)
+    note(*entry.problems, *unserved, *([spec.note] if spec.note else []))
 
 
 @app.command("check")

@@ -46,6 +46,8 @@ def check_voice(voice: VoiceEntry, encoder: str, encoder_widths: Sequence[int], 
         fine.append(
             f"{spec.version}, {spec.rate_hz} Hz, {'f0' if spec.has_f0 else 'no f0'}, {spec.unit_width}-wide units, tensors whole"
         )
+        if spec.note:
+            notes.append(spec.note.removeprefix(f"{spec.path}: "))
         if voice.speaker >= spec.speakers:
             failures.append(
                 f"{voice.path}: has no speaker {voice.speaker}, which its voice.toml names; it has 0..{spec.speakers - 1}"

@@ -68,6 +68,8 @@ def import_voice(request: ImportRequest, others: VoiceRegistry) -> Imported:
             parts, explicit_index = _gather(request.sources, scratch, notes)
             part, spec = _choose_voice([part for part in parts if is_voice_name(part.name)], request.sources, notes)
             index_part, index = _choose_index(part, spec, parts, explicit_index, notes)
+            if spec.note:
+                notes.append(f"{part.label}{spec.note.removeprefix(str(part.path))}")
             settings = _settings(request, part, parts, notes)
             target = request.folder / settings.name
             _check_free(target, settings, request.force, others)
