@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import random
+import tempfile
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable
@@ -16,8 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rvcd.errors import ModelFileError
+from rvcd.formats.checkpoint import load_tensors
 from rvcd.formats.voice_file import read_voice, read_voice_spec
 from tests.formats.hostile import LEGACY_VOICE, PARITY, ZIP_VOICE, Calls, voice_dict, write_shaped, write_voice
 
@@ -195,6 +199,34 @@ def test_a_harmless_object_among_the_weights_or_sizes_is_no_tensor_and_no_number
     assert "as value 1" in refusal(write_voice(tmp_path / "b.pth", config=config))
 
 
+PLAIN = (
+    st.none() | st.booleans() | st.integers(-(1 << 70), 1 << 70) | st.floats() | st.text(max_size=300) | st.binary(max_size=300)
+)
+HASHABLE = st.integers(0, 9) | st.text(max_size=3)
+ODD = st.sampled_from(list(HARMLESS.values())) | st.sets(HASHABLE, max_size=3) | st.frozensets(HASHABLE, max_size=3)
+
+
+@given(
+    extra=st.recursive(
+        PLAIN | ODD,
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(HASHABLE, inner, max_size=4) | st.tuples(inner, inner),
+        max_leaves=12,
+    ),
+    protocol=st.sampled_from([2, 3, 4, 5]),
+    legacy=st.booleans(),
+)
+def test_tensors_beside_anything_harmless_come_back_as_they_were_saved(extra: Any, protocol: int, legacy: bool) -> None:
+    base = torch.arange(24, dtype=torch.float32)
+    saved = {"a": base.view(4, 6).T, "b": base[5:9], "c": torch.zeros(0), "d": base.half(), "e": torch.tensor(3)}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.pt"
+        content = {"extra": extra, "model": saved}
+        torch.save(content, path, pickle_protocol=protocol, _use_new_zipfile_serialization=not legacy)
+        loaded = load_tensors(path, "model")
+    assert list(loaded) == list(saved)
+    assert all(torch.equal(loaded[key], value) and loaded[key].dtype == value.dtype for key, value in saved.items())
+
+
 def test_a_call_hidden_in_harmless_objects_is_refused_and_does_not_run(tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     for holder in (SimpleNamespace(x=Calls(os.system, f"touch {marker}")), deque([Calls(os.system, f"touch {marker}")])):
@@ -335,8 +367,12 @@ def test_weights_with_nan_are_refused(tmp_path: Path) -> None:
         read_voice(path)
 
 
-@pytest.mark.parametrize("source", [LEGACY_VOICE, ZIP_VOICE], ids=["legacy", "zip"])
-def test_every_truncated_or_flipped_voice_loads_or_is_refused_in_one_sentence(tmp_path: Path, source: Path) -> None:
+@pytest.mark.parametrize("kind", ["legacy", "zip", "protocol 5", "legacy protocol 4"])
+def test_every_truncated_or_flipped_voice_loads_or_is_refused_in_one_sentence(tmp_path: Path, kind: str) -> None:
+    source = {"legacy": LEGACY_VOICE, "zip": ZIP_VOICE}.get(kind, tmp_path / "source.pth")
+    if not source.exists():
+        content = voice_dict(extra=list(HARMLESS.values()))
+        torch.save(content, source, pickle_protocol=int(kind[-1]), _use_new_zipfile_serialization="legacy" not in kind)
     whole = source.read_bytes()
     chance = random.Random(7)
     # Descriptions lie at the start, the archive's directory at the end.
