@@ -70,7 +70,7 @@ def voice_info(
     if as_json:
         fields = {**asdict(spec), **entry_fields(entry)}
         typer.echo(json.dumps(fields, indent=2, default=str))
-        note(*entry.problems, *unserved, *([spec.note] if spec.note else []))
+        note(*entry.problems, *unserved)
         return
     index = "none"
     if entry.index_path is not None:

@@ -233,6 +233,18 @@ def test_a_voice_whose_index_cannot_serve_runs_without_it_and_every_command_says
     assert lines(with_encoder("check")[1])["anna"][0] == "note"
 
 
+def test_harmless_objects_in_a_voice_are_a_note_of_info_check_and_import(
+    with_encoder: Rvcd, voices: Path, weights: TestWeightPaths, tmp_path: Path
+) -> None:
+    odd = tmp_path / "odd.pth"
+    torch.save({**torch.load(weights.voice_v2, weights_only=True), "trained_in": Path("/home/x")}, odd, pickle_protocol=4)
+    for command in (("info", odd), ("info", odd, "--json"), ("check", odd), ("import", odd)):
+        code, out, err = with_encoder(*command)
+        assert code == 0, command
+        assert (out + err).count("holds Python objects beside its tensors (pathlib.") == 1, command
+    assert lines(with_encoder("check", "odd")[1])["odd"][0] == "note"
+
+
 def test_equal_voices_are_noted_and_files_that_were_passed_over_too(
     with_encoder: Rvcd, voices: Path, weights: TestWeightPaths
 ) -> None:
