@@ -16,6 +16,7 @@ from rvcd.cli.voice_names import find_voices
 from rvcd.cli.voice_text import (
     commands_to_use,
     entry_fields,
+    index_problems,
     note,
     params_text,
     printable,
@@ -24,7 +25,7 @@ from rvcd.cli.voice_text import (
     without_encoder,
 )
 from rvcd.config.folders import expand_home
-from rvcd.errors import ModelFileError, RvcdError, VoiceNotFoundError
+from rvcd.errors import RvcdError, VoiceNotFoundError
 
 app = typer.Typer(help="List, inspect, check and import voices.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -44,7 +45,7 @@ def list_voices(config: ConfigOption = None, as_json: JsonOption = False) -> Non
         print_table(("slot", "name", "index", "gain", "params", "file"), rows)
     else:
         typer.echo(f"no voice (*.pth) in {', '.join(settings.voices.folders) or 'any folder: voices.folders is empty'}")
-    note(*registry.skipped, *without_encoder(settings))
+    note(*registry.skipped, *index_problems(registry.entries), *without_encoder(settings))
 
 
 @app.command("info")
@@ -65,18 +66,20 @@ def voice_info(
         )
     entry = found[0]
     spec = read_voice_spec(entry.path)
+    unserved = list(index_problems([entry]))
     if as_json:
         fields = {**asdict(spec), **entry_fields(entry)}
         typer.echo(json.dumps(fields, indent=2, default=str))
-        note(*entry.problems)
+        note(*entry.problems, *unserved)
         return
     index = "none"
     if entry.index_path is not None:
-        try:
+        index = f"{printable(entry.index_path.name)}, "
+        if unserved:
+            index += "which cannot serve"
+        else:
             header = read_index_header(entry.index_path)
-            index = f"{printable(entry.index_path.name)}, {header.vectors:,} vectors of width {header.width}"
-        except ModelFileError as error:
-            index = str(error)
+            index += f"{header.vectors:,} vectors of width {header.width}"
     for key, value in (
         ("name", entry.name),
         ("slot", str(entry.slot) if entry.slot else ""),
@@ -94,7 +97,7 @@ def voice_info(
     ):
         if value:
             typer.echo(f"{key:<11} {value}")
-    note(*entry.problems)
+    note(*entry.problems, *unserved, *([spec.note] if spec.note else []))
 
 
 @app.command("check")

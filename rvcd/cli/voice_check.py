@@ -10,6 +10,7 @@ from pathlib import Path
 from rvcd.cli.checks.finding import Level
 from rvcd.engine.retrieval import read_index
 from rvcd.errors import ModelFileError
+from rvcd.formats.index_header import without_index
 from rvcd.formats.voice_file import read_voice
 from rvcd.voices.assets import sha256_of
 from rvcd.voices.registry import VoiceEntry
@@ -39,12 +40,14 @@ def check_voice(voice: VoiceEntry, encoder: str, encoder_widths: Sequence[int], 
     encoder: its path, for messages. encoder_widths: what it makes; empty when none is configured. twins: names of voices with
     the same content.
     """
-    failures, fine = list(voice.problems), []
+    failures, notes, fine = list(voice.problems), [], []
     try:
         spec = read_voice(voice.path).spec
         fine.append(
             f"{spec.version}, {spec.rate_hz} Hz, {'f0' if spec.has_f0 else 'no f0'}, {spec.unit_width}-wide units, tensors whole"
         )
+        if spec.note:
+            notes.append(spec.note.removeprefix(f"{spec.path}: "))
         if voice.speaker >= spec.speakers:
             failures.append(
                 f"{voice.path}: has no speaker {voice.speaker}, which its voice.toml names; it has 0..{spec.speakers - 1}"
@@ -58,10 +61,14 @@ def check_voice(voice: VoiceEntry, encoder: str, encoder_widths: Sequence[int], 
         if voice.index_path is None:
             fine.append("no index")
         else:
-            fine.append(f"{read_index(voice.index_path, spec.unit_width).vectors:,} vectors in its index")
+            try:
+                fine.append(f"{read_index(voice.index_path, spec.unit_width).vectors:,} vectors in its index")
+            except ModelFileError as error:
+                notes.append(without_index(error))
     except ModelFileError as error:
         failures.append(str(error))
     findings = [(Level.FAIL, text) for text in failures]
+    findings += [(Level.NOTE, text) for text in notes]
     findings += [(Level.NOTE, f"has the same content as '{name}'; one of them can go") for name in twins]
     if fine:
         findings.append((Level.OK, ", ".join(fine)))

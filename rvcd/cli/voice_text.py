@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -29,6 +29,27 @@ def entry_fields(entry: VoiceEntry) -> dict[str, Any]:
         "slot": entry.slot, "name": entry.name, "path": str(entry.path), "index": str(entry.index_path or ""),
         "speaker": entry.speaker, "gain_db": entry.gain_db, "params": dict(entry.params),
     }  # fmt: skip
+
+
+def index_problems(entries: Iterable[VoiceEntry]) -> Iterator[str]:
+    """Yield a sentence for each voice whose index cannot serve. Reads headers; what is wrong with a voice is not told here."""
+    from rvcd.errors import ModelFileError
+    from rvcd.formats.index_header import read_fitting_index_header, read_index_header, without_index
+    from rvcd.formats.voice_header import read_voice_spec
+
+    for entry in entries:
+        if entry.index_path is None or not entry.path.is_file():  # the test voices may not have been written yet
+            continue
+        try:
+            header = read_index_header(entry.index_path)
+            try:
+                unit_width = read_voice_spec(entry.path).unit_width
+            except ModelFileError:
+                continue
+            if header.width != unit_width:
+                read_fitting_index_header(entry.index_path, unit_width)
+        except ModelFileError as error:
+            yield f"{entry.name} {without_index(error)}"
 
 
 def params_text(entry: VoiceEntry) -> str:

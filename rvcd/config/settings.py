@@ -8,7 +8,6 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from pydantic import (
 
 from rvcd.config import config_errors
 from rvcd.config.folders import config_files, expand_home, voices_folder
+from rvcd.config.toml_text import decode_toml, parse_toml, windows_path_problem
 from rvcd.errors import ConfigError, RvcdError
 from rvcd.geometry import (
     FRAME_MS,
@@ -41,11 +41,6 @@ from rvcd.geometry import (
 from rvcd.params import PARAMS
 from rvcd.protocol import DEFAULT_HOST, DEFAULT_PORT
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 CONFIG_VARIABLE = "RVCD_CONFIG"
 DEFAULT_CONFIG = Path(__file__).parents[1] / "data" / "rvcd.toml"
 """The documented default configuration inside the package (config/rvcd.toml of the source tree)."""
@@ -57,6 +52,8 @@ def _resolve(value: Any, info: ValidationInfo) -> Any:
     """Make a path absolute: `~` is expanded, a relative one counts from the configuration file's folder."""
     if not isinstance(value, str) or not value:
         return value
+    if problem := windows_path_problem(value):
+        raise ValueError(problem)
     base = info.context["base"] if info.context else Path.cwd()
     try:
         return str(base / expand_home(value))
@@ -381,14 +378,12 @@ def load_config(path: Path | None = None) -> Settings:
     """
     source = find_config(path)
     try:
-        tables = tomllib.loads(source.read_text("utf-8"))
+        tables = parse_toml(decode_toml(source.read_bytes()))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ConfigError(str(source), [f"cannot be read: {reason}; `rvcd config` prints a documented one"]) from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(str(source), [f"is not UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}"]) from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(str(source), [f"is not valid TOML: {error}"]) from None
+    except ValueError as error:
+        raise ConfigError(str(source), [str(error)]) from None
     return parse_config(tables, source)
 
 

@@ -13,10 +13,11 @@ import torch
 from rvcd.engine.converter import Converter
 from rvcd.engine.pitch import PitchMethod, PitchTracker, create_pitch_method
 from rvcd.engine.precision import choose_precision
-from rvcd.engine.retrieval import read_index
+from rvcd.engine.retrieval import UnitIndex, read_index
 from rvcd.engine.units import ContentEncoder
 from rvcd.engine.voice_stream import Voice
 from rvcd.errors import ModelFileError, ParamError
+from rvcd.formats.index_header import without_index
 from rvcd.formats.voice_file import read_voice
 from rvcd.geometry import StreamGeometry
 from rvcd.ipc.messages import ModelSetup, VoiceFiles
@@ -67,8 +68,9 @@ class Loader:
     Yields (see rvcd.yielding) between the pieces of everything that it loads.
     """
 
-    def __init__(self, setup: ModelSetup, geometry: StreamGeometry) -> None:
-        self.setup, self.geometry = setup, geometry
+    def __init__(self, setup: ModelSetup, geometry: StreamGeometry, warn: Callable[[str], None] | None = None) -> None:
+        """warn: told, in one sentence, why a voice runs without its index; None: a voice whose index cannot serve is refused."""
+        self.setup, self.geometry, self._warn = setup, geometry, warn
         self._encoder: ContentEncoder | None = None
         self._voices = VoiceCache(setup.keep_loaded)
 
@@ -111,8 +113,19 @@ class Loader:
         except ModelFileError as error:
             raise ModelFileError(f"{files.path}: does not go with the content encoder: {error}") from None
         synthesizer = build_synthesizer(file.spec.config, file.weights, path=files.path, device=self.device)
-        index = read_index(Path(files.index), file.spec.config.unit_width, device=self.device) if files.index else None
+        index = self._read_index(files, file.spec.config.unit_width)
         return Voice.of(files.name, file.spec, synthesizer, index, precision=self.precision, keep_decoder=keep_decoder)
+
+    def _read_index(self, files: VoiceFiles, unit_width: int) -> UnitIndex | None:
+        if not files.index:
+            return None
+        try:
+            return read_unmixed([files.index], lambda: read_index(Path(files.index), unit_width, device=self.device))
+        except ModelFileError as error:
+            if self._warn is None:
+                raise
+            self._warn(f"{files.name} {without_index(error)}")
+            return None
 
     def _test_weights(self) -> TestWeightPaths:
         from rvcd.nets.test_weights import ensure_test_weights

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rvcd.errors import ModelFileError
-from rvcd.formats.index_header import IndexHeader, read_index_header
+from rvcd.formats.index_header import IndexHeader, read_fitting_index_header
 from rvcd.yielding import yield_point
 
 NEIGHBOURS = 8
@@ -113,12 +113,7 @@ def read_index(path: Path | str, unit_width: int, device: str = "cpu") -> UnitIn
 
     Raises ModelFileError with one sentence for a missing, damaged, empty or unsupported index, or one of another width.
     """
-    header = read_index_header(path)
-    if header.width != unit_width:
-        raise ModelFileError(
-            f"{header.path}: is an index of width {header.width}, but the voice's units have width {unit_width}; "
-            "use the index trained with this voice"
-        )
+    header = read_fitting_index_header(path, unit_width)
     index = _read(header)
     lists = list(_vectors_by_list(index, header))
     for vectors in lists:

@@ -1,13 +1,16 @@
 """Loads tensors from files made by others. Nothing in a file runs.
 
 Two locks: rvcd.formats.torch_file first reads the file without torch and refuses every name that is not on its short list and
-every size the file does not back with bytes; torch.load(weights_only=True) then reads the tensors.
+every size the file does not back with bytes; torch.load(weights_only=True) then reads the tensors. Files of
+other pickle protocols, and those with harmless objects beside their tensors, are not given to torch: the outline says where
+their numbers lie, and no pickle is loaded at all.
 """
 
 from __future__ import annotations
 
 import pickle
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +52,50 @@ def _on_cpu(storage: Any, _location: str) -> Any:
     return storage
 
 
-def load_root(outline: Outline) -> Any:
-    """Load the whole object of an outlined file: tensors on the CPU, plain values, inert stand-ins for known classes.
+_DTYPES = {
+    "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32, "ShortStorage": torch.int16,
+    "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
+}  # fmt: skip
+"""What each of pickle_scan.ITEM_SIZES holds."""
 
-    Raises ModelFileError when the numbers do not match their checksums or torch cannot read the file.
-    """
+
+def _read_numbers(outline: Outline, described: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """Read the described tensors of an outlined file without any unpickler, on the CPU."""
     path = outline.path
+    storages: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
+    with open_model_file(path) as (file, _):
+        for key, ref in described.items():
+            if not isinstance(ref, TensorRef) or not isinstance(key, str):
+                continue
+            storage = ref.storage
+            if storage.key not in storages:
+                file.seek(outline.starts[storage.key])
+                data = bytearray(storage.size_bytes)
+                if file.readinto(data) != len(data):  # type: ignore[attr-defined]  # a binary file has it
+                    raise ModelFileError(f"{path}: is cut short: it ends before its last tensor; download or copy it again")
+                dtype = _DTYPES[storage.kind]
+                storages[storage.key] = torch.frombuffer(data, dtype=dtype) if data else torch.zeros(0, dtype=dtype)
+                yield_point()
+            whole = storages[storage.key]
+            # Of a tensor without numbers, where they would lie was not checked.
+            tensors[key] = whole.as_strided(ref.shape, ref.stride, ref.offset) if ref.size_bytes else whole.new_zeros(ref.shape)
+    return tensors
+
+
+def _refuse_damaged(path: Path) -> None:
+    """Raises ModelFileError when the numbers do not match their checksums."""
     if (entry := damaged_entry(path)) is not None:
         raise ModelFileError(f"{path}: is damaged (checksum of {entry}); download or copy it again")
+
+
+def _load_root(outline: Outline) -> Any:
+    """Load the whole object of an outlined file: tensors on the CPU, plain values, inert stand-ins for known classes.
+
+    Raises ModelFileError when torch cannot read the file.
+    """
+    path = outline.path
     try:
         # Read, not mapped: a mapped file that is replaced while its voice is live would kill the process (SIGBUS).
         with torch.serialization.safe_globals(_stand_ins()), warnings.catch_warnings():
@@ -89,7 +128,10 @@ def outlined_tensors(outline: Outline, within: str | None = None) -> dict[str, T
     if not isinstance(described, dict):
         where = f" in {within!r}" if within else ""
         raise ModelFileError(f"{path}: holds no named tensors{where}; it is not a model of this kind")
-    loaded = load_root(outline)
+    _refuse_damaged(path)
+    if not outline.as_torch_writes:
+        return check_finite(path, _read_numbers(outline, described))
+    loaded = _load_root(outline)
     if within is not None:
         loaded = loaded.get(within) if isinstance(loaded, dict) else None
     tensors: dict[str, Tensor] = {}

@@ -45,6 +45,22 @@ def read_index_header(path: Path | str) -> IndexHeader:
     return header
 
 
+def read_fitting_index_header(path: Path | str, unit_width: int) -> IndexHeader:
+    """As read_index_header, for a voice whose units have unit_width: raises ModelFileError for an index of another width too."""
+    header = read_index_header(path)
+    if header.width != unit_width:
+        raise ModelFileError(
+            f"{header.path}: is an index of width {header.width}, but the voice's units have width {unit_width}; "
+            "use the index trained with this voice"
+        )
+    return header
+
+
+def without_index(error: ModelFileError) -> str:
+    """Return what is said of a voice whose index cannot serve: it is optional, so the voice runs all the same."""
+    return f"runs without its index: {error}"
+
+
 class _Walk:
     """Reads forward; every length is checked against what is left of the file before it is believed."""
 

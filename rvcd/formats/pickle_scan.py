@@ -50,6 +50,30 @@ INERT_NAMES = frozenset({
     "torch.float16", "torch.float32", "torch.float64", "torch.bfloat16",
 })  # fmt: skip
 """Names that may be mentioned, never called."""
+_PATHS = ("Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath")
+_NUMPY_TYPES = (
+    "dtype", "ndarray", "bool", "bool_", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+    "float16", "float32", "float64", "longlong", "str_",
+)  # fmt: skip
+HARMLESS_CLASSES = frozenset({
+    *(f"{module}.{name}" for module in ("pathlib", "pathlib._local") for name in _PATHS),
+    *(f"datetime.{name}" for name in ("timedelta", "datetime", "date", "time", "timezone")),
+    *(f"builtins.{name}" for name in ("set", "frozenset", "complex", "bytes", "bytearray", "range", "slice")),
+    *(f"numpy.{name}" for name in _NUMPY_TYPES),
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
+    *(f"numpy.{core}.numeric._frombuffer" for core in ("core", "_core")),
+    "collections.Counter", "collections.deque", "decimal.Decimal", "fractions.Fraction", "types.SimpleNamespace", "uuid.UUID",
+})  # fmt: skip
+"""What trainers leave beside the weights without meaning any harm: InertObjects too, and the reader says that they are there.
+
+numpy's scalars become plain numbers. torch.load need not know any of these: such files are read by rvcd.formats.checkpoint.
+"""
+_SCALARS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+_NUMPY_CODES = {
+    "b1": "?", "i1": "b", "u1": "B", "i2": "h", "u2": "H", "i4": "i", "u4": "I", "i8": "q", "u8": "Q",
+    "f2": "e", "f4": "f", "f8": "d",
+}  # fmt: skip
+"""numpy's names of its plain types, and struct's."""
 
 
 class ScanError(Exception):
@@ -95,10 +119,12 @@ class StorageRef:
 
 @dataclass(frozen=True)
 class TensorRef:
-    """A tensor's outline; it lies inside its storage."""
+    """A tensor's outline; it lies inside its storage. offset, stride: in numbers."""
 
     storage: StorageRef
     shape: tuple[int, ...]
+    offset: int = 0
+    stride: tuple[int, ...] = ()
 
     @property
     def is_floating(self) -> bool:
@@ -111,11 +137,17 @@ class TensorRef:
 
 @dataclass(frozen=True)
 class Scan:
-    """What one pickle holds. end: offset of the first byte after it. storages: each once, by key."""
+    """What one pickle holds. end: offset of the first byte after it. storages: each once, by key.
+
+    harmless: the HARMLESS_CLASSES it names. as_torch_writes: torch.load(weights_only=True) knows all of its instructions and
+    names; it reads protocol 2 only.
+    """
 
     value: Any
     end: int
     storages: dict[str, StorageRef]
+    harmless: tuple[str, ...] = ()
+    as_torch_writes: bool = True
 
 
 def scan_pickle(data: bytes, start: int = 0) -> Scan:
@@ -125,7 +157,8 @@ def scan_pickle(data: bytes, start: int = 0) -> Scan:
         value = machine.run()
     except (IndexError, struct.error, UnicodeDecodeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise ScanError(f"is damaged near byte {machine.at} of its description ({type(error).__name__})") from None
-    return Scan(value, machine.at, machine.storages)
+    harmless = tuple(sorted(machine.harmless))
+    return Scan(value, machine.at, machine.storages, harmless, not harmless and machine.as_torch_writes)
 
 
 _MARK = object()
@@ -139,6 +172,8 @@ class _Machine:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self.storages: dict[str, StorageRef] = {}
+        self.harmless: set[str] = set()
+        self.as_torch_writes = True
 
     def run(self) -> Any:
         for number in range(MAX_INSTRUCTIONS):
@@ -153,6 +188,8 @@ class _Machine:
             step = _STEPS.get(opcode)
             if step is None:
                 raise ScanError(f"holds the instruction {opcode:#04x}, which torch.save does not write")
+            if opcode in _ONLY_OURS:
+                self.as_torch_writes = False
             step(self)
         raise ScanError("describes more than any model holds")
 
@@ -192,7 +229,9 @@ class _Machine:
         module = {"__builtin__": "builtins", "copy_reg": "copyreg"}.get(module, module)
         dotted = f"{module}.{name}"
         storage_class = module == "torch" and name in ITEM_SIZES
-        if not (storage_class or dotted in _CALLS or dotted in INERT_CLASSES or dotted in INERT_NAMES):
+        if dotted in HARMLESS_CLASSES:
+            self.harmless.add(dotted)
+        elif not (storage_class or dotted in _CALLS or dotted in INERT_CLASSES or dotted in INERT_NAMES):
             raise UnsafeNameError("".join(c if c.isprintable() else "?" for c in dotted[:120]))
         self.stack.append(GlobalName(dotted))
 
@@ -210,11 +249,39 @@ class _Machine:
     def long(self) -> None:
         self.stack.append(int.from_bytes(self.take(self.take(1)[0]), "little", signed=True))
 
+    def call_with_names(self) -> None:
+        self.stack.pop()  # arguments by name, which nothing here takes
+        self.call()
+
+    def push_inert_bytes(self) -> None:
+        self.take(self.number("<Q"))
+        self.push_inert("builtins.bytearray")
+
+    def push_inert(self, name: str) -> None:
+        self.harmless.add(name)
+        self.stack.append(InertObject(name))
+
+    def freeze(self) -> None:
+        self.pop_to_mark()
+        self.push_inert("builtins.frozenset")
+
+    def add_items(self) -> None:
+        self.pop_to_mark()
+        if not isinstance(self.stack[-1], InertObject):
+            raise ScanError("fills something that is not a set")
+
+    def whole_number(self) -> None:
+        text = self.line()
+        # "00" and "01" are false and true in protocols 0 and 1.
+        self.stack.append(text == "01" if text in ("00", "01") else int(text.removesuffix("L")))
+
     def call(self) -> None:
         args, function = self.stack.pop(), self.stack.pop()
         if not isinstance(function, GlobalName) or type(args) is not tuple:
             raise ScanError("calls something that is not a function")
-        if function.name in INERT_CLASSES:
+        if function.name in _SCALARS:
+            self.stack.append(_numpy_scalar(function.name, args))
+        elif function.name in INERT_CLASSES or function.name in HARMLESS_CLASSES:
             self.stack.append(InertObject(function.name, args))
         elif function.name in _CALLS:
             self.stack.append(_CALLS[function.name](*args))
@@ -226,6 +293,8 @@ class _Machine:
         if isinstance(target, InertObject):
             if isinstance(state, dict):
                 target.state.update(state)
+            elif target.name == "numpy.dtype" and type(state) is tuple and len(state) > 1:
+                target.state["order"] = state[1]
         elif type(target) is not dict:
             # An OrderedDict's own attributes (a state dict's _metadata) are dropped.
             raise ScanError("sets the state of a plain value")
@@ -234,11 +303,17 @@ class _Machine:
 
     def append(self) -> None:
         item = self.stack.pop()
-        self.target(list).append(item)
+        if not self.on_inert():
+            self.target(list).append(item)
 
     def appends(self) -> None:
         items = self.pop_to_mark()
-        self.target(list).extend(items)
+        if not self.on_inert():
+            self.target(list).extend(items)
+
+    def on_inert(self) -> bool:
+        """Say whether what is filled is the InertObject of a container, which stays empty."""
+        return isinstance(self.stack[-1], InertObject) and self.stack[-1].name in HARMLESS_CLASSES
 
     def set_item(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
@@ -306,7 +381,7 @@ def _tensor(
     last = _count(offset) + sum((n - 1) * step for n, step in zip(sizes, steps, strict=True))
     if numbers and (last >= storage.length or numbers > storage.length):
         raise ScanError("describes a tensor larger than its data")
-    return TensorRef(storage, tuple(sizes))
+    return TensorRef(storage, tuple(sizes), offset, tuple(steps))
 
 
 def _ordered_dict(*args: Any) -> dict[Any, Any]:
@@ -327,6 +402,17 @@ def _encode(text: Any, encoding: Any) -> bytes:
     if not isinstance(text, str) or encoding != "latin1":
         raise ScanError("describes bytes in an unknown way")
     return text.encode("latin1")
+
+
+def _numpy_scalar(name: str, args: tuple[Any, ...]) -> Any:
+    """Return the number that numpy.core.multiarray.scalar(dtype, bytes) makes; an InertObject where it is no plain number."""
+    dtype, data = args if len(args) == 2 else (None, None)
+    if isinstance(dtype, InertObject) and dtype.name == "numpy.dtype" and dtype.args and type(data) is bytes:
+        kind, order = dtype.args[0], ">" if dtype.state.get("order") == ">" else "<"
+        code = _NUMPY_CODES.get(kind) if isinstance(kind, str) else None
+        if code is not None and struct.calcsize(order + code) == len(data):
+            return struct.unpack(order + code, data)[0]
+    return InertObject(name, args)
 
 
 def _size(values: Any) -> tuple[Any, ...]:
@@ -372,6 +458,11 @@ def _steps() -> dict[int, Callable[[_Machine], None]]:
         b"h": push(lambda m: m.memo[m.number("<B")]), b"j": push(lambda m: m.memo[m.number("<I")]),
         b"c": lambda m: m.push_global(m.line(), m.line()), b"\x93": _Machine.stack_global,
         b"i": _Machine.instance,
+        b"\x92": _Machine.call_with_names, b"\x8f": lambda m: m.push_inert("builtins.set"),
+        b"\x90": _Machine.add_items, b"\x91": _Machine.freeze, b"\x96": _Machine.push_inert_bytes,
+        b"C": push(lambda m: m.take(m.number("<B"))), b"B": push(lambda m: m.take(m.number("<I"))),
+        b"\x8e": push(lambda m: m.take(m.number("<Q"))), b"\x8d": lambda m: m.push_text(m.number("<Q")),
+        b"I": _Machine.whole_number, b"L": _Machine.whole_number, b"F": push(lambda m: float(m.line())),
         b"R": _Machine.call, b"\x81": _Machine.call, b"b": _Machine.build, b"Q": _Machine.storage,
         b"\x95": lambda m: None if m.number("<Q") <= len(m.data) else _fail("ends too early"),
     }  # fmt: skip
@@ -383,3 +474,5 @@ def _fail(reason: str) -> None:
 
 
 _STEPS = _steps()
+_ONLY_OURS = frozenset(b"\x8c\x8d\x8e\x8f\x90\x91\x92\x93\x94\x95\x96BCFIL")
+"""Instructions that torch.load(weights_only=True) does not know: those of other pickle protocols than 2."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from rvcd.errors import ModelFileError
-from rvcd.formats.pickle_scan import Scan, ScanError, StorageRef, TensorRef, UnsafeNameError, scan_pickle
+from rvcd.formats.pickle_scan import Scan, ScanError, TensorRef, UnsafeNameError, scan_pickle
 from rvcd.yielding import yield_point
 
 MAX_FILE_BYTES = 2 << 30
@@ -23,6 +23,8 @@ MAX_FILE_BYTES = 2 << 30
 MAX_DESCRIPTION_BYTES = 4 << 20
 """Bound of the pickle that describes the tensors; real ones have less than 1 MB."""
 MAX_ENTRIES = 100_000
+NAMED = 3
+"""Kinds of harmless objects in one sentence."""
 ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_VERSION = 1001
@@ -33,11 +35,28 @@ _UNSET = 0xFFFFFFFF
 
 @dataclass(frozen=True)
 class Outline:
-    """A torch file's content: plain values, with TensorRef in the place of tensors. root: the object that was saved."""
+    """A torch file's content: plain values, with TensorRef in the place of tensors. root: the object that was saved.
+
+    starts: offset in the file of each storage's first byte, by its key. harmless, as_torch_writes: as in Scan.
+    """
 
     path: Path
     size_bytes: int
     root: Any
+    starts: Mapping[str, int]
+    harmless: tuple[str, ...]
+    as_torch_writes: bool
+
+    @property
+    def note(self) -> str:
+        """One sentence about the objects that it holds beside tensors and plain values; "" without any."""
+        if not self.harmless:
+            return ""
+        more = f" and {len(self.harmless) - NAMED} more" if len(self.harmless) > NAMED else ""
+        return (
+            f"{self.path}: holds Python objects beside its tensors ({', '.join(self.harmless[:NAMED])}{more}); "
+            "they are not needed, and nothing in them is run"
+        )
 
 
 @dataclass(frozen=True)
@@ -60,11 +79,11 @@ def read_outline(path: Path | str) -> Outline:
     with open_model_file(path) as (file, size_bytes):
         head = file.read(512)
         if head.startswith(ZIP_MAGIC):
-            root = _read_zip(path, file, size_bytes)
+            scan, starts = _read_zip(path, file, size_bytes)
         else:
             _refuse_known_mishaps(path, head)
-            root = _read_legacy(path, file, size_bytes)
-    return Outline(path, size_bytes, root)
+            scan, starts = _read_legacy(path, file, size_bytes)
+    return Outline(path, size_bytes, scan.value, starts, scan.harmless, scan.as_torch_writes)
 
 
 class open_model_file:
@@ -166,7 +185,7 @@ def zip_entries(path: Path, file: BinaryIO, size_bytes: int) -> list[ZipEntry]:
     return list(entries.values())
 
 
-def _read_zip(path: Path, file: BinaryIO, size_bytes: int) -> Any:
+def _read_zip(path: Path, file: BinaryIO, size_bytes: int) -> tuple[Scan, dict[str, int]]:
     listed = zip_entries(path, file, size_bytes)
     entries = {entry.name: entry for entry in listed}
     prefix = listed[0].name.partition("/")[0]
@@ -184,14 +203,20 @@ def _read_zip(path: Path, file: BinaryIO, size_bytes: int) -> Any:
     if description.crc32 and zlib.crc32(data) != description.crc32:
         raise ModelFileError(f"{path}: is damaged (checksum of {description.name}); download or copy it again")
     scan = _scan(path, data, 0)
+    if not scan.as_torch_writes and (order := entries.get(f"{prefix}/byteorder")) is not None:
+        file.seek(order.start)
+        if file.read(3) == b"big":
+            raise ModelFileError(f"{path}: was written by a big-endian machine; save it again with a current torch")
+    starts: dict[str, int] = {}
     for storage in scan.storages.values():
         entry = entries.get(f"{prefix}/data/{storage.key}")
         if entry is None or entry.size_bytes != storage.size_bytes:
             raise ModelFileError(f"{path}: is damaged: storage {_short(storage.key)} is not what its description says")
-    return _checked(path, scan, scan.storages)
+        starts[storage.key] = entry.start
+    return _checked(path, scan), starts
 
 
-def _read_legacy(path: Path, file: BinaryIO, size_bytes: int) -> Any:
+def _read_legacy(path: Path, file: BinaryIO, size_bytes: int) -> tuple[Scan, dict[str, int]]:
     file.seek(0)
     head = file.read(MAX_DESCRIPTION_BYTES)
     first = _scan(path, head, 0)
@@ -208,27 +233,28 @@ def _read_legacy(path: Path, file: BinaryIO, size_bytes: int) -> Any:
     if type(keys.value) is not list or len(keys.value) != len(content.storages):
         raise ModelFileError(f"{path}: is damaged: its list of storages does not match its description")
     at = keys.end
-    left = dict(content.storages)
+    left, starts = dict(content.storages), {}
     for key in keys.value:
         storage = left.pop(key, None) if isinstance(key, str) else None
         if storage is None:
             raise ModelFileError(f"{path}: is damaged: its list of storages does not match its description")
         file.seek(at)
         length = file.read(8)
+        starts[key] = at + 8
         at += 8 + storage.size_bytes
         if at > size_bytes:
             raise ModelFileError(f"{path}: is cut short: it ends before its last tensor; download or copy it again")
         if int.from_bytes(length, "little") != storage.length:
             raise ModelFileError(f"{path}: is damaged: storage {_short(key)} is not what its description says")
-    return _checked(path, content, content.storages)
+    return _checked(path, content), starts
 
 
-def _checked(path: Path, scan: Scan, storages: dict[str, StorageRef]) -> Any:
-    """Return the scanned value, unless its tensors together claim more than the file holds: views may repeat, but not much."""
-    available = sum(storage.size_bytes for storage in storages.values())
+def _checked(path: Path, scan: Scan) -> Scan:
+    """Return the scan, unless its tensors together claim more than the file holds: views may repeat, but not much."""
+    available = sum(storage.size_bytes for storage in scan.storages.values())
     if sum(tensor.size_bytes for tensor in tensors_in(scan.value)) > 2 * available:
         raise ModelFileError(f"{path}: describes tensors that are together larger than the file; refused")
-    return scan.value
+    return scan
 
 
 def _scan(path: Path, data: bytes, start: int) -> Scan:
@@ -242,6 +268,25 @@ def _scan(path: Path, data: bytes, start: int) -> Scan:
         raise ModelFileError(f"{path}: is not a whole torch file: it {error}; download or copy it again") from None
 
 
+_UNPACK = "an archive; unpack it and use the .pth, .pt or .bin file inside"
+_SOUND = "a sound file, not a model; choose the model's .pth or .pt"
+_OTHER_KINDS: tuple[tuple[bytes, str], ...] = (
+    # An ONNX file is a protobuf: its version, then one of the texts about its producer, or the graph.
+    (rb"\x08[\x01-\x20][\x12\x1a\x22\x2a\x32\x3a\x42]",
+     "an ONNX model, which rvcd does not read; use the torch file (.pth or .pt) that it was exported from"),
+    (rb"....TFL3", "a TFLite model, which rvcd does not read; use the torch file that it was made from"),
+    (rb"\x89HDF", "an HDF5 file (Keras), which rvcd does not read; use a torch file"),
+    (rb"GGUF", "a GGUF model, which rvcd does not read; use a torch file"),
+    (rb"I[xw]F", "a FAISS index, not a model; choose the voice's .pth (its index goes beside it, as .index)"),
+    (rb"\x93NUMPY", "a numpy array, not a model; choose the .pth or .pt that was trained or published"),
+    (rb"7z\xbc\xaf|Rar!|\x1f\x8b|BZh[1-9]|\xfd7zXZ|\x28\xb5\x2f\xfd", _UNPACK),
+    (rb"RIFF....WAVE|fLaC|OggS|ID3", _SOUND),
+    (rb"\x89PNG|\xff\xd8\xff|GIF8|%PDF", "a picture or document, not a model; choose the model's .pth or .pt"),
+    (rb"MZ|\x7fELF", "a program, not a model, and is not run; choose the model's .pth or .pt"),
+)  # fmt: skip
+"""How files of other kinds begin, and what is said of them."""
+
+
 def _refuse_known_mishaps(path: Path, head: bytes) -> None:
     text = head.lstrip()[:64].lower()
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):
@@ -250,11 +295,14 @@ def _refuse_known_mishaps(path: Path, head: bytes) -> None:
         raise ModelFileError(f"{path}: is a Git LFS pointer, not the model; run 'git lfs pull' or download the file itself")
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < MAX_DESCRIPTION_BYTES:
         raise ModelFileError(f"{path}: is a safetensors file, which is not read here; use the .pth or .pt file")
+    for beginning, what in _OTHER_KINDS:
+        if re.match(beginning, head, re.DOTALL):
+            raise ModelFileError(f"{path}: is {what}")
     # The first instruction of a pickle without a version names a function.
     if match := re.match(rb"\(*[ci]([A-Za-z_][\w.]*)\n([A-Za-z_][\w.]*)\n", head):
         name = b".".join(match.groups()).decode("ascii", "replace")
         raise ModelFileError(f"{path}: would run code: {name}; refused: a model file may hold only tensors and plain values")
-    if not head.startswith(b"\x80"):
+    if not head.startswith((b"\x80", b"L%d" % LEGACY_MAGIC)):  # the latter: in protocol 1
         raise ModelFileError(f"{path}: is not a torch file; use a .pth, .pt or .bin file made by torch.save")
 
 

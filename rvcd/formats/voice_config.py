@@ -1,4 +1,4 @@
-"""The sizes of an RVC voice: read from its 18 positional numbers, and the tensors those sizes demand. Stdlib only."""
+"""The sizes of an RVC voice: read from its 18 positional values, and the tensors those sizes demand. Stdlib only."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 CONFIG_LENGTH = 18
+UNIT_WIDTH_AT = 17
+"""Where a fork of RVC (ddPn08's) puts the width of the units in between, as the last but one of 19 values."""
 FLOW_COUPLINGS, FLOW_KERNEL, FLOW_LAYERS = 4, 5, 3
 """The coupling flow of RVC: not in the config, the same in every voice."""
 MAX_CHANNELS, MAX_LAYERS, MAX_LIST = 16_384, 64, 16
@@ -51,11 +53,16 @@ class SynthesizerConfig:
 
 
 def parse_config(values: Any, *, n_speakers: int, unit_width: int, has_f0: bool) -> SynthesizerConfig:
-    """Build the config from the 18 positional values of a voice file. Raises ConfigProblem."""
+    """Build the config from the 18 positional values of a voice file, or a fork's 19. Raises ConfigProblem."""
     if not isinstance(values, (list, tuple)):
         raise ConfigProblem("is not a list of numbers")
+    if len(values) == CONFIG_LENGTH + 1:
+        if values[UNIT_WIDTH_AT] != unit_width:
+            said = _shown(values[UNIT_WIDTH_AT])
+            raise ConfigProblem(f"has 19 values with the unit width {said}, but its weights take units of width {unit_width}")
+        values = [*values[:UNIT_WIDTH_AT], *values[UNIT_WIDTH_AT + 1 :]]
     if len(values) != CONFIG_LENGTH:
-        raise ConfigProblem(f"has {len(values)} values, not {CONFIG_LENGTH}")
+        raise ConfigProblem(f"has {len(values)} values, not {CONFIG_LENGTH} or {CONFIG_LENGTH + 1}")
     if str(values[9]) != "1":
         raise ConfigProblem(f"asks for residual blocks of kind {_shown(values[9])}; only kind 1 is supported")
     dropout = values[8]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,13 @@ VOCODER = "HiFi-GAN"
 EMBEDDERS = ("contentvec", "hubert_base", "rvcd-lite")
 """Names of the content encoder a voice may be trained with: twice the same network, and rvcd's own small one."""
 VERSION_OF_WIDTH = {256: "v1", 768: "v2"}
+LAYER_OF_WIDTH = {256: 9, 768: 12}
+"""The layer of the content encoder that rvcd takes units from, as RVC does."""
 MAX_TEXT = 80
 NAMED_IN_ERRORS = 3
+SO_VITS_KEYS = frozenset({"emb_uv.weight", "pre.weight", "enc_p.pre.weight", "enc_p.f0_emb.weight", "f0_decoder.prenet.weight"})
+"""Tensors of so-vits-svc's generator that RVC's has not."""
+ONLY_RVC = "rvcd runs RVC voices only: look for one of the same singer trained with RVC"
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class VoiceSpec:
 
     name: the file's stem. version: "v1" or "v2", told by the unit width where that is 256 or 768, else by the label.
     epochs: the trainer's own words, "" if none. speaker_names: one for each speaker, "" for a nameless one.
+    note: a sentence about what the file holds beside the voice, "" for nothing.
     """
 
     path: Path
@@ -42,6 +48,7 @@ class VoiceSpec:
     vocoder: str
     embedder: str
     config: SynthesizerConfig
+    note: str = ""
 
 
 def read_voice_spec(path: Path | str) -> VoiceSpec:
@@ -55,17 +62,20 @@ def voice_spec(outline: Outline) -> VoiceSpec:
     path, root = outline.path, outline.root
     if not isinstance(root, dict) or not isinstance(root.get("weight"), dict) or "config" not in root:
         raise ModelFileError(f"{path}: {_what_else(root)}")
+    if isinstance(root["config"], dict) and any(str(key).startswith("enc_p.text_embedding.") for key in root["weight"]):
+        raise ModelFileError(f"{path}: is a GPT-SoVITS voice, which speaks text; rvcd converts speech with RVC voices only")
     vocoder = root.get("vocoder") or VOCODER
     if not isinstance(vocoder, str) or _plain(vocoder) != _plain(VOCODER):
         raise ModelFileError(f"{path}: was trained with the vocoder {_text(vocoder)!r}; rvcd runs {VOCODER} voices only")
-    embedder = root.get("embedder_model") or EMBEDDERS[0]
-    if not isinstance(embedder, str) or _plain(embedder) not in [_plain(known) for known in EMBEDDERS]:
+    embedder = root.get("embedder_model") or root.get("embedder_name") or EMBEDDERS[0]
+    if not isinstance(embedder, str) or not _is_known_embedder(embedder):
         raise ModelFileError(
             f"{path}: was trained with the content encoder {_text(embedder)!r}; "
             f"rvcd supports {', '.join(EMBEDDERS[:-1])} and {EMBEDDERS[-1]} only, so use a voice trained with one of them"
         )
     shapes = _weight_shapes(path, root["weight"])
     n_speakers, unit_width = _rows(path, shapes, "emb_g.weight", 0), _rows(path, shapes, "enc_p.emb_phone.weight", 1)
+    _check_layer(path, root.get("embedder_output_layer"), unit_width)
     has_f0 = any(key.startswith("dec.m_source.") for key in shapes)
     try:
         config = parse_config(root["config"], n_speakers=n_speakers, unit_width=unit_width, has_f0=has_f0)
@@ -87,6 +97,7 @@ def voice_spec(outline: Outline) -> VoiceSpec:
         vocoder=VOCODER,
         embedder=_text(embedder),
         config=config,
+        note=outline.note,
     )
 
 
@@ -102,6 +113,23 @@ def upstream_key(key: str) -> str:
 def is_voice_key(key: str) -> bool:
     """Say whether a tensor is used to convert; the posterior encoder serves training only."""
     return not key.startswith("enc_q.")
+
+
+def _is_known_embedder(name: str) -> bool:
+    plain = _plain(name)
+    for width in VERSION_OF_WIDTH:
+        plain = plain.removesuffix(str(width))  # "contentvec768": the same encoder, and the width of its units
+    return plain in [_plain(known) for known in EMBEDDERS]
+
+
+def _check_layer(path: Path, layer: Any, unit_width: int) -> None:
+    """Raises ModelFileError for a voice whose units are another layer's than rvcd takes for their width."""
+    taken = LAYER_OF_WIDTH.get(unit_width)
+    if layer is not None and taken is not None and str(layer) != str(taken):
+        raise ModelFileError(
+            f"{path}: was trained with layer {_text(layer)} of the content encoder; rvcd takes units of width {unit_width} "
+            f"from layer {taken}, as RVC does, so use a voice trained with that"
+        )
 
 
 def _weight_shapes(path: Path, weight: Mapping[Any, Any]) -> dict[str, tuple[int, ...]]:
@@ -151,7 +179,20 @@ def _what_else(root: Any) -> str:
         kind = "single tensor" if isinstance(root, TensorRef) else type(root).__name__
         return f"is not an RVC voice: it holds a {kind}, not a voice's 'weight' and 'config'"
     keys = {key for key in root if isinstance(key, str)}
+    model = root.get("model")
+    inside = {key for key in model if isinstance(key, str)} if isinstance(model, dict) else set()
+    if inside & SO_VITS_KEYS:
+        return f"is a so-vits-svc model, not an RVC voice; {ONLY_RVC}"
+    if any(key.startswith("unit2ctrl.") for key in inside):
+        return f"is a DDSP-SVC model, not an RVC voice; {ONLY_RVC}"
+    if "enc_p.emb.weight" in inside:
+        return f"is a VITS model, which speaks text, not an RVC voice; {ONLY_RVC}"
     if "model" in keys and keys & {"optimizer", "learning_rate", "iteration"}:
+        if "optimizer" in keys and not root["optimizer"] and inside:
+            return (
+                "is a checkpoint without its optimizer, as so-vits-svc publishes its models, not an RVC voice; "
+                f"{ONLY_RVC}, or, if RVC trained it, export it there with the model extraction"
+            )
         return (
             "is a training checkpoint, not a voice: export it with the trainer's model extraction, "
             "or use the small .pth that the trainer writes beside the logs (RVC: assets/weights)"
@@ -173,13 +214,26 @@ def _epochs(root: Mapping[Any, Any]) -> str:
 
 
 def _speaker_names(info: Any, speakers: int) -> tuple[str, ...]:
+    """Return the names by number. Trainers write [{"id": 0, "name": "Anna"}], {"0": "Anna"}, {"Anna": 0} or ["Anna"]."""
     names = [""] * speakers
-    for item in info if isinstance(info, (list, tuple)) else ():
-        if isinstance(item, dict) and isinstance(item.get("name"), str):
-            number = item.get("id")
-            if type(number) is int and 0 <= number < speakers:
-                names[number] = _text(item["name"])
+    for number, name in _numbered(info):
+        at = int(number) if isinstance(number, str) and number.isdecimal() and len(number) < 6 else number
+        if type(at) is int and 0 <= at < speakers and isinstance(name, str):
+            names[at] = _text(name)
     return tuple(names)
+
+
+def _numbered(info: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(info, dict):
+        for key, value in info.items():
+            if type(value) is int:
+                yield value, key
+            else:
+                yield key, value.get("name") if isinstance(value, dict) else value
+    elif isinstance(info, (list, tuple)):
+        if all(isinstance(item, str) for item in info):
+            yield from enumerate(info)
+        yield from ((item.get("id"), item.get("name")) for item in info if isinstance(item, dict))
 
 
 def _text(value: Any) -> str:

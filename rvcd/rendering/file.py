@@ -42,12 +42,13 @@ class RenderRequest:
 
 @dataclass(frozen=True)
 class RenderResult:
-    """What was written. compute_s: time spent converting, without loading."""
+    """What was written. compute_s: time spent converting, without loading. notes: a sentence for each thing done without."""
 
     voice: str
     rate_hz: int
     duration_s: float
     compute_s: float
+    notes: tuple[str, ...] = ()
 
 
 def render_file(settings: Settings, request: RenderRequest, progress: Callable[[float], None]) -> RenderResult:
@@ -69,7 +70,9 @@ def render_file(settings: Settings, request: RenderRequest, progress: Callable[[
         geometry = StreamGeometry.from_ms(
             rate_hz=48000, block_ms=BLOCK_MS, lookahead_ms=LOOKAHEAD_MS, deadline_ms=BLOCK_MS, context_ms=CONTEXT_MS
         )
-        loader = Loader(setup, geometry)
+        notes: list[str] = []
+        # An index that the command line names is wanted; one that was found or configured is optional, as for the daemon.
+        loader = Loader(setup, geometry, warn=None if request.index else notes.append)
         voice = loader.voice(voice_files(entry))
         rate_hz = request.rate_hz or voice.spec.rate_hz
         geometry = StreamGeometry.from_ms(
@@ -94,7 +97,7 @@ def render_file(settings: Settings, request: RenderRequest, progress: Callable[[
                 written += len(audio)
                 progress(min(1.0, written / total))
         progress(1.0)
-        return RenderResult(voice.name, rate_hz, written / rate_hz, compute_ms / 1000)
+        return RenderResult(voice.name, rate_hz, written / rate_hz, compute_ms / 1000, tuple(notes))
 
 
 def _voice(settings: Settings, request: RenderRequest) -> VoiceEntry:

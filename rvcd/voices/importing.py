@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rvcd.errors import ModelFileError, ParamError
-from rvcd.formats.index_header import IndexHeader, read_index_header
+from rvcd.formats.index_header import IndexHeader, read_fitting_index_header
 from rvcd.formats.torch_file import damaged_entry
 from rvcd.formats.voice_header import VoiceSpec, read_voice_spec
 from rvcd.voices.archive import Part, is_part, unpack_voice
@@ -68,6 +68,8 @@ def import_voice(request: ImportRequest, others: VoiceRegistry) -> Imported:
             parts, explicit_index = _gather(request.sources, scratch, notes)
             part, spec = _choose_voice([part for part in parts if is_voice_name(part.name)], request.sources, notes)
             index_part, index = _choose_index(part, spec, parts, explicit_index, notes)
+            if spec.note:
+                notes.append(f"{part.label}{spec.note.removeprefix(str(part.path))}")
             settings = _settings(request, part, parts, notes)
             target = request.folder / settings.name
             _check_free(target, settings, request.force, others)
@@ -179,12 +181,7 @@ def _choose_index(
             notes.append(f"no index is imported: none of {names} is the voice's by its name; name it beside the .pth")
         return None, None
     try:
-        header = read_index_header(chosen.path)
-        if header.width != spec.unit_width:
-            raise ModelFileError(
-                f"{chosen.path}: is an index of width {header.width}, but the voice's units have width {spec.unit_width}; "
-                "use the index trained with this voice"
-            )
+        header = read_fitting_index_header(chosen.path, spec.unit_width)
     except ModelFileError as error:
         sentence = f"{chosen.label}{str(error).removeprefix(str(chosen.path))}"
         if explicit is not None:

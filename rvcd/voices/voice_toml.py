@@ -1,6 +1,6 @@
 """voice.toml: what a voice is called and how it is set, in a file beside its .pth. Checked here; a bad one is never half obeyed.
 
-Standard library only (and tomli before Python 3.11): the control process reads these while it scans its folders.
+Standard library only: the control process reads these while it scans its folders.
 """
 
 from __future__ import annotations
@@ -9,19 +9,14 @@ import difflib
 import json
 import math
 import re
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rvcd.config.toml_text import decode_toml, parse_toml, windows_path_problem
 from rvcd.params import BY_NAME, Param
 from rvcd.protocol import NAME_PATTERN, NAME_RULE
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 FILE_NAME = "voice.toml"
 MAX_BYTES = 64 << 10
@@ -70,12 +65,11 @@ def read_voice_toml(path: Path) -> tuple[VoiceSettings, tuple[str, ...]]:
     With something wrong the settings are NOTHING_SAID: the voice is usable, and nothing is guessed.
     """
     try:
-        text = _text_of(path)
-        tables = tomllib.loads(text)
+        tables = parse_toml(_text_of(path))
     except _BadValue as problem:
         problems = [str(problem)]
-    except ValueError as error:  # TOMLDecodeError, and what int() and datetime() refuse inside the parser
-        problems = [f"is not valid TOML: {printable(error)}"]
+    except ValueError as error:
+        problems = [printable(error)]
     else:
         settings, problems = parse_voice_toml(tables)
         if not problems:
@@ -142,10 +136,7 @@ def _text_of(path: Path) -> str:
         raise _BadValue(f"cannot be read: {printable(reason).lower()}; mend that, or remove it") from None
     if len(data) > MAX_BYTES:
         raise _BadValue(f"has more than {MAX_BYTES:,} bytes; a voice's settings are a few lines, so is this the right file?")
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise _BadValue(f"is not UTF-8 text: byte {error.start} is 0x{data[error.start]:02x}; save it as UTF-8") from None
+    text = decode_toml(data)
     if (brackets := text.count("[") + text.count("{")) > MAX_BRACKETS:
         raise _BadValue(f"has {brackets:,} brackets; it needs [params] and no other table or list")
     for number, line in enumerate(text.split("\n"), start=1):
@@ -198,6 +189,8 @@ def _index(value: object) -> str:
     text = _string(value)
     if "/" in text or "\\" in text or "\0" in text or text in (".", ".."):
         raise _BadValue(f"{_shown(text)} is a path; it takes the name of a file in the voice's own folder")
+    if problem := windows_path_problem(text):
+        raise _BadValue(printable(problem))
     return text
 
 

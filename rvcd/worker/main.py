@@ -43,7 +43,8 @@ class Worker:
         self.setup, self.wanted, self.channel = setup, wanted, channel
         self.reporter = Reporter(channel, Report(-1, nothing, {}, "", ()))
         self.loop = AudioLoop(segment, geometry, setup.generation, self.reporter.log)
-        self.preparation = Preparation(setup, Loader(setup.models, geometry), self.loop, self.reporter)
+        loader = Loader(setup.models, geometry, warn=lambda text: self.reporter.log("warning", text))
+        self.preparation = Preparation(setup, loader, self.loop, self.reporter)
 
     def run(self) -> int:
         """Load, warm up, convert until told to stop. Returns the process's exit status."""

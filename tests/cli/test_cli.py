@@ -86,6 +86,7 @@ class Machine:
         progress(1.0)
         result: Any = ModuleType("result")
         result.voice, result.rate_hz, result.duration_s, result.compute_s = "anna", 40000, 10.0, 2.0
+        result.notes = ()
         return result
 
 
@@ -402,11 +403,25 @@ def test_the_check_tries_what_the_virtual_device_would_play(
     assert level == "fail" and words in text
 
 
-def test_the_check_reads_the_width_of_the_index(machine: Machine, rvcd: Any, config: Any, tmp_path: Path) -> None:
+def test_the_check_notes_an_index_that_does_not_fit_and_the_voice_runs_without_it(
+    machine: Machine, rvcd: Any, config: Any, tmp_path: Path
+) -> None:
     index = Path(__file__).parents[1] / "data" / "parity" / "added_IVF8_Flat_nprobe_1_kit_v1.index"
-    machine.voice = VoiceEntry(1, "anna", tmp_path / "anna.pth", index)
+    machine.voice, machine.spec = VoiceEntry(1, "anna", tmp_path / "anna.pth", index), FakeSpec(unit_width=64)
     ((level, text),) = findings(rvcd("check", "--json")[1])["voice"]
-    assert level == "fail" and f"{index} is an index of width 256" in text and "width 768" in text
+    assert level == "note" and text.startswith(f"anna runs without its index: {index}: is an index of width 256")
+    assert "width 64" in text
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_the_check_notes_an_index_that_cannot_be_read(machine: Machine, rvcd: Any, tmp_path: Path, exists: bool) -> None:
+    index = tmp_path / "anna.index"
+    if exists:
+        index.write_text("hello")
+    machine.voice, machine.spec = VoiceEntry(1, "anna", tmp_path / "anna.pth", index), FakeSpec(unit_width=64)
+    ((level, text),) = findings(rvcd("check", "--json")[1])["voice"]
+    reason = "is not a FAISS index" if exists else "does not exist"
+    assert level == "note" and text.startswith(f"anna runs without its index: {index}: {reason}")
 
 
 def test_no_voice_at_all_is_a_failure(machine: Machine, rvcd: Any) -> None:

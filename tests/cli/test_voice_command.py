@@ -194,7 +194,6 @@ def test_sound_voices_pass_the_check(with_encoder: Rvcd, voices: Path, weights: 
 def test_each_thing_that_would_fail_is_named_with_its_fix(with_encoder: Rvcd, voices: Path, weights: TestWeightPaths) -> None:
     put(voices, "cut", weights.voice_v2).write_bytes(weights.voice_v2.read_bytes()[:50_000])
     put(voices, "foreign", V2)
-    put(voices, "index", weights.voice_v2, INDEX_V1)
     content = torch.load(weights.voice_v2, weights_only=True)
     content["weight"]["enc_p.emb_phone.weight"][0, 0] = float("nan")
     torch.save(content, put(voices, "nan", weights.voice_v2))
@@ -207,12 +206,43 @@ def test_each_thing_that_would_fail_is_named_with_its_fix(with_encoder: Rvcd, vo
     for name, words in (
         ("cut", "is cut short"),
         ("foreign", f"takes units of width 768, but {weights.encoder} makes width 64 or 32; use the content encoder"),
-        ("index", "is an index of width 256, but the voice's units have width 64"),
         ("nan", "tensor 'enc_p.emb_phone.weight' holds NaN or infinity"),
         ("speaker", "has no speaker 7, which its voice.toml names; it has 0..1"),
         ("toml", "gain_db: 99 is too large; it takes a number, -24..24 dB"),
     ):
         assert words in found[name][1], name
+
+
+def cut(index: Path) -> bytes:
+    return index.read_bytes()[:1000]
+
+
+@pytest.mark.parametrize("kind", ["cut", "text", "empty", "other width", "head"])
+def test_a_voice_whose_index_cannot_serve_runs_without_it_and_every_command_says_why(
+    with_encoder: Rvcd, voices: Path, weights: TestWeightPaths, kind: str
+) -> None:
+    put(voices, "anna", weights.voice_v2)
+    index = voices / "anna" / "anna.index"
+    content = {"cut": cut(weights.index_v2), "text": b"hello", "empty": b"", "other width": INDEX_V1.read_bytes()}
+    index.write_bytes(content.get(kind, b"IwFl"))
+    said = f"runs without its index: {index}: "
+    for command in (("check",), ("list",), ("list", "--json"), ("info", "anna"), ("info", "anna", "--json")):
+        code, out, err = with_encoder(*command)
+        assert code == 0, command
+        assert (out + err).count(said) == 1, command
+    assert lines(with_encoder("check")[1])["anna"][0] == "note"
+
+
+def test_harmless_objects_in_a_voice_are_a_note_of_info_check_and_import(
+    with_encoder: Rvcd, voices: Path, weights: TestWeightPaths, tmp_path: Path
+) -> None:
+    odd = tmp_path / "odd.pth"
+    torch.save({**torch.load(weights.voice_v2, weights_only=True), "trained_in": Path("/home/x")}, odd, pickle_protocol=4)
+    for command in (("info", odd), ("info", odd, "--json"), ("check", odd), ("import", odd)):
+        code, out, err = with_encoder(*command)
+        assert code == 0, command
+        assert (out + err).count("holds Python objects beside its tensors (pathlib.") == 1, command
+    assert lines(with_encoder("check", "odd")[1])["odd"][0] == "note"
 
 
 def test_equal_voices_are_noted_and_files_that_were_passed_over_too(

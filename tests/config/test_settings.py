@@ -183,7 +183,7 @@ def test_a_problem_is_named(text: str, problem: str, tmp_path: Path) -> None:
 
 
 def test_a_missing_a_binary_and_a_folder_for_a_file_are_each_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xff")
     for name, words in (("none.toml", "no such file"), ("binary.toml", "not UTF-8"), (".", "is a directory")):
         with pytest.raises(ConfigError, match=words):
             load_config(tmp_path / name)

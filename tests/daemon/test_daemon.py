@@ -214,6 +214,27 @@ preset = "safe"
         assert stats.state == "live" and stats.worker_restarts == 0
 
 
+def test_a_voice_with_a_broken_index_is_live_without_it_and_the_log_says_why_once(tmp_path: Path):
+    weights = ensure_test_weights(tmp_path / "weights")
+    voices = tmp_path / "voices"
+    voices.mkdir()
+    (voices / "anna.pth").write_bytes(weights.voice_v2.read_bytes())
+    (voices / "anna.index").write_bytes(weights.index_v2.read_bytes()[:1000])
+    config = f'''
+[audio]
+backend = "virtual"
+[models]
+content_encoder = "{weights.encoder}"
+[voices]
+folders = ["{voices}"]
+[latency]
+preset = "safe"
+'''
+    with running(tmp_path, config) as daemon:
+        daemon.osc.until(lambda s: s.state == "live" and s.out_peak_dbfs > -60)
+        assert daemon.log.count(f"anna runs without its index: {voices / 'anna.index'}: is cut short") == 1
+
+
 def test_a_file_through_the_virtual_device_comes_out_delayed_by_exactly_the_latency(tmp_path: Path):
     rate_hz = 48000
     clicks = np.zeros(rate_hz * 3, np.float32)

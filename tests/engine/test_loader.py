@@ -63,6 +63,26 @@ def test_an_index_of_another_width_is_refused(setup):
         Loader(setup, GEOMETRY).voice(request)
 
 
+@pytest.mark.parametrize("kind", ["missing", "text", "cut", "other width", "not a number"])
+def test_a_voice_whose_index_cannot_serve_is_loaded_without_it_and_the_reason_is_told_once(setup, tmp_path, kind):
+    index, good = tmp_path / "buzz.index", paths(setup).index_v2.read_bytes()
+    content = {
+        "text": b"hello", "cut": good[: len(good) // 2], "not a number": good[:50_000] + b"\xff" * 8 + good[50_008:],
+        "other width": (PARITY / "added_IVF8_Flat_nprobe_1_kit_v1.index").read_bytes(),
+    }  # fmt: skip
+    if kind in content:
+        index.write_bytes(content[kind])
+    told: list[str] = []
+    loader = Loader(setup, GEOMETRY, warn=told.append)
+    files = VoiceFiles("buzz", str(paths(setup).voice_v2), str(index))
+    voice = loader.voice(files)
+    assert voice.index is None and loader.voice(files).name == "buzz"
+    (sentence,) = told
+    assert sentence.startswith(f"buzz runs without its index: {index}: ") and "\n" not in sentence
+    index.write_bytes(good)
+    assert loader.voice(files).index is not None
+
+
 def test_rmvpe_without_its_file_says_what_is_missing(setup):
     with pytest.raises(ModelFileError, match=r"rmvpe\.pt"):
         Loader(setup, GEOMETRY).pitch_method("rmvpe")

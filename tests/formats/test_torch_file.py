@@ -82,6 +82,15 @@ def test_a_function_hidden_behind_an_allowed_class_does_not_run(tmp_path: Path) 
         (b"\x80\x02}.", "is a Python pickle, but not one that torch wrote"),
         (b"PK\x03\x04" + bytes(500), "is cut short"),
         (b"\x10\x00\x00\x00\x00\x00\x00\x00{}", "is a safetensors file"),
+        (b"\x08\x07\x12\x07pytorch\x1a\x051.13.1:" + bytes(500), "is an ONNX model, which rvcd does not read; use the torch"),
+        (b"\x08\x04:\x80\x01" + bytes(500), "is an ONNX model"),
+        (b"\x1c\0\0\0TFL3" + bytes(500), "is a TFLite model"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(500), "is an HDF5 file"),
+        (b"IwFl" + bytes(500), "is a FAISS index, not a model"),
+        (b"\x93NUMPY\x01\0" + bytes(500), "is a numpy array"),
+        (b"Rar!\x1a\x07" + bytes(500), "is an archive; unpack it"),
+        (b"RIFF\0\0\0\0WAVEfmt " + bytes(500), "is a sound file"),
+        (b"MZ" + bytes(500), "is a program, not a model, and is not run"),
     ],
 )  # fmt: skip
 def test_a_file_of_another_kind_is_refused_in_one_sentence(tmp_path: Path, body: bytes, said: str) -> None:

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import datetime
+import os
 import random
+import tempfile
+import uuid
+from collections import Counter, deque
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rvcd.errors import ModelFileError
+from rvcd.formats.checkpoint import load_tensors
 from rvcd.formats.voice_file import read_voice, read_voice_spec
-from tests.formats.hostile import LEGACY_VOICE, PARITY, ZIP_VOICE, voice_dict, write_shaped, write_voice
+from tests.formats.hostile import LEGACY_VOICE, PARITY, ZIP_VOICE, Calls, voice_dict, write_shaped, write_voice
 
 VOICES = sorted(path.stem for path in PARITY.glob("v[12]_*.pth"))
 
@@ -84,6 +95,147 @@ def test_speakers_have_the_names_the_file_gives_them(tmp_path: Path) -> None:
     assert spec.speaker_names[2] == "Ann of Green [31m Gables"
 
 
+@pytest.mark.parametrize(
+    "info",
+    [
+        {"0": "Anna", "3": "Bert"}, {0: "Anna", 3: "Bert"}, {"Anna": 0, "Bert": 3},
+        {"0": {"name": "Anna"}, "3": {"name": "Bert"}},
+        ["Anna", "", "", "Bert"], [{"id": "0", "name": "Anna"}, {"id": 3, "name": "Bert"}],
+        {"0": "Anna", "3": "Bert", "4": "nobody", "-1": "nobody", "x": "nobody", "9" * 5000: "nobody", "1": 99, "2": None},
+    ],
+)  # fmt: skip
+def test_speakers_have_their_names_however_a_trainer_writes_them_down(tmp_path: Path, info: Any) -> None:
+    spec = read_voice_spec(write_voice(tmp_path / "a.pth", speaker_info=info))
+    assert spec.speaker_names == ("Anna", "", "", "Bert")
+
+
+def nineteen(width: Any = 768) -> list[Any]:
+    config = list(voice_dict()["config"])
+    return [*config[:17], width, config[17]]
+
+
+def test_a_config_of_19_values_is_that_of_18_with_the_unit_width_in_between(tmp_path: Path) -> None:
+    path = write_voice(
+        tmp_path / "a.pth", config=nineteen(), speaker_info={"0": "Anna"}, embedder_name="contentvec768", embedder_output_layer=12
+    )
+    spec = read_voice(path).spec
+    assert spec.config == read_voice_spec(ZIP_VOICE).config
+    assert (spec.embedder, spec.speaker_names[0]) == ("contentvec768", "Anna")
+
+
+@pytest.mark.parametrize("width", [256, "768k", None, [], 40000])
+def test_19_values_that_are_something_else_are_refused(tmp_path: Path, width: Any) -> None:
+    assert "but its weights take units of width 768" in refusal(write_voice(tmp_path / "a.pth", config=nineteen(width)))
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ({"embedder_name": "hubert-base-japanese"}, "content encoder 'hubert-base-japanese'; rvcd supports contentvec"),
+        ({"embedder_output_layer": 9}, "layer 9 of the content encoder; rvcd takes units of width 768 from layer 12"),
+    ],
+)
+def test_a_fork_s_content_encoder_and_its_layer_are_respected(tmp_path: Path, labels: dict[str, Any], said: str) -> None:
+    assert said in refusal(write_voice(tmp_path / "a.pth", config=nineteen(), **labels))
+    fine = {"embedder_name": "hubert_base768", "embedder_output_layer": "12"}
+    assert read_voice_spec(write_voice(tmp_path / "b.pth", **fine)).embedder == "hubert_base768"
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("protocol", [1, 2, 3, 4, 5])
+def test_a_voice_of_any_pickle_protocol_is_described_and_loaded_alike(tmp_path: Path, protocol: int, legacy: bool) -> None:
+    content, path = voice_dict(), tmp_path / "a.pth"
+    if protocol > 2:
+        content["trainer"] = {"a": {1, 2}, "b": frozenset((1,)), "c": bytearray(b"x"), "d": b"xyz", "e": 1 << 70}
+    torch.save(content, path, pickle_protocol=protocol, _use_new_zipfile_serialization=not legacy)
+    usual = read_voice(ZIP_VOICE)
+    voice = read_voice(path)
+    assert voice.spec.config == usual.spec.config == read_voice_spec(path).config
+    assert list(voice.weights) == list(usual.weights)
+    assert all(torch.equal(voice.weights[key], value) for key, value in usual.weights.items())
+
+
+HARMLESS: dict[str, Any] = {
+    "numpy.dtype": np.float64(0.25), "datetime.timedelta": datetime.timedelta(seconds=3),
+    "datetime.datetime": datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc),
+    "pathlib.PosixPath": Path("/home/somebody/logs"), "numpy.ndarray": np.arange(3), "collections.deque": deque([1, 2]),
+    "collections.Counter": Counter("aab"), "decimal.Decimal": Decimal("0.1"), "types.SimpleNamespace": SimpleNamespace(epochs=3),
+    "builtins.set": {1, 2}, "uuid.UUID": uuid.UUID(int=7), "numpy.float32": np.float32,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("name", HARMLESS)
+def test_harmless_objects_beside_the_weights_are_named_and_the_voice_loads_without_them(
+    tmp_path: Path, name: str, protocol: int
+) -> None:
+    path = tmp_path / "a.pth"
+    torch.save(voice_dict(extra={"deep": [HARMLESS[name], "text"]}), path, pickle_protocol=protocol)
+    voice = read_voice(path)
+    assert voice.spec.note == read_voice_spec(path).note
+    assert (
+        voice.spec.note.startswith(f"{path}: holds Python objects beside its tensors (") and "are not needed" in voice.spec.note
+    )
+    assert name.replace("pathlib.", "") in voice.spec.note
+    usual = read_voice(ZIP_VOICE).weights
+    assert all(torch.equal(voice.weights[key], value) for key, value in usual.items()) and list(usual) == list(voice.weights)
+    assert read_voice_spec(ZIP_VOICE).note == ""
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint16, ">i4"])
+@pytest.mark.parametrize("protocol", [2, 5])
+def test_sizes_that_are_numpy_s_numbers_are_read_as_numbers(tmp_path: Path, kind: Any, protocol: int) -> None:
+    config = [np.dtype(kind).type(value) if type(value) is int and value else value for value in voice_dict()["config"]]
+    if kind == ">i4":
+        config = [np.array([v], kind)[0] if isinstance(v, np.integer) else v for v in config]
+    torch.save(voice_dict(config=config), tmp_path / "a.pth", pickle_protocol=protocol)
+    assert read_voice(tmp_path / "a.pth").spec.config == read_voice_spec(ZIP_VOICE).config
+
+
+def test_a_harmless_object_among_the_weights_or_sizes_is_no_tensor_and_no_number(tmp_path: Path) -> None:
+    path = write_shaped(tmp_path / "a.pth", lambda weights: weights.update({"dec.x": Path("x")}))
+    assert "'dec.x' in its weights is not a tensor" in refusal(path)
+    config = [Path("x"), *voice_dict()["config"][1:]]
+    assert "as value 1" in refusal(write_voice(tmp_path / "b.pth", config=config))
+
+
+PLAIN = (
+    st.none() | st.booleans() | st.integers(-(1 << 70), 1 << 70) | st.floats() | st.text(max_size=300) | st.binary(max_size=300)
+)
+HASHABLE = st.integers(0, 9) | st.text(max_size=3)
+ODD = st.sampled_from(list(HARMLESS.values())) | st.sets(HASHABLE, max_size=3) | st.frozensets(HASHABLE, max_size=3)
+
+
+@given(
+    extra=st.recursive(
+        PLAIN | ODD,
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(HASHABLE, inner, max_size=4) | st.tuples(inner, inner),
+        max_leaves=12,
+    ),
+    protocol=st.sampled_from([2, 3, 4, 5]),
+    legacy=st.booleans(),
+)
+def test_tensors_beside_anything_harmless_come_back_as_they_were_saved(extra: Any, protocol: int, legacy: bool) -> None:
+    base = torch.arange(24, dtype=torch.float32)
+    saved = {"a": base.view(4, 6).T, "b": base[5:9], "c": torch.zeros(0), "d": base.half(), "e": torch.tensor(3)}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.pt"
+        content = {"extra": extra, "model": saved}
+        torch.save(content, path, pickle_protocol=protocol, _use_new_zipfile_serialization=not legacy)
+        loaded = load_tensors(path, "model")
+    assert list(loaded) == list(saved)
+    assert all(torch.equal(loaded[key], value) and loaded[key].dtype == value.dtype for key, value in saved.items())
+
+
+def test_a_call_hidden_in_harmless_objects_is_refused_and_does_not_run(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    for holder in (SimpleNamespace(x=Calls(os.system, f"touch {marker}")), deque([Calls(os.system, f"touch {marker}")])):
+        for protocol in (2, 4):
+            torch.save(voice_dict(extra=holder), tmp_path / "a.pth", pickle_protocol=protocol)
+            assert f"would run code: {os.system.__module__}.system" in refusal(tmp_path / "a.pth")
+    assert not marker.exists()
+
+
 def test_units_of_another_width_are_legal(tmp_path: Path) -> None:
     def narrow(weights: Any) -> None:
         weights["enc_p.emb_phone.weight"] = weights["enc_p.emb_phone.weight"][:, :100].clone()
@@ -118,6 +270,11 @@ def test_a_training_checkpoint_is_refused_with_the_fix(tmp_path: Path) -> None:
         ({"unet.encoder.bn.weight": torch.ones(1)}, "is a shared network"),
         ({"args": None, "cfg": {}, "model": {}}, "is a fairseq content encoder"),
         ({"dec.conv_pre.weight": torch.ones(1)}, "without their 'config'"),
+        ({"model": {"emb_uv.weight": torch.ones(1)}, "iteration": 1, "optimizer": {}}, "is a so-vits-svc model"),
+        ({"model": {"dec.x": torch.ones(1)}, "iteration": 0, "optimizer": None, "learning_rate": 0}, "as so-vits-svc publishes"),
+        ({"model": {"unit2ctrl.x": torch.ones(1)}, "global_step": 1}, "is a DDSP-SVC model"),
+        ({"model": {"enc_p.emb.weight": torch.ones(1)}, "iteration": 1, "optimizer": {}}, "is a VITS model, which speaks text"),
+        ({"weight": {"enc_p.text_embedding.weight": torch.ones(1)}, "config": {}}, "is a GPT-SoVITS voice"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("legacy", [False, True])
@@ -149,7 +306,7 @@ def test_a_known_content_encoder_is_accepted(tmp_path: Path, embedder: str | Non
 @pytest.mark.parametrize(
     ("at", "value", "said"),
     [
-        (None, 17, "its config has 17 values, not 18"),
+        (None, 17, "its config has 17 values, not 18 or 19"),
         (2, 0, "has 0 as value 3"),
         (3, -16, "has -16 as value 4"),
         (4, 1 << 40, "not a whole number from 1 to"),
@@ -210,8 +367,12 @@ def test_weights_with_nan_are_refused(tmp_path: Path) -> None:
         read_voice(path)
 
 
-@pytest.mark.parametrize("source", [LEGACY_VOICE, ZIP_VOICE], ids=["legacy", "zip"])
-def test_every_truncated_or_flipped_voice_loads_or_is_refused_in_one_sentence(tmp_path: Path, source: Path) -> None:
+@pytest.mark.parametrize("kind", ["legacy", "zip", "protocol 5", "legacy protocol 4"])
+def test_every_truncated_or_flipped_voice_loads_or_is_refused_in_one_sentence(tmp_path: Path, kind: str) -> None:
+    source = {"legacy": LEGACY_VOICE, "zip": ZIP_VOICE}.get(kind, tmp_path / "source.pth")
+    if not source.exists():
+        content = voice_dict(extra=list(HARMLESS.values()))
+        torch.save(content, source, pickle_protocol=int(kind[-1]), _use_new_zipfile_serialization="legacy" not in kind)
     whole = source.read_bytes()
     chance = random.Random(7)
     # Descriptions lie at the start, the archive's directory at the end.

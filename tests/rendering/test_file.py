@@ -109,3 +109,22 @@ def test_a_voice_brings_its_gain_and_parameters_and_the_command_line_has_the_las
     (voice.parent / "voice.toml").write_text("speaker = 999\n")
     with pytest.raises(ParamError, match=r"own\.pth: has speakers 0\.\."):
         level()
+
+
+def test_a_configured_index_that_cannot_serve_is_done_without_and_one_that_is_named_is_refused(tmp_path):
+    soundfile.write(tmp_path / "in.wav", speech_like(16000, 0.5), 16000)
+    index = tmp_path / "a.index"
+    index.write_text("hello")
+    weights = ensure_test_weights(tmp_path / "weights")
+    content = {
+        "models": {"content_encoder": str(weights.encoder)},
+        "voices": {"voice": str(weights.voice_v2), "index": str(index)},
+    }
+    settings = parse_config(content, tmp_path / "test.toml")
+    result = render_file(settings, RenderRequest(tmp_path / "in.wav", tmp_path / "out.wav"), lambda done: None)
+    (note,) = result.notes
+    assert note.startswith(f"{result.voice} runs without its index: {index}: is ") and result.duration_s > 0.4
+    request = RenderRequest(tmp_path / "in.wav", tmp_path / "other.wav", index=str(index))
+    with pytest.raises(RvcdError, match=rf"^{index}: "):
+        render_file(settings, request, lambda done: None)
+    assert not (tmp_path / "other.wav").exists()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rvcd.errors import VoiceNotFoundError
 from rvcd.voices.registry import VoiceRegistry, assign_slots, voice_of_file
-from rvcd.voices.voice_folders import voices_in
+from rvcd.voices.voice_folders import choose_index, voices_in
 
 
 def make(folder: Path, *names: str) -> Path:
@@ -33,6 +33,53 @@ def test_voices_get_slots_in_the_order_of_their_names(tmp_path: Path) -> None:
     assert registry.find(2).path == tmp_path / "Bob.pth"
     assert registry.find("zoe").slot == 3
     assert registry.find("bob").slot == 2
+
+
+@pytest.mark.parametrize(
+    "end", ["_e200_s12400", "_e200", "_s12400", "_200e_12400s", "_200e_12400s_best_epoch", "_E200_S12400", ""]
+)
+def test_a_voice_named_by_how_far_it_was_trained_has_the_index_of_its_name(tmp_path: Path, end: str) -> None:
+    indexes_there = ("added_IVF8_Flat_nprobe_1_Ann_v2.index", "added_IVF8_Flat_nprobe_1_Bert_v2.index", "Carl.index")
+    make(tmp_path, f"Ann{end}.pth", f"bert{end}.pth", f"Carl{end}.pth", *indexes_there)
+    registry = VoiceRegistry.scan([tmp_path])
+    assert sorted(entry.index_path.name for entry in registry.entries if entry.index_path) == sorted(indexes_there)
+    assert [(e.name[0].upper(), e.index_path.stem.removesuffix("_v2")[-3:]) for e in registry.entries if e.index_path] == [
+        ("A", "Ann"), ("B", "ert"), ("C", "arl")
+    ]  # fmt: skip
+    assert registry.skipped == ()
+
+
+@given(
+    name=st.text("abcXYZ_- 0189se", min_size=1, max_size=12),
+    ends=st.lists(st.sampled_from(["_e1", "_s20", "_3e", "_40s", "_best_epoch"]), max_size=3),
+    kind=st.sampled_from(["added_IVF8_Flat_nprobe_1_{}_v2.index", "added_{}_v1.index", "added_IVF8_Flat_nprobe_1_{}.index"]),
+)
+def test_any_name_with_any_end_of_training_has_the_index_of_the_name(name: str, ends: list[str], kind: str) -> None:
+    others = ["added_IVF8_Flat_nprobe_1_QQ_v2.index", "trained_IVF8_Flat_nprobe_1_QQ_v2.index"]
+    if choose_index(name, [kind.format(name)], alone=False):  # the name itself is no end of training
+        assert choose_index(name + "".join(ends), sorted([kind.format(name), *others]), alone=False) == kind.format(name)
+
+
+def test_an_index_that_is_no_voice_s_is_passed_over_with_the_reason(tmp_path: Path) -> None:
+    make(tmp_path / "a", "ann.pth", "bob.pth", "other.index", "ann.index", "added_ann_v2.index", "trained_ann_v2.index")
+    make(tmp_path / "b", "solo.pth", "x.index", "y.index")
+    make(tmp_path / "c", "cat.pth", "dog.pth", "trained_IVF8_cat_v2.index")
+    make(tmp_path / "d", "lost.index")
+    make(tmp_path / "e", "eve.pth", "fay.pth", *(f"{i}.index" for i in range(500)))
+    said = {
+        str(Path(s.split(": ")[0]).relative_to(tmp_path)): s.partition(": ")[2] for s in VoiceRegistry.scan([tmp_path]).skipped
+    }
+    no_ones = "is passed over: by its name it is no voice's here; rename it after one "
+    assert said == {
+        "a/added_ann_v2.index": "is passed over: ann.index is nearer to the name of ann.pth",
+        "a/other.index": no_ones + "(ann.index), or name it in ann.toml",
+        "b/x.index": no_ones + "(solo.index), or name it in solo.toml",
+        "b/y.index": no_ones + "(solo.index), or name it in solo.toml",
+        "c/trained_IVF8_cat_v2.index": "is passed over: it is the empty first half of an index by its name; "
+        "use the added_*.index of the same training",
+        "d/lost.index": "is passed over: there is no voice beside it; put it into the folder of its .pth",
+        "e": "500 indexes are passed over (0.index, 1.index, 10.index, ...): no voice there has their names",
+    }
 
 
 def test_an_index_is_found_by_stem_by_rvc_s_name_or_by_being_alone(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from rvcd.cli.checks.finding import Finding, Level
 from rvcd.cli.checks.probes import Probes
 from rvcd.config.folders import cache_folder
 from rvcd.config.settings import TEST_WEIGHTS, Settings
-from rvcd.errors import RvcdError
-from rvcd.formats.index_header import read_index_header
+from rvcd.errors import ModelFileError, RvcdError
+from rvcd.formats.index_header import read_fitting_index_header, without_index
 from rvcd.voices.test_weight_paths import TestWeightPaths
 
 PUBLISHED_UNIT_WIDTHS = (256, 768)
@@ -28,23 +28,17 @@ def voice_finding(settings: Settings, probes: Probes, resumed: str) -> Finding:
         voice = probes.read_voice(entry.path)
     except RvcdError as error:
         return Finding(Level.FAIL, "voice", str(error))
-    if entry.index_path is not None and not entry.index_path.is_file():
-        return Finding(Level.FAIL, "voice", f"voices.index: {entry.index_path} does not exist; set it to '' to run without")
-    try:
-        index_width = read_index_header(str(entry.index_path)).width if entry.index_path is not None else voice.unit_width
-    except RvcdError as error:
-        return Finding(Level.FAIL, "voice", str(error))
-    if index_width != voice.unit_width:
-        return Finding(
-            Level.FAIL, "voice",
-            f"{entry.index_path} is an index of width {index_width}, but {entry.name}'s units have width {voice.unit_width}",
-        )  # fmt: skip
     if not settings.models.real_encoder and voice.unit_width in PUBLISHED_UNIT_WIDTHS:
         return Finding(
             Level.FAIL,
             "voice",
             f"{entry.path} needs a real content encoder: set models.content_encoder (`rvcd assets` names the file to download)",
         )
+    if entry.index_path is not None:
+        try:
+            read_fitting_index_header(entry.index_path, voice.unit_width)
+        except ModelFileError as error:
+            return Finding(Level.NOTE, "voice", f"{entry.name} {without_index(error)}")
     index = f", index {entry.index_path.name}" if entry.index_path is not None else ", no index"
     text = f"{entry.name}: {voice.version}, {voice.rate_hz} Hz, {voice.unit_width}-wide units{index} ({entry.path})"
     return Finding(Level.OK, "voice", text)
