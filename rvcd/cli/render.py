@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from rvcd.cli.common import ConfigOption, unwound_by_signals
+from rvcd.cli.voice_text import note, printable
 from rvcd.errors import RvcdError
 from rvcd.params import BY_NAME
 from rvcd.protocol import F0_METHODS
@@ -74,7 +75,9 @@ def render(
     with unwound_by_signals(), _progress(source.name) as advance:
         result = render_file(settings, request, advance)
     speed = result.duration_s / max(result.compute_s, 1e-9)
-    typer.echo(f"{target}: {result.duration_s:.1f} s, {result.rate_hz} Hz, voice {result.voice} ({speed:.1f} x real time)")
+    if result.note:
+        note(result.note)
+    typer.echo(f"{printable(target)}: {result.duration_s:.1f} s, {result.rate_hz} Hz, voice {result.voice} ({speed:.1f} x real time)")
 
 
 @contextlib.contextmanager

@@ -42,12 +42,13 @@ class RenderRequest:
 
 @dataclass(frozen=True)
 class RenderResult:
-    """What was written. compute_s: time spent converting, without loading."""
+    """What was written. compute_s: time spent converting, without loading. note: on what was made of IN, "" for nothing."""
 
     voice: str
     rate_hz: int
     duration_s: float
     compute_s: float
+    note: str = ""
 
 
 def render_file(settings: Settings, request: RenderRequest, progress: Callable[[float], None]) -> RenderResult:
@@ -94,7 +95,7 @@ def render_file(settings: Settings, request: RenderRequest, progress: Callable[[
                 written += len(audio)
                 progress(min(1.0, written / total))
         progress(1.0)
-        return RenderResult(voice.name, rate_hz, written / rate_hz, compute_ms / 1000)
+        return RenderResult(voice.name, rate_hz, written / rate_hz, compute_ms / 1000, reader.note)
 
 
 def _voice(settings: Settings, request: RenderRequest) -> VoiceEntry:
