@@ -85,6 +85,7 @@ class Machine:
         progress(1.0)
         result: Any = ModuleType("result")
         result.voice, result.rate_hz, result.duration_s, result.compute_s = "anna", 40000, 10.0, 2.0
+        result.note = ""
         return result
 
 
@@ -316,7 +317,7 @@ def test_assets_names_what_to_download_and_what_is_there(machine: Machine, rvcd:
     assert "present" not in out
     (tmp_path / "own.pt").write_bytes(b"mine")
     _, out, _ = rvcd("assets", "-c", config('[models]\ncontent_encoder = "own.pt"'))
-    assert f"models.content_encoder = {tmp_path / 'own.pt'}: not a published file, but readable" in out
+    assert f"models.content_encoder = {tmp_path / 'own.pt'}: not a published file\n" in out
 
 
 # ---- check
