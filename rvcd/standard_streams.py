@@ -45,7 +45,7 @@ def prepare() -> None:
     if sys.stderr is sys.__stderr__:
         sys.stderr = text_stream(_Complaints(2), sys.stderr)
         if was_closed[2]:
-            sys.__stderr__ = sys.stderr  # type: ignore[misc]
+            sys.__stderr__ = sys.stderr  # type: ignore[misc, assignment]
 
 
 def complaints(descriptor: int) -> TextIO:

@@ -77,7 +77,9 @@ def render(
     speed = result.duration_s / max(result.compute_s, 1e-9)
     if result.note:
         note(result.note)
-    typer.echo(f"{printable(target)}: {result.duration_s:.1f} s, {result.rate_hz} Hz, voice {result.voice} ({speed:.1f} x real time)")
+    typer.echo(
+        f"{printable(target)}: {result.duration_s:.1f} s, {result.rate_hz} Hz, voice {result.voice} ({speed:.1f} x real time)"
+    )
 
 
 @contextlib.contextmanager
