@@ -8,19 +8,17 @@ import errno
 import io
 import os
 import sys
-from typing import TYPE_CHECKING, TextIO
+from typing import Any, TextIO
 
 from rvcd.errors import OutputError
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
 
 READABLE = "rvcd.readable"
 """Name of the error handler for what an encoding lacks: signs become their nearest ASCII, everything else an escape."""
 _NEAREST = {
-    "…": "...", "–": "-", "—": "-", "−": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "•": "*", "·": ".", "×": "x", "≤": "<=", "≥": ">=",
-    "→": "->", "←": "<-", "►": ">", "◄": "<", "─": "-", "━": "-", "═": "=", "│": "|", "┃": "|", "║": "|", "█": "#", "✓": "x", "°": " deg",
-    "┌": "+", "┐": "+", "└": "+", "┘": "+", "├": "+", "┤": "+", "┬": "+", "┴": "+", "┼": "+", "╸": "-", "╺": "-", "\u00a0": " ",
+    "…": "...", "–": "-", "—": "-", "−": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "•": "*", "·": ".", "×": "x", "≤": "<=",
+    "≥": ">=", "→": "->", "←": "<-", "►": ">", "◄": "<", "─": "-", "━": "-", "═": "=", "│": "|", "┃": "|", "║": "|", "█": "#",
+    "✓": "x", "°": " deg", "┌": "+", "┐": "+", "└": "+", "┘": "+", "├": "+", "┤": "+", "┬": "+", "┴": "+", "┼": "+", "╸": "-",
+    "╺": "-", "\u00a0": " ",
 }  # fmt: skip
 
 
@@ -38,7 +36,7 @@ def prepare() -> None:
             os.open(os.devnull, os.O_WRONLY if descriptor == 2 else os.O_RDONLY)
             os.set_inheritable(descriptor, True)
     if sys.stdin is None:
-        sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="replace", closefd=False)  # type: ignore[misc]
+        sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False), encoding="utf-8")
     # Under a test, or another program's, somebody else has put the streams in place.
     if sys.stdout is sys.__stdout__:
         sys.stdout = text_stream(_Output(1), sys.stdout)
@@ -91,7 +89,7 @@ class _Output(io.FileIO):
     def __init__(self, descriptor: int) -> None:
         super().__init__(descriptor, "wb", closefd=False)
 
-    def write(self, data: Buffer, /) -> int:
+    def write(self, data: Any, /) -> int:
         try:
             return super().write(data) or 0
         except BrokenPipeError:
@@ -106,7 +104,7 @@ class _Complaints(io.FileIO):
     def __init__(self, descriptor: int) -> None:
         super().__init__(descriptor, "wb", closefd=False)
 
-    def write(self, data: Buffer, /) -> int:
+    def write(self, data: Any, /) -> int:
         try:
             return super().write(data) or 0
         except OSError:

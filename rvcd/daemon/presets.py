@@ -42,7 +42,7 @@ class PresetBook:
         return tuple(preset.name for preset in self.presets)
 
     def find(self, name_or_number: str | int) -> Preset:
-        """Return a preset by its name (exact, else without regard to case) or its number from 1, also as text. Raises PresetError."""
+        """Return a preset by its name (else without regard to case) or its number from 1, also as text. Raises PresetError."""
         if isinstance(name_or_number, int):
             if not 1 <= name_or_number <= len(self.presets):
                 raise PresetError(f"there is no preset {name_or_number}; {self._which()}")

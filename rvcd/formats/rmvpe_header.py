@@ -9,7 +9,8 @@ from rvcd.formats.pickle_scan import TensorRef
 from rvcd.formats.torch_file import read_outline
 
 DIMENSIONS = {
-    "unet.encoder.bn.weight": 1, "unet.encoder.layers.0.conv.0.conv.0.weight": 4, "unet.intermediate.layers.0.conv.0.conv.0.weight": 4,
+    "unet.encoder.bn.weight": 1, "unet.encoder.layers.0.conv.0.conv.0.weight": 4,
+    "unet.intermediate.layers.0.conv.0.conv.0.weight": 4,
     "unet.decoder.layers.0.conv1.0.weight": 4, "cnn.weight": 4, "fc.0.gru.weight_ih_l0": 2, "fc.1.weight": 2,
 }  # fmt: skip
 """One tensor of each part of the network, and how many dimensions it has."""

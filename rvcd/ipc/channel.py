@@ -1,8 +1,8 @@
 """How messages travel between two processes: framed by their length on a local stream socket, so a message may be of any size.
 
 A frame is its length (four bytes, little-endian) and a struct of rvcd.ipc.messages as MessagePack; as JSON where a text is no
-Unicode, as the name of a file may be: Python keeps such bytes as lone surrogates, which only JSON's escapes carry. The shared segment's
-descriptor travels once, before the first frame, with a byte of its own.
+Unicode, as the name of a file may be: Python keeps such bytes as lone surrogates, which only JSON's escapes carry. The shared
+segment's descriptor travels once, before the first frame, with a byte of its own.
 """
 
 from __future__ import annotations

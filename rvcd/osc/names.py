@@ -18,10 +18,10 @@ def whole_in(text: str) -> int | None:
 
 
 def find_name(wanted: str, names: Sequence[str]) -> str | None:
-    """Return the name that is meant: exactly this one, else the only one that differs in case and outer spaces alone."""
+    """Return the name that is meant: exactly this one, else the only one that differs in case alone."""
     if wanted in names:
         return wanted
-    key = wanted.strip().casefold()
+    key = wanted.casefold()
     alike = [name for name in names if name.casefold() == key]
     return alike[0] if len(alike) == 1 else None
 

@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from rvcd.cli import main as cli
+from rvcd.cli.voice_check import check_voice, find_twins
 from rvcd.nets.test_weights import ensure_test_weights
 from rvcd.voices.registry import VoiceEntry
 from rvcd.voices.test_weight_paths import TestWeightPaths
-from rvcd.cli.voice_check import check_voice, find_twins
 from tests.rvcctl.fake_daemon import running_daemon
 
 PARITY = Path(__file__).parents[1] / "data" / "parity"

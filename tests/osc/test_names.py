@@ -21,9 +21,9 @@ NAMES = st.lists(st.text(CHARACTERS, max_size=12).map(str.strip).filter(bool), m
 def test_a_name_in_another_case_is_that_name_or_none_where_two_would_fit(names: list[str], data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(names))
     assert find_name(name, names) == name
-    said = f" {name.upper()} "
+    said = name.upper()
     alike = {other for other in names if other.casefold() == name.upper().casefold()}
-    assert find_name(said, names) == (name if alike == {name} and names.count(name) == 1 else None)
+    assert find_name(said, names) == (said if said in names else name if alike == {name} else None)
 
 
 def test_two_names_that_differ_in_case_alone_are_never_guessed_between() -> None:
@@ -50,7 +50,7 @@ def test_text_is_a_number_only_where_it_is_few_plain_digits(text: str) -> None:
 
 def test_a_choice_is_taken_in_any_case_and_by_its_number_as_text() -> None:
     for number, name in enumerate(F0_METHODS):
-        for said in (name, name.upper(), f" {name}", str(number), number, float(number)):
+        for said in (name, name.upper(), str(number), number, float(number)):
             assert _choice((said,), "F0 method", F0_METHODS) == name
     for wrong in ("99", "-1", "magic", ""):
         with pytest.raises(ProtocolError, match="F0 method"):

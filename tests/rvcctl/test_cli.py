@@ -377,6 +377,7 @@ def open_screen(monkeypatch: pytest.MonkeyPatch, *words: str) -> object:
     monkeypatch.setattr(sys, "argv", ["rvcctl", *words])
     monkeypatch.setattr(sys, "stdin", Terminal())
     monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setattr(sys, "__stderr__", Terminal())
     with pytest.raises(SystemExit) as left:
         cli.main()
     assert left.value.code == 0
