@@ -5,7 +5,6 @@ Exit codes: 0 done, 1 refused by the daemon or a bad value, 2 wrong usage, 3 no 
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated, NoReturn
 
@@ -17,10 +16,13 @@ from rvcctl.scripts.streams import log, watch
 from rvcctl.scripts.values import GET_HELP, SET_HELP, get, panic, reset, set_value, step, toggle
 from rvcctl.scripts.voices import preset, voice
 from rvcctl.scripts.writing import ReaderGoneError
-from rvcd.errors import DaemonUnreachableError, RvcdError
+from rvcd import standard_streams
+from rvcd.errors import DaemonUnreachableError, OutputError, RvcdError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_NO_DAEMON = 1, 2, 3
 EXIT_INTERRUPTED = 130
+DRAWN = "█─│●"
+"""Some of what the screen is drawn with."""
 
 app = typer.Typer(
     name="rvcctl",
@@ -43,8 +45,14 @@ def screen(
         if demo:
             raise typer.BadParameter(f"--demo opens the screen; '{context.invoked_subcommand}' needs a daemon")
         return
-    if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout)):
+    # Textual draws on stderr.
+    if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout, sys.__stderr__)):
         raise typer.BadParameter("the screen needs a terminal; in a script use 'rvcctl status --json'")
+    if not standard_streams.can_show(sys.__stderr__, DRAWN):
+        encoding = getattr(sys.__stderr__, "encoding", "")
+        raise typer.BadParameter(
+            f"the screen needs a terminal and a locale of UTF-8, not {encoding}: try LC_ALL=C.UTF-8, or use 'rvcctl status'"
+        )
     client = client_of(context)
     from rvcctl.app import RvcctlApp  # textual is heavy, and only the screen needs it
 
@@ -71,14 +79,18 @@ app.command()(log)
 
 def main() -> None:
     """Entry point: run the command line and exit with its code; every error is one line on stderr."""
+    standard_streams.prepare()
     try:
         code = app(prog_name="rvcctl", standalone_mode=False)
+        standard_streams.finish()
     except DaemonUnreachableError as error:
         _exit(EXIT_NO_DAEMON, str(error))
     except RvcdError as error:
+        if isinstance(error, OutputError):
+            standard_streams.give_up_output()
         _exit(EXIT_FAILED, str(error))
-    except ReaderGoneError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at the end
+    except (ReaderGoneError, BrokenPipeError):
+        standard_streams.give_up_output()
         sys.exit(0)
     except OSError as error:  # a full disk behind the output; a home folder that --install-completion may not write
         _exit(EXIT_FAILED, f"cannot write {error.filename or 'the output'}: {error.strerror or error}")

@@ -160,7 +160,7 @@ def name_or_number(word: str) -> str | int:
 
 
 def _name_of(address: str) -> str:
-    return address.lstrip("/").replace("/", "_")
+    return address.lstrip("/").replace("/", "_").lower()
 
 
 def _suggestion(key: str, known: Iterable[str]) -> str:

@@ -35,6 +35,10 @@ def how_to_install(extra: str) -> str:
     return f"run in the folder of rvcd's source: .venv/bin/pip install -e '.[{extra}]'"
 
 
+class OutputError(RvcdError):
+    """The standard output takes nothing more: it is closed, or the disk behind it is full."""
+
+
 class AudioDeviceError(RvcdError):
     """An audio device cannot be opened or has died."""
 

@@ -71,7 +71,7 @@ def test_the_command_line_alone_is_light() -> None:
 
 def test_the_terminal_client_holds_no_part_of_the_daemon() -> None:
     modules = imported_by("import rvcctl.cli, rvcctl.app")
-    allowed = {"rvcd.protocol", "rvcd.params", "rvcd.errors", "rvcd.osc", "rvcd.osc.codec"}
+    allowed = {"rvcd.protocol", "rvcd.params", "rvcd.errors", "rvcd.standard_streams", "rvcd.osc", "rvcd.osc.codec"}
     assert {name for name in modules if name.startswith("rvcd.")} <= allowed
     assert not modules & {"torch", "numpy", "sounddevice", "pydantic"}
 
@@ -79,7 +79,8 @@ def test_the_terminal_client_holds_no_part_of_the_daemon() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "protocol", "errors", "params", "geometry", "yielding", "config/logs", "daemon/state", "daemon/presets",
+        "protocol", "errors", "params", "geometry", "standard_streams", "yielding",
+        "osc/names", "config/logs", "daemon/state", "daemon/presets",
         "daemon/json_store", "daemon/log_tail", "daemon/systemd", "voices/assets", "worker/process",
     ],
 )  # fmt: skip

@@ -28,52 +28,88 @@ FORMATS: dict[str, tuple[str, str]] = {
     ".au": ("AU", "PCM_24"),
 }
 """What each extension is written as: libsndfile's format and its usual encoding."""
+LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 8_000, 384_000
+"""Of a file. A header that says 1 Hz makes 48,000 samples of each one, and whoever resamples it dies."""
+MAX_LOSS = 10 ** (-4.5 / 10)
+"""Share of the loudest channel's energy that the average of all must keep: two that have nothing in common keep 3 dB less."""
+MAX_BLOCK_VALUES = 2**20
+"""Samples of all channels that are read at once: a file may have a thousand channels."""
 
 
 class AudioReader:
     """An open audio file, read block by block as mono float32. Use as a context manager.
 
-    Iterating yields blocks of block_samples samples (the last one may be shorter), full scale +-1.0; several channels
-    are averaged, not-a-number and infinite samples become 0.
+    Iterating yields blocks of block_samples samples (the last one may be shorter), full scale +-1.0; not-a-number and
+    infinite samples become 0. Several channels are averaged; where that loses much of the sound, because they cancel each
+    other or most are silent, the loudest one is taken, and note says so.
     """
 
     def __init__(self, path: str | os.PathLike[str], block_samples: int = 65536) -> None:
-        """Open path. Raises AudioFileError when it is missing, not audio, or empty."""
+        """Open path. Raises AudioFileError when it is missing, not audio, empty, or of a rate that is none."""
         import soundfile
 
         self.path = Path(path)
-        self.block_samples = block_samples
         self._error = soundfile.SoundFileError
         if not self.path.exists():
             raise AudioFileError(f"{self.path}: there is no such file")
         if self.path.is_dir():
             raise AudioFileError(f"{self.path}: this is a directory, not an audio file")
         try:
-            self._file = soundfile.SoundFile(self.path)
+            self._file = soundfile.SoundFile(os.fsencode(self.path))  # bytes: a name need not be text in any encoding
         except (soundfile.SoundFileError, TypeError, ValueError, OSError) as error:
             raise AudioFileError(
                 f"{self.path}: not an audio file that libsndfile can read ({_reason(error)}): use WAV, FLAC, OGG or MP3"
             ) from error
         self.rate_hz = int(self._file.samplerate)
         self.channels = int(self._file.channels)
+        self.block_samples = max(1, min(block_samples, MAX_BLOCK_VALUES // max(1, self.channels)))
+        self.note = ""
+        """A sentence about what was made of the channels, known once iterating has begun; "" where they are averaged."""
         self.total_samples = int(self._file.frames)
         """As the header says; a damaged file may hold fewer."""
         if self.total_samples <= 0:
             self.close()
             raise AudioFileError(f"{self.path}: the file holds no samples: record or export it again")
+        if not LOWEST_RATE_HZ <= self.rate_hz <= HIGHEST_RATE_HZ:
+            self.close()
+            raise AudioFileError(
+                f"{self.path}: says that it has {self.rate_hz:,} samples a second, outside {LOWEST_RATE_HZ:,} to "
+                f"{HIGHEST_RATE_HZ:,} Hz: export it again, for example with 48,000"
+            )
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         """Yield the rest of the file. Raises AudioFileError when it is damaged."""
+        channel = self._channel_to_take() if self.channels > 1 else None
         while True:
             try:
-                frames = self._file.read(self.block_samples, dtype="float32", always_2d=True)
+                frames = _read(self._file, self.block_samples)
             except (self._error, RuntimeError) as error:
                 raise AudioFileError(
                     f"{self.path}: damaged after {self._file.tell()} samples ({_reason(error)}): export it again"
                 ) from error
             if len(frames) == 0:
                 return
-            yield _to_mono(frames)
+            yield _to_mono(frames if channel is None else frames[:, channel : channel + 1])
+
+    def _channel_to_take(self) -> int | None:
+        """Return the loudest channel where the average of all would lose much of it, else None. Reads the file once more."""
+        import numpy as np
+        import soundfile
+
+        energies, of_mean = np.zeros(self.channels), 0.0
+        # Opened anew: to go back is not exact in every format. What is damaged shows when it is read for use.
+        with contextlib.suppress(self._error, RuntimeError, OSError), soundfile.SoundFile(os.fsencode(self.path)) as file:
+            while file.channels == self.channels and len(frames := _read(file, self.block_samples)):
+                energies += np.square(frames, dtype=np.float64).sum(axis=0)
+                of_mean += float(np.square(frames.mean(axis=1, dtype=np.float64)).sum())
+        loudest = int(energies.argmax())
+        if of_mean >= MAX_LOSS * energies[loudest]:
+            return None
+        self.note = (
+            f"{self.path}: its {self.channels} channels would lose much of the sound if they were mixed; "
+            f"only channel {loudest + 1}, the loudest, is used"
+        )
+        return loudest
 
     def close(self) -> None:
         """Close the file; may be called twice."""
@@ -100,12 +136,19 @@ def read_audio(path: str | os.PathLike[str]) -> tuple[NDArray[np.float32], int]:
         return np.concatenate(blocks), reader.rate_hz
 
 
-def _to_mono(frames: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Average the channels of frames (T, channels) in double precision; non-finite samples count as 0."""
+def _read(file: Any, samples: int) -> NDArray[np.float32]:
+    """Return the next samples as (T, channels), non-finite ones as 0; none at the end."""
     import numpy as np
 
-    finite = np.nan_to_num(frames, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-    mono: NDArray[np.float32] = finite.mean(axis=1, dtype=np.float64).astype(np.float32)
+    frames: NDArray[np.float32] = file.read(samples, dtype="float32", always_2d=True)
+    return np.nan_to_num(frames, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _to_mono(frames: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Average the channels of frames (T, channels) in double precision."""
+    import numpy as np
+
+    mono: NDArray[np.float32] = frames.mean(axis=1, dtype=np.float64).astype(np.float32)
     return mono
 
 
@@ -152,7 +195,7 @@ class AtomicAudioWriter:
             raise AudioFileError(f"{self.path}: cannot be written there ({error.strerror}): choose another place") from error
         try:
             self._file = soundfile.SoundFile(
-                self._part, "w", samplerate=rate_hz, channels=channels, format=container, subtype=encoding
+                os.fsencode(self._part), "w", samplerate=rate_hz, channels=channels, format=container, subtype=encoding
             )
         except (soundfile.SoundFileError, TypeError, ValueError, OSError) as error:
             self.discard()

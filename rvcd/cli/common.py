@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from rvcd import standard_streams
 from rvcd.cli.checks.finding import Level
 
 DEBUG_VARIABLE = "RVCD_DEBUG"
@@ -78,7 +79,7 @@ def quiet_stderr() -> Iterator[None]:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 2)
         os.close(nowhere)
-        with open(kept, "w", buffering=1, errors="backslashreplace", closefd=False) as sys.stderr:
+        with standard_streams.complaints(kept) as sys.stderr:
             yield
     finally:
         sys.stderr = usual

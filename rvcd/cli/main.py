@@ -8,9 +8,10 @@ import sys
 
 import typer
 
+from rvcd import standard_streams
 from rvcd.cli import assets, bench, check, config, devices, evaluate, osc, render, run, version, voice
 from rvcd.cli.common import DEBUG_VARIABLE
-from rvcd.errors import ConfigError, RvcdError
+from rvcd.errors import ConfigError, OutputError, RvcdError
 
 INTERNAL_ERROR = 70
 """Exit code of a fault of rvcd's own (EX_SOFTWARE of sysexits.h); 1: something a user can mend; 2: the command line."""
@@ -39,24 +40,41 @@ app.add_typer(voice.app, name="voice")
 
 def main() -> None:
     """Run the command line. What a user can cause is one line on stderr (each problem of a configuration has its own)."""
+    standard_streams.prepare()
     try:
-        app(prog_name="rvcd")
+        _run_and_finish()
     except ConfigError as error:
         _complain(f"{error.path} has {len(error.problems)} problem(s):", *(f"  {problem}" for problem in error.problems))
         sys.exit(1)
     except RvcdError as error:
+        if isinstance(error, OutputError):
+            standard_streams.give_up_output()
         _complain(f"rvcd: {error}")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes stdout once more when it ends
+        standard_streams.give_up_output()
         sys.exit(1)
     except Exception as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise
+        if isinstance(error, OSError) and error.strerror:  # a disk, a limit, a right: of this machine, not of rvcd
+            what = f"{error.filename}: " if isinstance(error.filename, str) else ""
+            _complain(f"rvcd: {what}{error.strerror.lower()} ({DEBUG_VARIABLE}=1 shows where)")
+            sys.exit(1)
         _complain(f"rvcd: internal error: {type(error).__name__}: {error} (a fault in rvcd; {DEBUG_VARIABLE}=1 shows where)")
         sys.exit(INTERNAL_ERROR)
+
+
+def _run_and_finish() -> None:
+    """Run the command, and write out what it printed: only then it has been done."""
+    try:
+        app(prog_name="rvcd")
+    except SystemExit:
+        standard_streams.finish()
+        raise
+    standard_streams.finish()
 
 
 def _complain(*lines: str) -> None:

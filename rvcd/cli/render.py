@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from rvcd.cli.common import ConfigOption, unwound_by_signals
-from rvcd.cli.voice_text import note
+from rvcd.cli.voice_text import note, printable
 from rvcd.errors import RvcdError
 from rvcd.params import BY_NAME
 from rvcd.protocol import F0_METHODS
@@ -76,7 +76,9 @@ def render(
         result = render_file(settings, request, advance)
     note(*result.notes)
     speed = result.duration_s / max(result.compute_s, 1e-9)
-    typer.echo(f"{target}: {result.duration_s:.1f} s, {result.rate_hz} Hz, voice {result.voice} ({speed:.1f} x real time)")
+    typer.echo(
+        f"{printable(target)}: {result.duration_s:.1f} s, {result.rate_hz} Hz, voice {result.voice} ({speed:.1f} x real time)"
+    )
 
 
 @contextlib.contextmanager

@@ -135,7 +135,7 @@ def check_voices(
     width = max(len(entry.name) for entry in chosen)
     reports = []
     for entry in chosen:
-        report = check_voice(entry, encoder, widths, twins.get(entry.path, ()))
+        report = check_voice(entry, encoder, widths, twins.get(entry.path, ""))
         reports.append(report)
         if not as_json:
             typer.echo(f"{coloured(report.level)}  {entry.name:<{width}}  {printable(report.text)}")

@@ -34,11 +34,11 @@ class VoiceReport:
         return "; ".join(text for level, text in self.findings if level is not Level.OK or self.level is not Level.FAIL)
 
 
-def check_voice(voice: VoiceEntry, encoder: str, encoder_widths: Sequence[int], twins: Sequence[str] = ()) -> VoiceReport:
+def check_voice(voice: VoiceEntry, encoder: str, encoder_widths: Sequence[int], twin: str = "") -> VoiceReport:
     """Read a voice whole: header, every tensor, index, voice.toml, and whether the content encoder makes its units.
 
-    encoder: its path, for messages. encoder_widths: what it makes; empty when none is configured. twins: names of voices with
-    the same content.
+    encoder: its path, for messages. encoder_widths: what it makes; empty when none is configured. twin: name of a voice with the
+    same content.
     """
     failures, notes, fine = list(voice.problems), [], []
     try:
@@ -69,28 +69,28 @@ def check_voice(voice: VoiceEntry, encoder: str, encoder_widths: Sequence[int], 
         failures.append(str(error))
     findings = [(Level.FAIL, text) for text in failures]
     findings += [(Level.NOTE, text) for text in notes]
-    findings += [(Level.NOTE, f"has the same content as '{name}'; one of them can go") for name in twins]
+    if twin:
+        findings.append((Level.NOTE, f"has the same content as '{twin}'; one of them can go"))
     if fine:
         findings.append((Level.OK, ", ".join(fine)))
     return VoiceReport(voice, tuple(findings))
 
 
-def find_twins(voices: Iterable[VoiceEntry]) -> dict[Path, tuple[str, ...]]:
-    """Return, for each file that is byte for byte one before it, the names of those before. An unreadable file has no twin."""
+def find_twins(voices: Iterable[VoiceEntry]) -> dict[Path, str]:
+    """Return, for each file that is byte for byte one before it, the name of the first such. An unreadable file has no twin."""
     sizes: dict[int, list[VoiceEntry]] = defaultdict(list)
     for voice in voices:
         if voice.path.is_file():
             sizes[voice.path.stat().st_size].append(voice)
-    twins: dict[Path, tuple[str, ...]] = {}
+    twins: dict[Path, str] = {}
     for alike in sizes.values():
-        names: dict[str, list[str]] = defaultdict(list)
+        firsts: dict[str, str] = {}
         # Only files of one size can be equal: the others need not be read once more.
         for voice in alike if len(alike) > 1 else ():
             try:
-                before = names[sha256_of(voice.path)]
+                first = firsts.setdefault(sha256_of(voice.path), voice.name)
             except ModelFileError:
                 continue
-            if before:
-                twins[voice.path] = tuple(before)
-            before.append(voice.name)
+            if first != voice.name:
+                twins[voice.path] = first
     return twins

@@ -11,6 +11,7 @@ from typing import Any
 
 from rvcd.daemon import json_store
 from rvcd.errors import PresetError
+from rvcd.osc.names import find_name, whole_in
 from rvcd.protocol import NAME_PATTERN, NAME_RULE
 
 FILE_NAME = "presets.json"
@@ -41,7 +42,7 @@ class PresetBook:
         return tuple(preset.name for preset in self.presets)
 
     def find(self, name_or_number: str | int) -> Preset:
-        """Return a preset by its name (exact) or its number from 1. Raises PresetError."""
+        """Return a preset by its name (else without regard to case) or its number from 1, also as text. Raises PresetError."""
         if isinstance(name_or_number, int):
             if not 1 <= name_or_number <= len(self.presets):
                 raise PresetError(f"there is no preset {name_or_number}; {self._which()}")
@@ -49,6 +50,10 @@ class PresetBook:
         for preset in self.presets:
             if preset.name == name_or_number:
                 return preset
+        if (found := find_name(name_or_number, self.names)) is not None:
+            return self.find(found)
+        if (number := whole_in(name_or_number)) is not None:
+            return self.find(number)
         # Comparing with many names takes milliseconds, and anybody may ask.
         close = difflib.get_close_matches(name_or_number, self.names[:HINTS_FROM], n=1, cutoff=0.5)
         hint = f"did you mean '{close[0]}'?" if close else self._which()

@@ -28,6 +28,7 @@ from rvcd.daemon.worker import WorkerChild, WorkerState
 from rvcd.errors import RvcdError
 from rvcd.ipc.messages import VoiceFiles, Wanted
 from rvcd.ipc.segment import AudioSegment
+from rvcd.osc.names import find_name, whole_in
 from rvcd.osc.session import NO_VOICE, LogLine, SupersededError, VoiceStatus
 from rvcd.params import PARAMS, ParamStore
 from rvcd.protocol import LATENCY_PRESET_NAMES, State, Stats
@@ -325,10 +326,13 @@ class LiveSession:
                 raise RvcdError(f"{wanted.name} is still being loaded; choose its speaker by number, or when it is live")
             return name_or_number
         if isinstance(name_or_number, str):
-            if name_or_number not in names:
+            found, number = find_name(name_or_number, [name for name in names if name]), whole_in(name_or_number)
+            if found is not None:
+                return names.index(found)
+            if number is None or number >= len(names):
                 known = ", ".join(name for name in names if name)[:200] or f"they have no names; use 0..{len(names) - 1}"
                 raise RvcdError(f"{live.name} has no speaker called '{name_or_number}'; known: {known}")
-            return names.index(name_or_number)
+            return number
         if not 0 <= name_or_number < len(names):
             raise RvcdError(f"speaker {name_or_number} is outside {live.name}'s 0..{len(names) - 1}")
         return name_or_number

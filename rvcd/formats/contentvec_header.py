@@ -51,14 +51,21 @@ def _torch_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 def _safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     with open_model_file(path) as (file, size_bytes):
         length = int.from_bytes(file.read(8), "little")
+        data_bytes = size_bytes - 8 - length
         text = file.read(length) if length <= min(size_bytes, MAX_DESCRIPTION_BYTES) else b""
     try:
         header = json.loads(text)
     except (ValueError, RecursionError):
         header = None
-    if not isinstance(header, dict):
+    if not isinstance(header, dict) or any(_end(value) > data_bytes for value in header.values()):
         raise ModelFileError(f"{path}: is not a whole safetensors file; download or copy it again")
     return {key: _shape(value) for key, value in header.items()}
+
+
+def _end(described: Mapping[str, Any] | Any) -> int:
+    """Return where a tensor's numbers end, in bytes after the header."""
+    offsets = described.get("data_offsets") if isinstance(described, dict) else None
+    return offsets[1] if isinstance(offsets, list) and len(offsets) == 2 and type(offsets[1]) is int else 0
 
 
 def _shape(described: Mapping[str, Any] | Any) -> tuple[int, ...]:

@@ -1,11 +1,13 @@
 """How messages travel between two processes: framed by their length on a local stream socket, so a message may be of any size.
 
-A frame is its length (four bytes, little-endian) and a struct of rvcd.ipc.messages as MessagePack. The shared segment's
-descriptor travels once, before the first frame, with a byte of its own.
+A frame is its length (four bytes, little-endian) and a struct of rvcd.ipc.messages as MessagePack; as JSON where a text is no
+Unicode, as the name of a file may be: Python keeps such bytes as lone surrogates, which only JSON's escapes carry. The shared
+segment's descriptor travels once, before the first frame, with a byte of its own.
 """
 
 from __future__ import annotations
 
+import json
 import select
 import socket
 import struct
@@ -26,7 +28,10 @@ M = TypeVar("M")
 
 def frame(message: msgspec.Struct) -> bytes:
     """Return a message as it travels."""
-    body = msgspec.msgpack.encode(message)
+    try:
+        body = msgspec.msgpack.encode(message)
+    except UnicodeEncodeError:
+        body = json.dumps(msgspec.to_builtins(message)).encode("ascii")
     return LENGTH.pack(len(body)) + body
 
 
@@ -35,6 +40,7 @@ class Frames(Generic[M]):
 
     def __init__(self, kinds: Any) -> None:
         """kinds: a union of the structs that may come."""
+        self._kinds = kinds
         self._decoder: msgspec.msgpack.Decoder[M] = msgspec.msgpack.Decoder(kinds)
         self._held = bytearray()
 
@@ -61,8 +67,11 @@ class Frames(Generic[M]):
         body = bytes(self._held[LENGTH.size : end])
         del self._held[:end]
         try:
+            if body.startswith(b"{"):  # no struct begins like this in MessagePack
+                found: M = msgspec.convert(json.loads(body), self._kinds)
+                return found
             return self._decoder.decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise ProtocolError(f"a message cannot be understood: {error}") from None
 
 

@@ -13,6 +13,7 @@ from rvcd.osc.arguments import Args
 from rvcd.osc.codec import OscMessage
 from rvcd.osc.job_queue import Job, JobQueues, Order
 from rvcd.osc.limits import RATES, WILDCARD_COST, Sources, TokenBucket
+from rvcd.osc.names import did_you_mean, find_name, whole_in
 from rvcd.osc.numbers import Numbers
 from rvcd.osc.patterns import is_pattern, match
 from rvcd.osc.publisher import Publisher, status_message
@@ -287,10 +288,16 @@ class Router:
         self._load_voice(call, lambda: self._voice_named(asked) if isinstance(asked, str) else self._voice_in_slot(asked))
 
     def _voice_named(self, name: str) -> VoiceStatus:
-        for voice in self._session.voices():
-            if voice.name == name:
-                return voice
-        raise ProtocolError(f"no voice is called '{name}'; {PREFIX}/voice/list lists them")
+        """Return the voice of a name, without regard to case where that is clear; a number is a slot unless it is a name."""
+        voices = {voice.name: voice for voice in self._session.voices()}
+        found = find_name(name, tuple(voices))
+        if found is not None:
+            return voices[found]
+        slot = whole_in(name)
+        if slot is not None:
+            return self._voice_in_slot(slot)
+        hint = did_you_mean(name, tuple(voices), f"{PREFIX}/voice/list lists them")
+        raise ProtocolError(f"no voice is called '{name}'; {hint}")
 
     def _voice_in_slot(self, slot: int) -> VoiceStatus:
         for voice in self._session.voices():
@@ -452,13 +459,14 @@ class Router:
 
 
 def _choice(args: Args, what: str, known: tuple[str, ...]) -> str:
-    """Return the one of `known` that a name or an index from 0 stands for. Raises ProtocolError listing them."""
-    if arguments.is_text(args):
+    """Return the one of `known` that a name or an index from 0 stands for, also as text. Raises ProtocolError listing them."""
+    index = whole_in(str(args[0])) if arguments.is_text(args) else arguments.whole(args)
+    if index is None:
         name = str(args[0])
-        if name in known:
-            return name
-        raise ProtocolError(f"unknown {what} '{name[:32]}'; known: {', '.join(known)}")
-    index = arguments.whole(args)
+        found = find_name(name, known)
+        if found is None:
+            raise ProtocolError(f"unknown {what} '{name[:32]}'; known: {', '.join(known)}")
+        return found
     if not 0 <= index < len(known):
         raise ProtocolError(f"{what} {index} is outside 0..{len(known) - 1}: {', '.join(known)}")
     return known[index]

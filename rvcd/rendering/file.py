@@ -42,7 +42,7 @@ class RenderRequest:
 
 @dataclass(frozen=True)
 class RenderResult:
-    """What was written. compute_s: time spent converting, without loading. notes: a sentence for each thing done without."""
+    """What was written. compute_s: time spent converting, without loading. notes: on what was made of IN, or done without."""
 
     voice: str
     rate_hz: int
@@ -97,6 +97,7 @@ def render_file(settings: Settings, request: RenderRequest, progress: Callable[[
                 written += len(audio)
                 progress(min(1.0, written / total))
         progress(1.0)
+        notes += [reader.note] if reader.note else []
         return RenderResult(voice.name, rate_hz, written / rate_hz, compute_ms / 1000, tuple(notes))
 
 

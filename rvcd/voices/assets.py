@@ -47,7 +47,7 @@ class Match(enum.Enum):
     MISSING = "missing"
     VERIFIED = "verified"
     SIZE_ONLY = "known size, checksum unknown"
-    UNKNOWN = "not a published file, but readable"
+    UNKNOWN = "not a published file"
     MISMATCH = "checksum differs"
 
 

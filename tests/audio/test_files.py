@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rvcd.audio.files import FORMATS, AtomicAudioWriter, AudioReader, read_audio
 from rvcd.errors import AudioFileError
@@ -36,6 +40,70 @@ def test_several_channels_are_averaged(tmp_path) -> None:
     samples, rate_hz = read_audio(tmp_path / "two.wav")
     np.testing.assert_allclose(samples, 0.75 * TONE, atol=1e-6)
     assert rate_hz == 44100
+
+
+@pytest.mark.parametrize(("gains", "expected"), [
+    ((1.0, -1.0), 1.0),  # antiphase
+    ((0.0, 0.0, 1.0, 0.0, 0.0, 0.0), 1.0),  # the centre of 5.1
+    ((0.0, 0.8), 0.8),  # one side of a stereo recording
+    ((0.5, -1.0, 0.4), -1.0),
+    ((1.0, 1.0), 1.0),
+    ((1.0, 0.5), 0.75),
+    ((0.0, 0.0), 0.0),
+])  # fmt: skip
+@pytest.mark.parametrize("extension", [".wav", ".flac"])
+def test_mixing_channels_never_loses_the_sound_without_a_word(
+    tmp_path, extension: str, gains: tuple[float, ...], expected: float
+) -> None:
+    path = tmp_path / f"many{extension}"
+    soundfile.write(path, np.stack([gain * TONE for gain in gains], axis=1), 48000, subtype="PCM_24")
+    with AudioReader(path, block_samples=1000) as reader:
+        samples = np.concatenate(list(reader))
+        note = reader.note
+    np.testing.assert_allclose(samples, expected * TONE, atol=1e-6)
+    mixed = sum(gains) / len(gains)
+    assert bool(note) is (abs(mixed - expected) > 1e-6)
+    if note:
+        loudest = 1 + int(np.argmax(np.abs(gains)))
+        assert note.startswith(f"{path}: its {len(gains)} channels") and f"only channel {loudest}, the loudest" in note
+
+
+@given(st.lists(st.floats(-1, 1).filter(lambda gain: gain == 0 or abs(gain) > 1e-3), min_size=2, max_size=8))
+def test_the_mix_of_any_channels_keeps_most_of_the_loudest(gains: list[float]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        soundfile.write(f"{folder}/a.wav", np.stack([gain * TONE[:2000] for gain in gains], axis=1), 48000, subtype="FLOAT")
+        samples, _ = read_audio(f"{folder}/a.wav")
+    loudest = max(map(abs, gains)) * float(np.sqrt(np.mean(TONE[:2000] ** 2)))
+    assert np.sqrt(np.mean(samples**2)) >= 0.59 * loudest
+
+
+@given(st.one_of(st.integers(0, 2**32 - 1), st.integers(7000, 9000), st.integers(383_000, 385_000)))
+def test_a_rate_that_no_recording_has_is_refused_with_its_bounds_before_anything_is_read(rate_hz: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "lies.wav"
+        soundfile.write(path, TONE[:100], 48000)
+        content = bytearray(path.read_bytes())
+        content[24:28] = rate_hz.to_bytes(4, "little")
+        path.write_bytes(content)
+        if 8000 <= rate_hz <= 384_000:
+            assert read_audio(path)[1] == rate_hz
+            return
+        with pytest.raises(AudioFileError) as caught:
+            AudioReader(path)
+        assert str(caught.value).startswith(f"{path}: ")
+        assert "8,000 to 384,000 Hz" in str(caught.value) or "not an audio file" in str(caught.value)
+
+
+@pytest.mark.parametrize("extension", [".wav", ".flac", ".ogg"])
+@pytest.mark.parametrize("name", [b"\xff", b"M\xfcller", "声".encode(), b"a\nb"])
+def test_a_file_s_name_may_be_any_bytes(tmp_path, name: bytes, extension: str) -> None:
+    folder = tmp_path / os.fsdecode(name)
+    folder.mkdir()
+    path = folder / f"{os.fsdecode(name)}{extension}"
+    with AtomicAudioWriter(path, 48000) as writer:
+        writer.write(TONE)
+    assert read_audio(path)[1] == 48000
+    assert os.listdir(os.fsencode(folder)) == [name + extension.encode()]
 
 
 def test_samples_that_are_no_numbers_become_zero(tmp_path) -> None:

@@ -23,9 +23,11 @@ from rvcd.daemon.worker import WorkerChild
 from rvcd.errors import AudioDeviceError
 from rvcd.params import BY_NAME
 from rvcd.protocol import PROTOCOL_VERSION
+from rvcd.voices.builtin_paths import BUILT_IN_ENCODER
 from rvcd.voices.registry import VoiceEntry
 from tests.waiting import signals_as_at_a_terminal
 
+PARITY = Path(__file__).parents[1] / "data" / "parity"
 MICROPHONE = DeviceInfo(0, "Desk microphone", "ALSA", 1, 0, 48000, 5.0, 0.0)
 SPEAKERS = DeviceInfo(1, "Speakers", "ALSA", 0, 2, 48000, 0.0, 5.0)
 
@@ -318,7 +320,7 @@ def test_assets_names_what_to_download_and_what_is_there(machine: Machine, rvcd:
     assert "present" not in out
     (tmp_path / "own.pt").write_bytes(b"mine")
     _, out, _ = rvcd("assets", "-c", config('[models]\ncontent_encoder = "own.pt"'))
-    assert f"models.content_encoder = {tmp_path / 'own.pt'}: not a published file, but readable" in out
+    assert f"models.content_encoder = {tmp_path / 'own.pt'}: not a published file\n" in out
 
 
 # ---- check
@@ -352,6 +354,63 @@ def test_a_checksum_that_differs_fails_the_check(machine: Machine, rvcd: Any, co
     ((level, text),) = findings(rvcd("check", "--json", "-c", path)[1])["models"]
     assert level == "fail"
     assert "download it again" in text
+
+
+def half(path: Path) -> bytes:
+    return path.read_bytes()[: path.stat().st_size // 2]
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 189507909\n"
+UNFIT = {
+    "half.pt": half(PARITY / "hubert_tiny_fairseq.pt"), "half_rmvpe.pt": half(PARITY / "rmvpe_tiny.pt"), "pointer.pt": LFS,
+    "half.safetensors": half(BUILT_IN_ENCODER), "page.pt": b"<!DOCTYPE html><html>", "empty.pt": b"",
+    "onnx.pt": b"\x08\x07\x12\x07pytorch\x1a\x051.13.1:" + bytes(range(256)),
+    "voice.pt": (PARITY / "v2_40k_f0.pth").read_bytes(),
+    "index.pt": (PARITY / "added_IVF8_Flat_nprobe_1_kit_v2.index").read_bytes(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["content_encoder", "rmvpe"])
+@pytest.mark.parametrize("name", UNFIT)
+def test_a_model_file_that_the_worker_could_not_load_fails_the_check(
+    machine: Machine, rvcd: Any, config: Any, tmp_path: Path, key: str, name: str
+) -> None:
+    (tmp_path / name).write_bytes(UNFIT[name])
+    code, out, err = rvcd("check", "--json", "-c", config(f'[models]\n{key} = "{name}"\n'))
+    assert (code, err) == (1, "")
+    failed = [text for level, text in findings(out)["models"] if level == "fail"]
+    assert len(failed) == 1
+    assert failed[0].startswith(f"models.{key}: {tmp_path / name}: ") and "\n" not in failed[0]
+    assert "download" in failed[0]
+
+
+def test_model_files_that_are_whole_pass_and_bits_that_flipped_do_not(
+    machine: Machine, rvcd: Any, config: Any, tmp_path: Path
+) -> None:
+    machine.spec = FakeSpec(unit_width=48)
+    content = bytearray((PARITY / "rmvpe_tiny.pt").read_bytes())
+    (tmp_path / "rmvpe.pt").write_bytes(content)
+    path = config(f'[models]\ncontent_encoder = "{PARITY / "hubert_tiny_fairseq.pt"}"\nrmvpe = "rmvpe.pt"\n')
+    assert {level for level, _ in findings(rvcd("check", "--json", "-c", path)[1])["models"]} == {"note"}
+    content[len(content) // 2] ^= 1
+    (tmp_path / "rmvpe.pt").write_bytes(content)
+    code, out, _ = rvcd("check", "--json", "-c", path)
+    assert code == 1
+    assert "rmvpe.pt: is damaged" in findings(out)["models"][1][1]
+
+
+def test_a_voice_that_the_content_encoder_makes_no_units_for_fails_the_check(machine: Machine, rvcd: Any, config: Any) -> None:
+    encoder = PARITY / "hubert_tiny_fairseq.pt"
+    code, out, _ = rvcd("check", "--json", "-c", config(f'[models]\ncontent_encoder = "{encoder}"\n'))
+    assert code == 1
+    ((level, text),) = findings(out)["voice"]
+    assert level == "fail"
+    assert f"takes units of width 768, but {encoder} makes width 48 or 16" in text
+
+
+def test_what_the_system_refuses_is_no_fault_of_rvcd(machine: Machine, rvcd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.broken = OSError(24, "Too many open files", "/some/file")
+    assert rvcd("devices") == (1, "", "rvcd: /some/file: too many open files (RVCD_DEBUG=1 shows where)\n")
 
 
 def test_without_a_sound_card_auto_runs_virtually_and_portaudio_fails(machine: Machine, rvcd: Any, config: Any) -> None:

@@ -16,7 +16,9 @@ import pytest
 import torch
 
 from rvcd.cli import main as cli
+from rvcd.cli.voice_check import check_voice, find_twins
 from rvcd.nets.test_weights import ensure_test_weights
+from rvcd.voices.registry import VoiceEntry
 from rvcd.voices.test_weight_paths import TestWeightPaths
 from tests.rvcctl.fake_daemon import running_daemon
 
@@ -255,6 +257,15 @@ def test_equal_voices_are_noted_and_files_that_were_passed_over_too(
     assert lines(out)["copy"][0] == "note"
     assert lines(out)["copy"][1].startswith("has the same content as 'anna'; one of them can go; v2, 40000 Hz")
     assert "slot: 1 is also the slot of 'anna'" in err
+
+
+def test_many_equal_voices_have_a_short_line_each(voices: Path) -> None:
+    entries = []
+    for number in range(60):
+        (voices / f"v{number}.pth").write_bytes(b"the same")
+        entries.append(VoiceEntry(number + 1, f"v{number}", voices / f"v{number}.pth", None))
+    assert find_twins(entries) == {entry.path: "v0" for entry in entries[1:]}
+    assert len(check_voice(entries[-1], "", (), "v0").text) < 500
 
 
 def test_chosen_voices_are_checked_alone_and_for_scripts(

@@ -33,7 +33,8 @@ from rvcd.ipc.messages import (
     WorkerSetup,
 )  # fmt: skip
 
-TEXT = st.text(max_size=300)
+TEXT = st.one_of(st.text(max_size=300), st.binary(max_size=40).map(lambda name: name.decode("utf-8", "surrogateescape")))
+"""Texts, and names of files as Python gives them: bytes that are no UTF-8 become lone surrogates."""
 COUNT = st.integers(0, 2**62)
 VOICE = st.one_of(st.none(), st.builds(VoiceFiles, TEXT, TEXT, TEXT, st.floats(-24, 24), TEXT))
 WANTED = st.builds(Wanted, VOICE, COUNT, TEXT, TEXT, COUNT)
@@ -81,6 +82,8 @@ def test_bytes_that_are_no_message_are_an_error_and_nothing_worse(data: bytes) -
         message = frames.take()
     except ProtocolError:
         return
+    if data.startswith(b"{"):
+        return  # JSON, which may be written in many ways
     assert msgspec.msgpack.decode(frame(message)[LENGTH.size :]) == msgspec.msgpack.decode(data)
 
 

@@ -215,6 +215,10 @@ def test_a_voice_is_loaded_by_name_by_slot_and_by_an_address_without_arguments()
         for address, args, live in (
             ("/rvc/voice", ("Bo Li",), ("Bo Li", 2)),
             ("/rvc/voice", (1,), ("Anna", 1)),
+            ("/rvc/voice", ("bo li",), ("Bo Li", 2)),
+            ("/rvc/voice", ("1",), ("Anna", 1)),
+            ("/rvc/voice/slot", ("2",), ("Bo Li", 2)),
+            ("/rvc/voice", ("ANNA",), ("Anna", 1)),
             ("/rvc/voice", (2.0,), ("Bo Li", 2)),
             ("/rvc/voice/slot/1", (), ("Anna", 1)),
             ("/rvc/voice/next", (1.0,), ("Bo Li", 2)),
@@ -232,6 +236,8 @@ def test_a_voice_is_loaded_by_name_by_slot_and_by_an_address_without_arguments()
 
 @pytest.mark.parametrize(("address", "args", "reason"), [
     ("/rvc/voice", ("Nobody",), "no voice is called 'Nobody'"),
+    ("/rvc/voice", ("ann",), "no voice is called 'ann'; did you mean 'Anna'?"),
+    ("/rvc/voice", ("9",), "no voice is in slot 9"),
     ("/rvc/voice", ("../../etc/passwd",), "letters, digits"),
     ("/rvc/voice", ("Anna\n",), "letters, digits"),
     ("/rvc/voice", ("x" * 65,), "letters, digits"),

@@ -117,6 +117,9 @@ def test_stats_that_cannot_be_read_are_reported(daemon: FakeDaemon, rvcctl: Run)
         (("set", "f0_method", "yin"), "f0_method yin"),
         (("set", "latency_preset", "safe"), "latency_preset safe"),
         (("set", "voice", "Bo Li"), "voice Bo Li"),
+        (("set", "voice", "bo li"), "voice Bo Li"),
+        (("set", "voice", "2"), "voice Bo Li"),
+        (("set", "Voice", "BO LI"), "voice Bo Li"),
         (("set", "voice_slot", "2"), "voice_slot 2"),
         (("set", "speaker", "1"), "speaker 1"),
         (("set", "speaker", "tenor"), "speaker 1"),
@@ -141,6 +144,7 @@ def test_stats_that_cannot_be_read_are_reported(daemon: FakeDaemon, rvcctl: Run)
         (("get", "note"), "A3"),
         (("get", "protect", "state", "cents", "protect"), "0.33\nno-voice\n0.0\n0.33"),
         (("voice", "Anna"), "voice Anna"),
+        (("voice", "aNNA"), "voice Anna"),
         (("voice", "2"), "voice Bo Li"),
         (("voice", "next"), "voice Anna"),
         (("voice", "rescan"), "3 voices"),
@@ -230,6 +234,7 @@ def test_a_voice_whose_name_is_a_word_of_the_command_is_reached_by_set(served: S
         (("step", "pitch", "up"), 1, "pitch takes a number"),
         (("reset", "voice"), 1, "'voice' is not a number; reset takes one of pitch,"),
         (("voice", "nobody"), 1, "no voice is called 'nobody'"),
+        (("voice", "ann"), 1, "no voice is called 'ann'; did you mean 'Anna'?"),
         (("voice", "9"), 1, "no voice is in slot 9"),
         (("voice", "0"), 1, "voice_slot takes a slot in 1..999"),
         (("voice", "broken.v2"), 1, "broken.v2.pth: is cut short"),
@@ -372,6 +377,7 @@ def open_screen(monkeypatch: pytest.MonkeyPatch, *words: str) -> object:
     monkeypatch.setattr(sys, "argv", ["rvcctl", *words])
     monkeypatch.setattr(sys, "stdin", Terminal())
     monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setattr(sys, "__stderr__", Terminal())
     with pytest.raises(SystemExit) as left:
         cli.main()
     assert left.value.code == 0

@@ -7,6 +7,9 @@ import importlib.util
 from rvcd.cli.checks.finding import Finding, Level
 from rvcd.config.settings import BUILT_IN, Settings
 from rvcd.errors import RvcdError, how_to_install
+from rvcd.formats.contentvec_header import read_unit_widths
+from rvcd.formats.rmvpe_header import check_rmvpe
+from rvcd.formats.torch_file import damaged_entry
 from rvcd.voices.assets import AssetStatus, Match, examine
 
 OPTIONAL_METHODS = {"fcpe": "torchfcpe", "pm": "parselmouth"}
@@ -29,6 +32,28 @@ def model_findings(settings: Settings) -> list[Finding]:
     return findings
 
 
+def unit_widths(settings: Settings) -> tuple[int, ...]:
+    """Return the widths of units that the configured content encoder makes; none where no file of one is there or it is unfit."""
+    try:
+        return read_unit_widths(settings.models.real_encoder) if settings.models.real_encoder else ()
+    except RvcdError:
+        return ()
+
+
+def _look_inside(status: AssetStatus, configured: str) -> str:
+    """Return why the worker could not load a model file, "" where nothing speaks against it. Reads the whole file."""
+    try:
+        if status.key == "content_encoder":
+            read_unit_widths(configured)
+        else:
+            check_rmvpe(configured)
+        entry = damaged_entry(status.path) if status.path is not None and status.path.suffix != ".safetensors" else None
+    except RvcdError as error:
+        reason = str(error)
+        return reason if "download" in reason else f"{reason}; `rvcd assets` names the file to download"
+    return f"{status.path}: is damaged (checksum of {entry}); download or copy it again" if entry else ""
+
+
 def _model(settings: Settings, status: AssetStatus) -> Finding:
     name = f"models.{status.key}"
     if status.match is Match.BUILT_IN:
@@ -49,6 +74,9 @@ def _model(settings: Settings, status: AssetStatus) -> Finding:
         return Finding(
             Level.FAIL, "models", f"{name}: {status.path} has SHA-256 {status.sha256}, not {expected}; download it again"
         )
+    unfit = _look_inside(status, settings.models.real_encoder if status.key == "content_encoder" else settings.models.rmvpe)
+    if unfit:
+        return Finding(Level.FAIL, "models", f"{name}: {unfit}")
     known = f" = {status.asset.name}" if status.asset else ""
     level = Level.OK if status.match is Match.VERIFIED else Level.NOTE
     return Finding(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rvcd.cli.checks.finding import Finding, Level
+from rvcd.cli.checks.models import unit_widths
 from rvcd.cli.checks.probes import Probes
 from rvcd.config.folders import cache_folder
 from rvcd.config.settings import TEST_WEIGHTS, Settings
@@ -34,6 +35,14 @@ def voice_finding(settings: Settings, probes: Probes, resumed: str) -> Finding:
             "voice",
             f"{entry.path} needs a real content encoder: set models.content_encoder (`rvcd assets` names the file to download)",
         )
+    widths = unit_widths(settings)
+    if widths and voice.unit_width not in widths:
+        makes = " or ".join(map(str, widths))
+        return Finding(
+            Level.FAIL, "voice",
+            f"{entry.path}: takes units of width {voice.unit_width}, but {settings.models.real_encoder} makes width {makes}; "
+            "use the content encoder that the voice was trained with",
+        )  # fmt: skip
     if entry.index_path is not None:
         try:
             read_fitting_index_header(entry.index_path, voice.unit_width)
