@@ -24,6 +24,9 @@ if [ "${1:-run}" = test ]; then
   command -v systemd-analyze >/dev/null || wanted+=(systemd)       # and check the units,
   [ -x /bin/kill ] || wanted+=(procps)                             # with every command in them
   command -v oscsend >/dev/null || wanted+=(liblo-tools)          # and another OSC program talks to the daemon
+  command -v pipewire >/dev/null || wanted+=(pipewire pipewire-bin pipewire-pulse)   # the microphone is made in a real PipeWire
+  command -v wireplumber >/dev/null || wanted+=(wireplumber)
+  command -v dbus-run-session >/dev/null || wanted+=(dbus)
   command -v strace >/dev/null || wanted+=(strace)                # and the daemon's connections are watched
 fi
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rvcd.audio.device_supervisor import AudioDevice
+from rvcd.audio.microphone import microphone_name
+from rvcd.audio.microphone_keeper import MicrophoneKeeper
 from rvcd.config.settings import Settings
 from rvcd.errors import RvcdError
 from rvcd.ipc.segment import AudioSegment
@@ -28,8 +30,19 @@ def choose_backend(settings: Settings) -> tuple[str, str]:
     return "virtual", "no sound card with input and output was found"
 
 
-def device_factory(settings: Settings, backend: str, segment: AudioSegment) -> Callable[[], AudioDevice]:
-    """Return what opens the audio device anew, for the device supervisor."""
+def microphone_keeper(settings: Settings, backend: str, instance: str = "") -> MicrophoneKeeper | None:
+    """Return what keeps the microphone for other programs; None where the settings want none, or the voice goes elsewhere."""
+    audio = settings.audio
+    named_elsewhere = (audio.output or "default").lower() != "default"
+    if backend == "virtual" or audio.virtual_microphone == "off" or named_elsewhere:
+        return None
+    return MicrophoneKeeper(microphone_name(audio.virtual_microphone, instance), wanted=audio.virtual_microphone != "auto")
+
+
+def device_factory(
+    settings: Settings, backend: str, segment: AudioSegment, keeper: MicrophoneKeeper | None = None
+) -> Callable[[], AudioDevice]:
+    """Return what opens the audio device anew, for the device supervisor; keeper makes the microphone before each opening."""
     audio = settings.audio
     if backend == "virtual":
         from rvcd.audio.virtual import VirtualDevice, VirtualRequest
@@ -46,4 +59,10 @@ def device_factory(settings: Settings, backend: str, segment: AudioSegment) -> C
         host_api=audio.host_api, input=audio.input or "default", output=audio.output or "default",
         rate_hz=audio.rate_hz, period_samples=audio.period_samples, input_channel=audio.input_channel,
     )  # fmt: skip
-    return lambda: PortAudioDevice(request, segment)
+
+    def make() -> AudioDevice:
+        if keeper is not None:
+            keeper.prepare()
+        return PortAudioDevice(request, segment)
+
+    return make

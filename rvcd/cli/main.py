@@ -9,7 +9,7 @@ import sys
 import typer
 
 from rvcd import standard_streams
-from rvcd.cli import assets, bench, check, config, devices, evaluate, osc, render, run, version, voice
+from rvcd.cli import assets, bench, check, config, devices, evaluate, mic, osc, render, run, version, voice
 from rvcd.cli.common import DEBUG_VARIABLE
 from rvcd.errors import ConfigError, OutputError, RvcdError
 
@@ -36,6 +36,7 @@ app.command("config")(config.print_config)
 app.command()(osc.osc)
 app.command()(version.version)
 app.add_typer(voice.app, name="voice")
+app.add_typer(mic.app, name="mic")
 
 
 def main() -> None:

@@ -114,7 +114,17 @@ class Audio(Section):
     rate_hz: int = Field(default=48_000, ge=MIN_RATE_HZ, le=MAX_RATE_HZ, multiple_of=FRAMES_PER_SECOND)
     period_samples: int = Field(default=256, ge=16, le=4_096)
     input_channel: int = Field(default=1, ge=0, le=64)
+    virtual_microphone: str = Field(default="auto", description="auto, off or a name")
     virtual: VirtualAudio = VirtualAudio()
+
+    @field_validator("virtual_microphone")
+    @classmethod
+    def _listable_name(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}", value):
+            raise ValueError(
+                f"{config_errors.show(value)} is no name for a microphone; it takes auto, off, or 1..40 letters, digits, spaces, . _ -"
+            )
+        return value
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ import os
 import signal
 import time
 
-from rvcd.audio.configured import choose_backend, device_factory
+from rvcd.audio.configured import choose_backend, device_factory, microphone_keeper
 from rvcd.audio.device_supervisor import DeviceState, DeviceSupervisor
+from rvcd.audio.microphone_keeper import MicrophoneKeeper
 from rvcd.config.logs import fields
 from rvcd.config.settings import Settings
 from rvcd.daemon.session import LiveSession
@@ -58,6 +59,7 @@ class Daemon:
         self._announced, self._told_status = False, ""
         self._callbacks_seen = 0
         self._rescanning: asyncio.Task[None] | None = None
+        self._keeper: MicrophoneKeeper | None = None
 
     # ---- life
 
@@ -74,10 +76,13 @@ class Daemon:
             backend, why = await loop.run_in_executor(None, choose_backend, self.settings)
             log.info("audio device", extra=fields(backend=backend, why=why))
             segment = self.session.segment
+            self._keeper = microphone_keeper(self.settings, backend)
             device = self.session.telemetry.device_supervisor = DeviceSupervisor(
-                device_factory(self.settings, backend, segment), segment
+                device_factory(self.settings, backend, segment, self._keeper), segment
             )
             device.start()
+            if self._keeper is not None:
+                self._keeper.start()
             await self._tick_until_stopped(device)
         finally:
             await self._shut_down()
@@ -119,7 +124,8 @@ class Daemon:
         next_watchdog_s = next_extension_s = 0.0
         while not self._stop.is_set():
             device.poll()
-            for level, text in device.drain_events():
+            heard = self._keeper.drain_events() if self._keeper is not None else []
+            for level, text in [*device.drain_events(), *heard]:
                 log.log(getattr(logging, level.upper()), "%s", text)
             self._announce()
             now = time.monotonic()
@@ -169,6 +175,8 @@ class Daemon:
     async def _shut_down(self) -> None:
         self.notifier.stopping()
         session, device = self.session, self.session.telemetry.device_supervisor
+        if self._keeper is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._keeper.stop)
         if device is not None:
             # Fade out: a device that ends in the middle of a wave clicks.
             session.segment.set_mute(True)

@@ -1,0 +1,69 @@
+"""The user unit under a real `systemd --user` on a private PipeWire desktop: servers start, and rvcd is a microphone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.waiting import free_port
+
+ROOT = Path(__file__).parents[2]
+SYSTEMD = Path("/lib/systemd/systemd")
+UNITS = ("pipewire.service", "pipewire.socket", "wireplumber.service", "pipewire-pulse.service", "pipewire-pulse.socket")
+SESSION = """
+set -u
+mount -t tmpfs tmpfs /run || exit 77
+for name in system users seats sessions machines; do mkdir -p /run/systemd/$name; done
+mkdir -m 700 "$XDG_RUNTIME_DIR" || exit 77
+dbus-daemon --session --address="$DBUS_SESSION_BUS_ADDRESS" --nofork --nopidfile & bus=$!
+until [ -S "$XDG_RUNTIME_DIR/bus" ]; do sleep 0.1; done
+/lib/systemd/systemd --user >"$HOME/systemd.log" 2>&1 & manager=$!
+for _ in $(seq 100); do systemctl --user is-system-running --quiet && break; sleep 0.1; done
+systemctl --user is-system-running --quiet || { kill $bus; exit 77; }
+systemctl --user start rvcd.service; echo "start $?"
+for _ in $(seq 200); do "$PROGRAM" mic status >/dev/null && break; sleep 0.2; done
+for unit in rvcd pipewire wireplumber; do echo "$unit $(systemctl --user is-active $unit)"; done
+for _ in $(seq 200); do systemctl --user show rvcd -p StatusText | grep -q live, && break; sleep 0.2; done
+systemctl --user show rvcd -p StatusText
+"$PROGRAM" mic status
+systemctl --user stop rvcd.service; echo "stop $?"
+systemctl --user stop wireplumber pipewire pipewire.socket pipewire-pulse pipewire-pulse.socket
+kill $manager; wait $manager
+kill $bus
+"""
+
+
+def test_the_user_unit_starts_pipewire_and_rvcd_and_rvcd_is_a_microphone(tmp_path: Path) -> None:
+    tools = ("unshare", "systemctl", "dbus-daemon", "pipewire", "wireplumber", "pw-cli", "pipewire-pulse")
+    if not SYSTEMD.exists() or (missing := [tool for tool in tools if shutil.which(tool) is None]):
+        pytest.skip(f"not installed: systemd or {missing}")
+    if not all(Path("/usr/lib/systemd/user", unit).exists() for unit in UNITS):
+        pytest.skip("PipeWire's user units are not installed")
+    environment = {
+        "PATH": os.environ["PATH"], "HOME": str(tmp_path), "XDG_RUNTIME_DIR": "/run/rvcd-test",
+        "DBUS_SESSION_BUS_ADDRESS": "unix:path=/run/rvcd-test/bus", "LC_ALL": "C.UTF-8",
+        "PROGRAM": str(Path(sys.executable).parent / "rvcd"),
+    }  # fmt: skip
+    venv = Path(environment["PROGRAM"]).parents[1]
+    subprocess.run([ROOT / "tools" / "install_service.sh", venv], env=environment, capture_output=True, timeout=60, check=True)
+    for unit in UNITS:  # Debian's refuse root, which a private session in a container may be
+        drop_in = tmp_path / ".config" / "systemd" / "user" / f"{unit}.d" / "any-user.conf"
+        drop_in.parent.mkdir(parents=True)
+        drop_in.write_text("[Unit]\nConditionUser=\n")
+    config = tmp_path / ".config" / "rvcd" / "rvcd.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(f'[osc]\nport = {free_port()}\n[models]\ncontent_encoder = "test"\n')
+    (tmp_path / "session.sh").write_text(SESSION)
+    command = ["unshare", "--mount", "--propagation", "private", "sh", str(tmp_path / "session.sh")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
+    if done.returncode == 77 or "unshare failed" in done.stderr:
+        pytest.skip("no private session of systemd can be started here")
+    for line in ("start 0", "rvcd active", "pipewire active", "wireplumber active", "stop 0"):
+        assert line in done.stdout.splitlines(), done.stdout + done.stderr
+    assert "StatusText=live" in done.stdout, done.stdout
+    assert "PipeWire has the microphone 'rvcd'" in done.stdout
