@@ -31,6 +31,8 @@ class MicrophoneKeeper:
         self._stop = threading.Event()
         self._events: deque[tuple[str, str]] = deque(maxlen=100)
         self._problem = ""
+        self._target: MicrophoneTarget | None = None
+        self._serial = ""  # of the node that _ensure has looked at
         self._was_there = False
         self._said_loop = False
         self._taken_over: set[str] = set()
@@ -70,42 +72,55 @@ class MicrophoneKeeper:
     def _keep(self) -> None:
         while not self._stop.wait(LOOK_S):
             with self._lock:
-                target = self._ensure()
-                if target is None or target.server is not SoundServer.PIPEWIRE:
-                    continue
                 try:
-                    self._connect(read_graph())
+                    self._look()
                 except AudioDeviceError as error:
                     self._fail(error)
 
+    def _look(self) -> None:
+        """Make what is missing; where nothing is, this costs one call of the server's tool (two on PulseAudio)."""
+        if self._target is None:
+            self._ensure()
+        elif self._target.server is SoundServer.PULSEAUDIO:
+            if not pulse_microphone.is_present(self.name.node):
+                self._ensure()
+        else:
+            graph = read_graph()
+            node = microphone.own_node(graph, self.name)
+            if node is not None and node.get("object.serial") == self._serial:
+                self._connect(graph, node)
+                return
+            self._ensure()
+            if self._target is not None:
+                graph = read_graph()
+                node = microphone.own_node(graph, self.name)
+                if node is not None:
+                    self._serial = node.get("object.serial")
+                    self._connect(graph, node)
+
     def _ensure(self) -> MicrophoneTarget | None:
         try:
-            target = microphone.ensure(self.name)
+            self._target = microphone.ensure(self.name)
         except AudioDeviceError as error:
             self._fail(error)
-            self._owned.clear()  # a new server counts from 1 again
-            self._taken_over.clear()
             return None
         if not self._was_there:
-            self._say("info", f"{target.server.value} has the microphone {self.name.label!r}")
+            self._say("info", f"{self._target.server.value} has the microphone {self.name.label!r}")
         self._was_there, self._problem = True, ""
-        return target
+        return self._target
 
     def _fail(self, error: AudioDeviceError) -> None:
-        self._was_there = False
+        self._was_there, self._target, self._serial = False, None, ""
+        self._owned.clear()  # a new server counts from 1 again
+        self._taken_over.clear()
         if str(error) != self._problem:
             self._problem = str(error)
             expected = isinstance(error, NoSoundServerError) and not self._wanted  # with JACK or ALSA alone there is none
-            self._say(
-                "info" if expected else "warning",
-                f"no microphone {self.name.label!r} for other programs: {' '.join(self._problem.split())}",
-            )
+            text = f"no microphone {self.name.label!r} for other programs: {' '.join(self._problem.split())}"
+            self._say("info" if expected else "warning", text)
 
-    def _connect(self, graph: Graph) -> None:
+    def _connect(self, graph: Graph, target: GraphObject) -> None:
         """Link our output to the microphone, and cut the microphone from our input."""
-        target = microphone.own_node(graph, self.name)
-        if target is None:
-            return
         own = [node for node in graph.of_kind("Node") if self._is_own(graph, node)]
         changed = False
         for node in own:

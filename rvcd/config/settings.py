@@ -122,7 +122,8 @@ class Audio(Section):
     def _listable_name(cls, value: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}", value):
             raise ValueError(
-                f"{config_errors.show(value)} is no name for a microphone; it takes auto, off, or 1..40 letters, digits, spaces, . _ -"
+                f"{config_errors.show(value)} is no name for a microphone; it takes auto, off, or a name"
+                " of 1..40 letters, digits, spaces, . _ -"
             )
         return value
 
