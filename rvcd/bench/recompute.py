@@ -204,7 +204,7 @@ class RecomputeConverter:
                 skip_head=self.context_frames,
                 return_length=self.made_frames,
                 prior_noise=self._noise(1, config.inter_channels, self.window_frames),
-                source_noise=self._noise(self.made_frames * decoder.hop),
+                source_noise=self._noise(self.made_frames * decoder.hop, config.vocoder.harmonics),
             )
         finally:
             hook.remove()

@@ -226,7 +226,7 @@ def synthesise(model: Synthesizer, units: Tensor, coarse: Tensor, phase: Tensor,
     per_sample = voiced.repeat_interleave(HOP, 1)
     std = torch.where(per_sample, VOICED_NOISE_STD, SINE_AMPLITUDE / 3)
     sines = torch.sin(2 * math.pi * phase) * SINE_AMPLITUDE * per_sample + torch.randn_like(phase) * std
-    source = model.dec.m_source(sines)[:, None]
+    source = model.dec.m_source(sines[..., None])[:, None]
     source = F.pad(source, (margin * HOP, margin * HOP), mode="reflect")
     return model.dec(z, source, model.speaker(0))[:, 0, margin * HOP : -margin * HOP]
 
