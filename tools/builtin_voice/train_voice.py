@@ -78,7 +78,7 @@ class Utterance:
 
 def load(paths: list[Path], basis: Basis, encoder: nn.Module | None) -> tuple[list[Utterance], list[Utterance]]:
     """Return the target's utterances, and everybody's."""
-    swift = SwiftPitch(threads=1)
+    swift = SwiftPitch()
     target, everybody = [], []
     for path in paths:
         data = np.load(path)
