@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rvcd.audio.portaudio import LIBRARY
+from rvcd.audio.two_devices import DriftFigures, PairedStreams, StreamEnd
 from rvcd.errors import AudioDeviceError
 from rvcd.ipc._native import ffi, lib
 from rvcd.ipc.segment import AudioSegment
@@ -108,6 +109,7 @@ class PortAudioDevice:
         self._request = request
         self._segment = segment
         self._stream: Any = None
+        self._pair: PairedStreams | None = None  # the stream, where it is two
         self._context: Any = ffi.NULL
         self._description = "no device"
         self._period_samples = request.period_samples
@@ -148,6 +150,11 @@ class PortAudioDevice:
         return True
 
     @property
+    def drift(self) -> DriftFigures | None:
+        """What the resampler between the two clocks does; None with one clock."""
+        return self._pair.figures() if self._pair is not None else None
+
+    @property
     def thread_id(self) -> int:
         """The kernel's number of the thread that makes the callbacks; 0 before the first one and once closed."""
         context = self._context
@@ -178,22 +185,28 @@ class PortAudioDevice:
         channels: Any = tuple(count for end, count in ends if end)
         latency: Any = tuple(_suggested_latency(end) for end, _ in ends if end)
         api = next(end.host_api for end, _ in ends if end)
-        self._period_samples = _period(api, request)
+        two_clocks = has_two_clocks(source, sink)
+        self._period_samples = _period(sink.host_api if sink and two_clocks else api, request)
         self._segment.set_input_channel(request.input_channel)
-        self._context = lib.rvcd_context_new(self._segment.hold(), in_channels, out_channels)
+        self._context = lib.rvcd_context_new(self._segment.hold(), 1 if two_clocks else in_channels, out_channels)
         try:
-            self._stream = sounddevice._StreamBase(
-                kind=kind,
-                samplerate=request.rate_hz,
-                blocksize=self._period_samples,
-                device=device if kind == "duplex" else device[0],
-                channels=channels if kind == "duplex" else channels[0],
-                dtype="float32",
-                latency=latency if kind == "duplex" else latency[0],
-                callback=ffi.addressof(lib, "rvcd_pa_callback"),
-                userdata=self._context,
-                wrap_callback=None,
-            )
+            if source and sink and two_clocks:
+                capture = StreamEnd(source.index, in_channels, *_capture_pace(sounddevice, source, request), latency[0])
+                output = StreamEnd(sink.index, out_channels, request.rate_hz, self._period_samples, latency[1])
+                self._stream = self._pair = PairedStreams(sounddevice, self._context, capture, output)
+            else:
+                self._stream = sounddevice._StreamBase(
+                    kind=kind,
+                    samplerate=request.rate_hz,
+                    blocksize=self._period_samples,
+                    device=device if kind == "duplex" else device[0],
+                    channels=channels if kind == "duplex" else channels[0],
+                    dtype="float32",
+                    latency=latency if kind == "duplex" else latency[0],
+                    callback=ffi.addressof(lib, "rvcd_pa_callback"),
+                    userdata=self._context,
+                    wrap_callback=None,
+                )
         except (sounddevice.PortAudioError, ValueError) as error:
             raise AudioDeviceError(_why_refused(sounddevice, error, request, source, sink)) from error
         granted = self._stream.latency
@@ -201,9 +214,11 @@ class PortAudioDevice:
         period_s = max(self._request.period_samples, 256) / self._request.rate_hz
         self._latency_ms = (_believable_ms(granted_s[0], period_s), _believable_ms(granted_s[1], period_s))
         names = [end.name if end else "none" for end, _ in ends]
-        self._is_jack = api == JACK_HOST_API
+        self._is_jack = any(end.host_api == JACK_HOST_API for end, _ in ends if end)
         self._ends_safely = self._is_jack or all(device.host_api != JACK_HOST_API for device in devices)
         self._description = f"{api}: {names[0]} -> {names[1]}, {request.rate_hz} Hz"
+        if source and sink and two_clocks:
+            self._description += f", two clocks (input {capture.rate_hz} Hz)"
 
     def start(self) -> None:
         """Let PortAudio call the callback, and wait a moment for its first call. Raises AudioDeviceError."""
@@ -259,6 +274,9 @@ class PortAudioDevice:
 
     def _free_context(self) -> None:
         if self._context != ffi.NULL:
+            if self._pair is not None:
+                self._pair.free()
+                self._pair = None
             lib.rvcd_context_free(self._context)
             self._context = ffi.NULL
             self._segment.let_go()
@@ -270,6 +288,7 @@ class PortAudioDevice:
         any more once another device is open, and ends its stream.
         """
         self._stream = None
+        self._pair = None
         self._context = ffi.NULL
         LIBRARY.abandon()
 
@@ -308,7 +327,7 @@ def choose_devices(
     """Return (input, output) for a request; None for a side that was not asked for.
 
     defaults: the indices that "default" stands for, -1 for none. A default beside a named device is looked for in the
-    named device's host API, since one stream cannot span two. Raises AudioDeviceError.
+    named device's host API, because that is where its clock is most often the same. Raises AudioDeviceError.
     """
     if not request.input and not request.output:
         raise AudioDeviceError("audio device: neither an input nor an output is named: name one, or use default")
@@ -325,12 +344,20 @@ def choose_devices(
         if name.lower() == "default":
             chosen[kind] = _default(known, kind, default, beside.host_api if beside else "")
     source, sink = chosen["input"], chosen["output"]
-    if source and sink and source.host_api != sink.host_api:
-        raise AudioDeviceError(
-            f"input {source.name!r} belongs to {source.host_api} and output {sink.name!r} to {sink.host_api}: one stream "
-            f"needs both from one host API, so set host_api or choose another pair"
-        )
     return source, sink
+
+
+def has_two_clocks(source: DeviceInfo | None, sink: DeviceInfo | None) -> bool:
+    """Say whether a pair of devices may have two clocks. All devices of a JACK server share the server's."""
+    if source is None or sink is None or source.index == sink.index:
+        return False
+    return not source.host_api == sink.host_api == JACK_HOST_API
+
+
+def _capture_pace(sounddevice: Any, source: DeviceInfo, request: DeviceRequest) -> tuple[int, int]:
+    """Return (rate, period) of a capture stream of its own: the request's, or the device's own rate where it has no other."""
+    rate_hz = request.rate_hz if _takes(sounddevice, source, None, request.rate_hz) else source.default_rate_hz
+    return rate_hz, round(_period(source.host_api, request) * rate_hz / request.rate_hz)
 
 
 def _named(devices: list[DeviceInfo], kind: str, name: str) -> DeviceInfo:
