@@ -67,6 +67,9 @@ class Stats:
     from the device and from the worker, taken as 0. skipped_blocks: not computed, because their time was over.
     scheduling: of the device's thread as the kernel tells it, "FIFO 60", "OTHER", "" unknown. fault: one sentence, why what is
     wanted does not run, "" when it does.
+    clock_...: where input and output are two devices (all 0 where they have one clock): input samples for each output sample, how
+    much faster the input's clock runs, what the ring between them holds, runs of input that came too late, jumps over lost input;
+    the two counts are of the present stream.
     f0_hz is 0.0 when the newest frame is unvoiced (a wire format's convention: inside the daemon voicing is a boolean).
     """
 
@@ -128,6 +131,11 @@ class Stats:
     retrieval_ms: float = 0.0
     scheduling: str = ""
     fault: str = ""
+    clock_ratio: float = 0.0
+    clock_drift_ppm: float = 0.0
+    clock_fill_ms: float = 0.0
+    clock_starved: int = 0
+    clock_recentred: int = 0
 
 
 ALWAYS_SENT = [field.name for field in fields(Stats)].index("late_samples")

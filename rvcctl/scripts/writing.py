@@ -25,6 +25,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
                "overflow_samples", "bad_input_samples", "bad_output_samples", "input_xruns", "output_xruns",
                "callback_gap_max_ms", "worker_restarts"),
     "engine": ("load", "load_p95", "blocks", "encode_ms", "pitch_ms", "synthesis_ms", "retrieval_ms", "scheduling"),
+    "clocks": ("clock_ratio", "clock_drift_ppm", "clock_fill_ms", "clock_starved", "clock_recentred"),
     "gpu": ("gpu_util", "gpu_memory_mb", "gpu_memory_total_mb"),
     "recording": ("record", "record_s"),
 }  # fmt: skip
@@ -80,6 +81,9 @@ def status_lines(values: Mapping[str, str | int | float]) -> Iterator[str]:
     for section, names in SECTIONS.items():
         if section == "gpu" and values["gpu_util"] < 0:  # type: ignore[operator]
             yield "gpu: none"
+            continue
+        if section == "clocks" and not values["clock_ratio"]:
+            yield "clocks: one"
             continue
         yield f"{section}:"
         for name in names:

@@ -58,6 +58,7 @@ class Telemetry:
         counters, worker, geometry = segment.counters(), stream.worker.stats, stream.geometry
         in_peak, out_peak = segment.take_peaks()
         device = self.device_supervisor.device if self.device_supervisor else None
+        drift = getattr(device, "drift", None)  # of devices with two clocks
         room = geometry.block_samples + geometry.deadline_samples
         gpu = self.gpu.latest
         live, wanted = session.voice(), session.wanted_voice()
@@ -119,4 +120,9 @@ class Telemetry:
             retrieval_ms=worker.retrieval_ms,
             scheduling=self.scheduling,
             fault=self.fault,
+            clock_ratio=drift.ratio if drift else 0.0,
+            clock_drift_ppm=drift.drift_ppm if drift else 0.0,
+            clock_fill_ms=drift.fill_ms if drift else 0.0,
+            clock_starved=drift.starved if drift else 0,
+            clock_recentred=drift.recentred if drift else 0,
         )

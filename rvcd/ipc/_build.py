@@ -1,4 +1,4 @@
-"""Builds the C core as the extension module rvcd.ipc._native: the segment, the device callback, the two clocks, the virtual clock.
+"""Builds the C core as the extension module rvcd.ipc._native: segment, device callback, two clocks, virtual clock.
 
 setuptools runs this through `cffi_modules=["rvcd/ipc/_build.py:ffibuilder"]` from the project's root; after a change to
 the C files, `python setup.py build_ext --inplace` does it again. No PortAudio headers are needed.
