@@ -1,4 +1,4 @@
-"""Builds the C core as the extension module rvcd.ipc._native: segment, device callback, two clocks, virtual clock.
+"""Builds the C core as the extension module rvcd.ipc._native: segment, device callback, two clocks, monitor, virtual clock.
 
 setuptools runs this through `cffi_modules=["rvcd/ipc/_build.py:ffibuilder"]` from the project's root; after a change to
 the C files, `python setup.py build_ext --inplace` does it again. No PortAudio headers are needed.
@@ -12,7 +12,7 @@ from cffi import FFI
 
 IPC, AUDIO = Path("rvcd/ipc"), Path("rvcd/audio")
 """Relative, because distutils wants sources relative to the project's root."""
-PARTS = (IPC / "_segment", AUDIO / "_callback", AUDIO / "_drift", AUDIO / "_clock")
+PARTS = (IPC / "_segment", AUDIO / "_callback", AUDIO / "_drift", AUDIO / "_monitor", AUDIO / "_clock")
 """Each has a header and a source; a header may use those before it."""
 
 
@@ -26,7 +26,7 @@ ffibuilder = FFI()
 ffibuilder.cdef(declarations())
 ffibuilder.set_source(
     "rvcd.ipc._native",
-    '#include "_clock.h"\n#include "_drift.h"',
+    '#include "_clock.h"\n#include "_drift.h"\n#include "_monitor.h"',
     sources=[str(part.with_suffix(".c")) for part in PARTS],
     depends=[str(part.with_suffix(".h")) for part in PARTS],
     include_dirs=[str(IPC), str(AUDIO)],
