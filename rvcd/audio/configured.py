@@ -47,3 +47,13 @@ def device_factory(settings: Settings, backend: str, segment: AudioSegment) -> C
         rate_hz=audio.rate_hz, period_samples=audio.period_samples, input_channel=audio.input_channel,
     )  # fmt: skip
     return lambda: PortAudioDevice(request, segment)
+
+
+def open_once(settings: Settings) -> None:
+    """Open the device that the settings name, and close it again, without a sample through it. Raises AudioDeviceError."""
+    with AudioSegment.create(settings.audio.rate_hz) as segment:
+        device = device_factory(settings, "portaudio", segment)()
+        try:
+            device.open()
+        finally:
+            device.close()

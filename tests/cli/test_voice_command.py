@@ -298,7 +298,7 @@ def test_an_encoder_that_is_none_is_one_sentence(rvcd: Rvcd, voices: Path, tmp_p
     with (tmp_path / "rvcd.toml").open("a") as file:
         file.write(f'[models]\ncontent_encoder = "{V2}"\n')
     code, out, err = rvcd("check")
-    assert (code, out) == (1, "") and "is not a HuBERT content encoder" in err and err.count("\n") == 1
+    assert (code, out) == (1, "") and "is an RVC voice, not a content encoder" in err and err.count("\n") == 1
 
 
 # ---- import
