@@ -195,6 +195,13 @@ def test_a_computing_bar_is_as_wide_as_asked(parts: tuple[int, int, int], p95: i
     assert len(compute_bar(model, cells).plain) == (cells if any(parts) or deadline else 0)
 
 
+def test_a_letter_in_the_compute_bar_never_runs_into_the_next_name() -> None:
+    model = ComputeModel(parts=(100, 8, 510), p95=700, deadline=1360)
+    texts = [compute_bar(model, cells).plain for cells in range(3, 121)]
+    assert not [text for text in texts if "uf0" in text.lower() or "fvoice" in text]
+    assert any("f voice 51.0" in text for text in texts)
+
+
 def test_between_two_looks_the_highest_peak_the_worst_load_and_the_lowest_fill_are_kept() -> None:
     reader = PeakReader()
     for peak, load, fill in ((-30.0, 0.2, 0.9), (-3.0, 1.4, 0.1), (-20.0, 0.3, 0.5)):
