@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.daemon_process import DaemonProcess, running
+from tests.daemon_process import DEMO, DaemonProcess, running
 from tests.waiting import HANG_S
-
-DEMO = '[audio]\nbackend = "virtual"\n[voices]\nvoice = "test-buzz"\n'
 
 
 def test_a_second_daemon_with_the_same_state_is_refused_and_the_first_ones_mute_stays(tmp_path: Path) -> None:
@@ -21,4 +19,4 @@ def test_a_second_daemon_with_the_same_state_is_refused_and_the_first_ones_mute_
         assert f"another rvcd (process {first.process.pid})" in second.log  # type: ignore[union-attr]
         assert len([line for line in second.log.splitlines() if line.startswith("rvcd: ")]) == 1
         assert "Traceback" not in second.log
-        assert first.osc.until(lambda stats: True).state == "muted"
+        first.osc.until(lambda stats: stats.state == "muted")
