@@ -14,8 +14,10 @@ import time
 
 from rvcd.audio.configured import choose_backend, device_factory
 from rvcd.audio.device_supervisor import DeviceState, DeviceSupervisor
+from rvcd.config.folders import state_folder
 from rvcd.config.logs import fields
 from rvcd.config.settings import Settings
+from rvcd.daemon import state_lock
 from rvcd.daemon.session import LiveSession
 from rvcd.daemon.state import SavedState, save_state, state_path
 from rvcd.daemon.state_saver import StateSaver
@@ -193,5 +195,6 @@ def _has_terminal() -> bool:
 
 
 async def run(settings: Settings, worker: WorkerChild) -> None:
-    """Run the daemon until it is told to stop. Raises RvcdError if it cannot start."""
-    await Daemon(settings, worker).run()
+    """Run the daemon until it is told to stop. Raises RvcdError if it cannot start, as where another one has its state."""
+    with state_lock.hold(state_folder()):
+        await Daemon(settings, worker).run()

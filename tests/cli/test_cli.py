@@ -114,24 +114,6 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
 
 
 @pytest.fixture
-def rvcd(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Any:
-    """Run a command line in this process; gives (exit code, stdout, stderr)."""
-
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["rvcd", *map(str, arguments)])
-        code: Any = 0
-        try:
-            cli.main()
-        except SystemExit as error:
-            code = error.code
-        out, err = capfd.readouterr()
-        assert "Traceback" not in out + err
-        return int(code or 0), out, err
-
-    return call
-
-
-@pytest.fixture
 def config(tmp_path: Path) -> Any:
     def write(text: str) -> Path:
         path = tmp_path / "rvcd.toml"
