@@ -12,6 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 enum { NO_START_SERVER = 1 };
 enum { PORT_IS_INPUT = 1, PORT_IS_OUTPUT = 2, PORT_IS_PHYSICAL = 4 };
@@ -152,6 +155,19 @@ rvcd_jack_library *rvcd_jack_load(const char *path)
     library->set_error_function(say_nothing); /* no server is a fact, not something to print at each try */
     library->set_info_function(say_nothing);
     return library;
+}
+
+int rvcd_jack_listens(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof address.sun_path)
+        return 0;
+    strcpy(address.sun_path, path);
+    const int descriptor = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    const int listens = descriptor >= 0 && connect(descriptor, (struct sockaddr *)&address, sizeof address) == 0;
+    if (descriptor >= 0)
+        close(descriptor);
+    return listens;
 }
 
 int rvcd_jack_is_pipewire(rvcd_jack_library *library)

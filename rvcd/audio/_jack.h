@@ -13,6 +13,7 @@ typedef struct rvcd_jack rvcd_jack;
  * NULL: it cannot be opened or lacks a function; rvcd_jack_problem says which. */
 rvcd_jack_library *rvcd_jack_load(const char *path);
 const char *rvcd_jack_problem(void);
+int rvcd_jack_listens(const char *path); /* whether somebody listens at a local socket */
 int rvcd_jack_is_pipewire(rvcd_jack_library *library);
 
 /* Join the running server; never starts one. NULL: no server answers. in_ports is 1 or 2, there are always two outputs. */

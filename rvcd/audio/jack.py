@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -99,12 +98,7 @@ def join(name: str, in_ports: int = 1) -> tuple[Any, bool]:
 def _pipewire_listens() -> bool:
     remote = os.environ.get("PIPEWIRE_REMOTE") or "pipewire-0"
     folder = os.environ.get("PIPEWIRE_RUNTIME_DIR") or os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(os.path.join(folder, remote))
-        except OSError:
-            return False
-    return True
+    return bool(lib.rvcd_jack_listens(os.fsencode(os.path.join(folder, remote))))
 
 
 def server_answers() -> bool:

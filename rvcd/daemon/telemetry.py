@@ -93,7 +93,7 @@ class Telemetry:
             callback_gap_max_ms=self._gap_max_ms.value(),
             encode_ms=worker.encode_ms,
             pitch_ms=worker.pitch_ms,
-            synthesis_ms=worker.synthesis_ms + worker.retrieval_ms,
+            synthesis_ms=worker.synthesis_ms,
             rate_hz=geometry.rate_hz,
             device=device.description if device else "",
             uptime_s=time.monotonic() - self.started_s,
@@ -119,4 +119,5 @@ class Telemetry:
             retrieval_ms=worker.retrieval_ms,
             scheduling=self.scheduling,
             fault=self.fault,
+            advice=session.advice(),
         )
