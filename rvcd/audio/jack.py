@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rvcd.audio.patchbay import Graph, Link, Side, client_of
+from rvcd.audio.patchbay import Choice, Graph, Link, Side, choose, client_of
 from rvcd.audio.pipewire_default import pipewire_default
 from rvcd.errors import AudioDeviceError
 from rvcd.ipc._native import ffi, lib
@@ -108,6 +108,38 @@ def server_answers() -> bool:
         return False
     lib.rvcd_jack_close(client)
     return True
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a client would find now."""
+
+    server: str
+    rate_hz: int
+    period_samples: int
+    sides: dict[str, tuple[tuple[str, ...], str]]
+    """By input and output: the ports it would be connected to, and what is wrong where there are none."""
+
+
+def survey(request: JackRequest, segment: AudioSegment) -> Survey | None:
+    """Look at the running server without taking part in it; None where none answers. segment: of any rate."""
+    client, is_pipewire = join(CHECK_NAME)
+    if client == ffi.NULL:
+        return None
+    device = JackDevice(request, segment)
+    device._client, device._server, device._own_name = client, PIPEWIRE if is_pipewire else "JACK", CHECK_NAME
+    device._sides = {
+        "input": Side("input", ("in", "in_right"), request.input, request.input_channel),
+        "output": Side("output", ("out_left", "out_right"), request.output),
+    }
+    sides = {}
+    try:
+        for kind, side in device._sides.items():
+            choice = choose(side, device._graph(side)) if side.wanted else Choice()
+            sides[kind] = tuple(other for _, other in choice.links), choice.problem
+        return Survey(device._server, int(lib.rvcd_jack_rate_hz(client)), int(lib.rvcd_jack_period(client)), sides)
+    finally:
+        device.close()
 
 
 class JackDevice:

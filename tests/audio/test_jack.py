@@ -14,9 +14,12 @@ import pytest
 
 from rvcd.audio.device_supervisor import DeviceState, DeviceSupervisor
 from rvcd.audio.jack import JackDevice, JackRequest, remembered
+from rvcd.cli.checks.device import device_findings
+from rvcd.config.settings import Settings
 from rvcd.ipc.segment import AudioSegment
 from tests.audio.conftest import HandDriven, JackServer, running_jack_server
 from tests.audio.jack_loop import JackLoop
+from tests.daemon_process import running
 from tests.waiting import eventually
 
 LATENCY_SAMPLES = 9600
@@ -41,7 +44,9 @@ def device(segment: AudioSegment, jack_server: JackServer) -> Iterator[JackDevic
 
 
 def lsp(server: JackServer, *args: str) -> str:
-    return subprocess.run(["jack_lsp", "-s", server.name, *args], capture_output=True, text=True, check=True).stdout
+    found = subprocess.run(["jack_lsp", "-s", server.name, *args], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found
+    return found.stdout
 
 
 def test_it_is_connected_to_the_hardware_and_delays_by_what_it_says(device: JackDevice, jack_server: JackServer) -> None:
@@ -166,3 +171,56 @@ def test_an_absurd_sample_is_cut_and_counted(segment: AudioSegment) -> None:
     hand.close()
     assert read.tolist() == [8.0, -8.0, 0.0, 8.0, 0.5]
     assert segment.counters().bad_input_samples == 3
+
+
+def test_while_the_server_freewheels_nothing_sounds_and_it_is_said(
+    device: JackDevice, segment: AudioSegment, jack_server: JackServer
+) -> None:
+    jack = pytest.importorskip("jack", reason="JACK-Client is not installed: make test", exc_type=OSError)
+    client = jack.Client("renderer", servername=jack_server.name, no_start_server=True)
+    try:
+        client.activate()
+        client.set_freewheel(True)
+        eventually(lambda: "freewheeling" in device.notice)
+        position = segment.device_position()
+        threading.Event().wait(0.2)
+        assert segment.device_position() == position
+        client.set_freewheel(False)
+        eventually(lambda: device.notice == "")
+        eventually(lambda: segment.device_position() > position)
+    finally:
+        client.close()
+
+
+def test_the_daemon_takes_the_servers_rate_and_publishes_the_graphs_latency(tmp_path: Path) -> None:
+    with (
+        running_jack_server(44100, 512) as server,
+        running(tmp_path, '[audio]\nbackend = "jack"\n', {"JACK_DEFAULT_SERVER": server.name}) as daemon,
+    ):
+        stats = daemon.osc.until(lambda s: s.rate_hz == 44100 and s.state == "live" and s.latency_device_in_ms > 0)
+        period_ms = 1000 * 512 / 44100
+        assert stats.latency_device_in_ms == pytest.approx(period_ms, abs=0.01)
+        assert stats.latency_device_out_ms == pytest.approx(period_ms, abs=0.01)
+
+
+def test_a_named_input_that_is_missing_is_waited_for_and_said(tmp_path: Path) -> None:
+    with (
+        running_jack_server(48000, 512) as server,
+        running(tmp_path, '[audio]\ninput = "usb"\n', {"JACK_DEFAULT_SERVER": server.name}) as daemon,
+    ):
+        assert "'usb' is not there" in daemon.osc.until(lambda s: s.state == "no-device").device
+        jack = pytest.importorskip("jack", reason="JACK-Client is not installed: make test", exc_type=OSError)
+        client = jack.Client("usb_mic", servername=server.name, no_start_server=True)
+        port = client.outports.register("capture")
+        client.set_process_callback(lambda frames: None)
+        client.activate()
+        daemon.osc.until(lambda s: s.state == "live")
+        assert [other.name for other in client.get_all_connections(port)] == ["rvcd:in"]
+        client.close()
+        assert "is gone" in daemon.osc.until(lambda s: s.state == "no-device" and "is gone" in s.device).device
+
+
+def test_check_names_the_ports(jack_server: JackServer) -> None:
+    found = {finding.text for finding in device_findings(Settings(), list)}
+    assert "audio.input: system:capture_1" in found
+    assert "audio.output: system:playback_1, system:playback_2" in found
