@@ -164,6 +164,8 @@ class JackDevice:
         self._latency_samples = (0, 0)
         self._gone = ""
         self._notice = ""
+        self._defaults: dict[str, tuple[list[str], str]] = {}
+        """By side: PipeWire's devices when its default was asked for last, and the answer."""
         self._looker: threading.Thread | None = None
         self._ending = threading.Event()
 
@@ -323,8 +325,11 @@ class JackDevice:
             # A virtual microphone is no hardware there; a player's ports have other names than a device's.
             device_port = ":capture_" if outputs else ":playback_"
             found = [name for name in ports if device_port in name]
-            if not side.settled:
-                default = pipewire_default(side.kind)
+            if found and not side.settled and side.wanted.lower() == "default":
+                asked, default = self._defaults.get(side.kind, ([], ""))
+                if asked != found:  # a problem that stays must not ask four times a second
+                    default = pipewire_default(side.kind)
+                    self._defaults[side.kind] = list(found), default
                 found.sort(key=lambda name: client_of(name) != default)  # the others keep their order
             physical = tuple(found)
         links: set[Link] = set()
