@@ -107,7 +107,7 @@ class VirtualAudio(Section):
 class Audio(Section):
     """Where sound comes from and goes to, as rvcd.audio.device.DeviceRequest takes it."""
 
-    backend: Literal["auto", "portaudio", "virtual"] = "auto"
+    backend: Literal["auto", "jack", "portaudio", "virtual"] = "auto"
     host_api: str = ""
     input: str = "default"
     output: str = "default"

@@ -156,7 +156,7 @@ class LiveSession:
         device = self.telemetry.device_supervisor
         if device is None or device.state is DeviceState.OPENING:
             return State.STARTING
-        if device.state is not DeviceState.RUNNING:
+        if device.state is not DeviceState.RUNNING or device.notice:
             return State.NO_DEVICE
         if worker.state is WorkerState.STARTING:
             return State.STARTING

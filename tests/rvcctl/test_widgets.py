@@ -198,7 +198,7 @@ def test_the_slow_blocks_are_compared_with_the_deadline_not_with_the_block() -> 
     assert compute_text(late) == "▲ LATE p95 84 of 70 ms"
 
 
-@given(st.tuples(*[st.integers(0, 10**9)] * 4), st.integers(0, 10**9), st.integers(0, 10**9), st.integers(4, 100))
+@given(st.tuples(*[st.integers(0, 10**9)] * 4), st.integers(0, 10**9), st.integers(0, 10**9), st.integers(5, 100))
 def test_a_computing_bar_is_as_wide_as_asked(parts: tuple[int, int, int, int], p95: int, deadline: int, cells: int) -> None:
     model = ComputeModel(parts, p95, deadline)
     assert len(compute_bar(model, cells).plain) == (cells if any(parts) or deadline else 0)

@@ -25,6 +25,16 @@ def device_findings(settings: Settings, probes: Probes, *, daemon_runs: bool) ->
     audio = settings.audio
     if audio.backend == "virtual":
         return _virtual(settings)
+    if audio.backend == "jack" or (audio.backend == "auto" and (not audio.host_api or "jack" in audio.host_api.lower())):
+        found = _jack(settings)
+        if found or audio.backend == "jack":
+            return found or [
+                Finding(
+                    Level.FAIL,
+                    "device",
+                    "no JACK or PipeWire server answers: rvcd would wait for one; start it, or set audio.backend",
+                )
+            ]
     try:
         devices = probes.list_devices()
         if audio.backend == "auto" and not _duplex(devices):
@@ -46,6 +56,25 @@ def _opened(settings: Settings, open_device: Callable[[Settings], None], daemon_
             return Finding(Level.NOTE, "device", f"cannot be opened now, while rvcd seems to run: {error}")
         return Finding(Level.FAIL, "device", f"{error}")
     return Finding(Level.OK, "device", "it opens")
+
+
+def _jack(settings: Settings) -> list[Finding]:
+    """Say what a client of the running JACK or PipeWire server would be connected to; nothing where none answers."""
+    from rvcd.audio.jack import JackRequest, survey
+    from rvcd.ipc.segment import AudioSegment
+
+    audio = settings.audio
+    with AudioSegment.create(audio.rate_hz) as segment:
+        seen = survey(JackRequest(audio.input, audio.output, audio.input_channel), segment)
+    if seen is None:
+        return []
+    findings = []
+    for kind, (ports, problem) in seen.sides.items():
+        if problem:
+            findings.append(Finding(Level.FAIL, "device", problem))
+        else:
+            findings.append(Finding(Level.OK, "device", f"audio.{kind}: {', '.join(ports) or 'none'}"))
+    return [*findings, Finding(Level.OK, "device", f"{seen.server}: {seen.rate_hz} Hz, {seen.period_samples} samples a period")]
 
 
 def _duplex(devices: Sequence[DeviceInfo]) -> bool:
