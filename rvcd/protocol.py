@@ -35,6 +35,14 @@ SUPERSEDED = "superseded by a newer request"
 NAME_PATTERN = r"[\w .-]{1,64}"
 """Names of voices and presets (a regular expression for all of the name)."""
 NAME_RULE = "1 to 64 letters, digits, spaces, dots, dashes or underscores"
+VOICE_SUFFIX = ".pth"
+VOICE_SUFFIXES = (VOICE_SUFFIX, ".pt", ".safetensors")
+"""What a voice's file may end in. Other models end in the last two as well: what such a file is, its header says."""
+
+
+def names_voice_file(text: str) -> bool:
+    """Say whether a text names a voice by its file, not by the voice's name."""
+    return text.lower().endswith(VOICE_SUFFIXES)
 
 
 class State(str, enum.Enum):

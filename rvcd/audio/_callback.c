@@ -36,6 +36,7 @@ enum { PA_CONTINUE = 0, PA_ABORT = 2 };
 #define MUTE_S 0.005
 #define RISE_S 0.005 /* output resumes */
 #define FALL_S 0.002 /* output runs short */
+#define MOST_INPUT 8.0f /* 18 dB above full scale */
 #define CLAIM_LIMIT_NS UINT64_C(1000000000)
 #define CLAIM_STEP_NS 200000
 
@@ -210,23 +211,23 @@ static float eased(float way)
     return way * way * (3.0f - 2.0f * way);
 }
 
-/* One input frame as mono; non-finite samples become 0 and are counted. */
+/* One input sample: what is not finite becomes 0, what no converter delivers is cut to MOST_INPUT, and both are counted. */
+static float sane(float sample, uint64_t *bad)
+{
+    if (fabsf(sample) <= MOST_INPUT)
+        return sample;
+    (*bad)++;
+    return !isfinite(sample) ? 0.0f : sample > 0.0f ? MOST_INPUT : -MOST_INPUT;
+}
+
+/* One input frame as mono. */
 static float mono_of(const float *frame, uint32_t channels, uint32_t chosen, uint64_t *bad)
 {
-    if (chosen >= 1 && chosen <= channels) {
-        const float sample = frame[chosen - 1];
-        if (isfinite(sample))
-            return sample;
-        (*bad)++;
-        return 0.0f;
-    }
+    if (chosen >= 1 && chosen <= channels)
+        return sane(frame[chosen - 1], bad);
     double sum = 0.0;
-    for (uint32_t c = 0; c < channels; c++) {
-        if (isfinite(frame[c]))
-            sum += frame[c];
-        else
-            (*bad)++;
-    }
+    for (uint32_t c = 0; c < channels; c++)
+        sum += sane(frame[c], bad);
     return (float)(sum / channels);
 }
 

@@ -18,7 +18,7 @@ from rvcd.ipc.segment import AudioSegment
 
 OPEN_LIMIT_S = 15.0
 BACKOFF_FIRST_S = 0.5
-BACKOFF_LAST_S = 8.0
+BACKOFF_LAST_S = 4.0
 HEALTHY_AFTER_S = 5.0
 """A device that ran this long starts its next retries at BACKOFF_FIRST_S again."""
 SILENT_LIMIT_S = 1.0
@@ -122,6 +122,7 @@ class DeviceSupervisor:
         self._promoted = 0  # the number of the thread that _look_at_thread has dealt with
         self._was_realtime = False
         self._ever_ran = False
+        self._told_notice = ""
         self.state = DeviceState.OPENING
         self.reason = "opening the audio device"
         self.device: AudioDevice | None = None
@@ -251,10 +252,27 @@ class DeviceSupervisor:
             self.device = None
             self._begin(device)
             return
+        gone = str(getattr(device, "gone", ""))
+        if gone:
+            self.state, self.reason, self.device = DeviceState.LOST, gone, None
+            self._say("warning", f"{gone}: bringing the audio back")
+            self._begin(device)
+            return
+        self._look_at_notice(str(getattr(device, "notice", "")))
         if healthy:
             self._backoff_s = BACKOFF_FIRST_S
         if device.realtime:
             self._look_at_thread(device.thread_id)
+
+    @property
+    def notice(self) -> str:
+        """What is missing although the device runs, "" where nothing is: only a device with ports can tell."""
+        return str(getattr(self.device, "notice", ""))
+
+    def _look_at_notice(self, notice: str) -> None:
+        if notice != self._told_notice:
+            self._told_notice = notice
+            self._say("warning" if notice else "info", notice or "the audio connections are complete again")
 
     def _look_at_thread(self, thread_id: int) -> None:
         """Promote the thread of the callbacks after the first one, and notice when it is demoted: see scheduling."""

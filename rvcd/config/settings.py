@@ -39,7 +39,7 @@ from rvcd.geometry import (
     MIN_RATE_HZ,
 )
 from rvcd.params import PARAMS
-from rvcd.protocol import DEFAULT_HOST, DEFAULT_PORT
+from rvcd.protocol import DEFAULT_HOST, DEFAULT_PORT, names_voice_file
 
 CONFIG_VARIABLE = "RVCD_CONFIG"
 DEFAULT_CONFIG = Path(__file__).parents[1] / "data" / "rvcd.toml"
@@ -107,7 +107,7 @@ class VirtualAudio(Section):
 class Audio(Section):
     """Where sound comes from and goes to, as rvcd.audio.device.DeviceRequest takes it."""
 
-    backend: Literal["auto", "portaudio", "virtual"] = "auto"
+    backend: Literal["auto", "jack", "portaudio", "virtual"] = "auto"
     host_api: str = ""
     input: str = "default"
     output: str = "default"
@@ -235,7 +235,7 @@ class Voices(Section):
     @field_validator("voice")
     @classmethod
     def _name_or_path(cls, value: str, info: ValidationInfo) -> str:
-        if value.endswith(".pth") or "/" in value:
+        if names_voice_file(value) or "/" in value:
             return str(_resolve(value, info))
         return value
 

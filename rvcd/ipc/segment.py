@@ -91,7 +91,7 @@ class CallbackCounters:
     gap_samples: int
     """Samples that the worker skipped over: silence between two writes."""
     bad_input_samples: int
-    """Not-a-number or infinite samples from the device, taken as 0."""
+    """Samples from the device that were no finite number, taken as 0, or beyond 8.0, cut to it."""
     bad_output_samples: int
     """Not-a-number or infinite samples from the worker, played as 0."""
     in_clips: int
