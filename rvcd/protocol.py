@@ -67,6 +67,8 @@ class Stats:
     from the device and from the worker, taken as 0. skipped_blocks: not computed, because their time was over.
     scheduling: of the device's thread as the kernel tells it, "FIFO 60", "OTHER", "" unknown. fault: one sentence, why what is
     wanted does not run, "" when it does.
+    stale_samples: of the microphone, dropped so that the latency holds. absent_samples: of it, not there in time, taken as 0.
+    latency_offset_ms: audio.latency_offset_ms as it is contained in latency_device_out_ms or latency_device_in_ms.
     f0_hz is 0.0 when the newest frame is unvoiced (a wire format's convention: inside the daemon voicing is a boolean).
     """
 
@@ -128,6 +130,9 @@ class Stats:
     retrieval_ms: float = 0.0
     scheduling: str = ""
     fault: str = ""
+    stale_samples: int = 0
+    absent_samples: int = 0
+    latency_offset_ms: float = 0.0
 
 
 ALWAYS_SENT = [field.name for field in fields(Stats)].index("late_samples")
