@@ -12,7 +12,7 @@ from cffi import FFI
 
 IPC, AUDIO = Path("rvcd/ipc"), Path("rvcd/audio")
 """Relative, because distutils wants sources relative to the project's root."""
-PARTS = (IPC / "_segment", AUDIO / "_callback", AUDIO / "_split", AUDIO / "_clock")
+PARTS = (IPC / "_segment", AUDIO / "_callback", AUDIO / "_split", AUDIO / "_probe", AUDIO / "_clock")
 """Each has a header and a source; a header may use those before it."""
 
 
@@ -26,7 +26,7 @@ ffibuilder = FFI()
 ffibuilder.cdef(declarations())
 ffibuilder.set_source(
     "rvcd.ipc._native",
-    '#include "_split.h"\n#include "_clock.h"',
+    '#include "_split.h"\n#include "_probe.h"\n#include "_clock.h"',
     sources=[str(part.with_suffix(".c")) for part in PARTS],
     depends=[str(part.with_suffix(".h")) for part in PARTS],
     include_dirs=[str(IPC), str(AUDIO)],
