@@ -13,7 +13,7 @@ from rvcctl.view import DaemonView
 from rvcctl.widgets.counters import CounterMemory
 from rvcctl.widgets.engine_page import EnginePage
 from rvcctl.widgets.entry_list import PresetList, VoiceList
-from rvcctl.widgets.fault_line import FaultLine
+from rvcctl.widgets.fault_line import FaultLine, said_of
 from rvcctl.widgets.latency_bar import LatencyBar, latency_of
 from rvcctl.widgets.level_meter import LevelMeter
 from rvcctl.widgets.level_scale import LevelScale
@@ -131,7 +131,7 @@ class Dashboard(Vertical):
         self.query_one(StateBanner).model = banner_of(
             stats, connected=connected, age_s=view.age_s(now_s), target=view.target, trouble=view.trouble
         )
-        self.query_one(FaultLine).fault = stats.fault if stats is not None and connected else ""
+        self.query_one(FaultLine).said = said_of(stats if connected else None)
         self.query_one("#body").set_class(not connected, "-stale")
         self.query_one(ParamTable).show(values)
         self.query_one(VoiceList).show(view.voices, stats.voice if stats else "", stats.loading if stats else "")

@@ -302,7 +302,7 @@ class DemoDaemon:
             latency_block_ms=block_ms, latency_lookahead_ms=lookahead_ms, latency_deadline_ms=deadline_ms,
             ring_fill=0.55 + 0.2 * math.sin(0.7 * at_s) * math.sin(2.9 * at_s), load=load, load_p95=_p95(self._loads),
             blocks=self.blocks, late_blocks=self.late_blocks, expired_samples=int(0.04 * RATE_HZ) * self.late_blocks,
-            callback_gap_max_ms=5.9, encode_ms=0.52 * compute_ms, pitch_ms=0.17 * compute_ms, synthesis_ms=0.29 * compute_ms,
+            callback_gap_max_ms=5.9, encode_ms=0.52 * compute_ms, pitch_ms=0.17 * compute_ms, synthesis_ms=0.27 * compute_ms,
             rate_hz=RATE_HZ, device="scarlett 2i2", uptime_s=UP_S + at_s, record=self.switches["/record"],
             record_s=now_s - self.recorded_from_s if self.switches["/record"] else 0.0,
             talk=self.switches["/talk"], talk_mode=self.talk_mode, speaker=self.speaker, speakers=SPEAKERS.get(self.voice, 1),

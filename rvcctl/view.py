@@ -230,5 +230,6 @@ def _printable(stats: protocol.Stats) -> protocol.Stats:
 
 
 NAME_CHARACTERS = 64
-_TEXT_LIMITS = {**dict.fromkeys(("state", "f0_method", "talk_mode", "latency_preset", "scheduling"), 24), "fault": 300}
+_WORDS = ("state", "f0_method", "talk_mode", "latency_preset", "scheduling")
+_TEXT_LIMITS = {**dict.fromkeys(_WORDS, 24), "fault": 300, "advice": 300}
 """Characters shown of a text; of any other, NAME_CHARACTERS."""

@@ -61,12 +61,12 @@ class Stats:
     Levels are dBFS peaks since the last push (>= SILENCE_DBFS). Milliseconds, hertz, counts since the daemon started.
     preset: the parameter preset recalled last, "" when a parameter has moved since. loading: the voice that is being loaded, "".
     speaker: 0..speakers - 1. gpu_util: 0..1, below 0 without a GPU. record_s: seconds recorded.
-    callback_gap_max_ms: longest time between two callbacks of the device, of the last minute. retrieval_ms: part of synthesis_ms.
+    callback_gap_max_ms: longest time between two callbacks of the device, of the last minute. synthesis_ms: without retrieval_ms.
     late_samples, in late_events runs: played as silence because nothing was there. gap_samples: of the output, never written.
     overflow_samples: of the output, for which the ring had no room. bad_input_samples, bad_output_samples: not a finite number,
     from the device and from the worker, taken as 0. skipped_blocks: not computed, because their time was over.
     scheduling: of the device's thread as the kernel tells it, "FIFO 60", "OTHER", "" unknown. fault: one sentence, why what is
-    wanted does not run, "" when it does.
+    wanted does not run, "" when it does. advice: one sentence, what makes blocks late and what would help, "" when few are.
     stale_samples: of the microphone, dropped so that the latency holds. absent_samples: of it, not there in time, taken as 0.
     latency_offset_ms: audio.latency_offset_ms as it is contained in latency_device_out_ms or latency_device_in_ms.
     f0_hz is 0.0 when the newest frame is unvoiced (a wire format's convention: inside the daemon voicing is a boolean).
@@ -130,6 +130,7 @@ class Stats:
     retrieval_ms: float = 0.0
     scheduling: str = ""
     fault: str = ""
+    advice: str = ""
     stale_samples: int = 0
     absent_samples: int = 0
     latency_offset_ms: float = 0.0

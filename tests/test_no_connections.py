@@ -85,6 +85,65 @@ def test_a_daemon_with_the_default_pitch_method_asks_no_other_machine_and_notes_
     assert {path.name for path in (home / ".cache").iterdir()} <= {"rvcd"}, "a library has written into the user's cache"
 
 
+ROOT = Path(__file__).parents[1]
+SPEECH, VOICE = str(ROOT / "rvcd/data/demo_speech.flac"), str(ROOT / "tests/data/parity/v2_40k_f0.pth")
+COMMANDS = {
+    "check": ["check"],
+    "devices": ["devices"],
+    "assets": ["assets"],
+    "config": ["config"],
+    "osc": ["osc"],
+    "version": ["version"],
+    "voice list": ["voice", "list"],
+    "voice info": ["voice", "info", VOICE],
+    "voice check": ["voice", "check"],
+    "voice import": ["voice", "import", VOICE],
+    "render": ["render", SPEECH, "{tmp}/out.wav"],
+    "bench": ["bench", "--preset", "balanced", "--seconds", "1", "--flat-out"],
+    "eval": ["eval", SPEECH],
+}
+"""Every command but `run`, which has a test of its own. Each may end as it likes: what is judged is whom it asks."""
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_command_asks_another_machine_or_notes_anything_in_the_home_folder(name: str, tmp_path: Path) -> None:
+    if not can_trace():
+        pytest.skip("strace is not installed, or may not trace here: apt install strace")
+    home, trace = tmp_path / "home", tmp_path / "trace.txt"
+    home.mkdir()
+    words = [word.replace("{tmp}", str(tmp_path)) for word in COMMANDS[name]]
+    strace = ["strace", "--follow-forks", "--seccomp-bpf", "-e", "trace=connect,sendto,sendmsg,sendmmsg,execve", "-o", str(trace)]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "RVCD_"))} | {"HOME": str(home)}
+    done = subprocess.run(
+        [*strace, sys.executable, "-m", "rvcd.cli", *words],
+        env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=HANG_S,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    text = trace.read_text()
+    assert "execve" in text, "nothing was traced"
+    assert outside(text) == []
+    written = {path.relative_to(home).parts for path in home.rglob("*") if path.is_file()}
+    assert {parts[:-1] for parts in written if "rvcd" not in parts} == set(), "a library has written into the home folder"
+
+
+def test_every_command_is_tried_behind_the_fence() -> None:
+    from typer.main import get_command
+
+    from rvcd.cli.main import app
+
+    groups = get_command(app).commands  # type: ignore[attr-defined]
+    names = {name for name, group in groups.items() if not hasattr(group, "commands")}
+    names |= {f"{name} {inner}" for name, group in groups.items() for inner in getattr(group, "commands", ())}
+    assert names - {"run"} == set(COMMANDS)
+
+
+def test_libraries_are_told_to_report_nothing_before_they_are_imported() -> None:
+    script = "import sys, os; from rvcd.cli import main; main.app = lambda **_: print(os.environ['ORT_DISABLE_TELEMETRY'], "
+    script += "os.environ['HF_HUB_OFFLINE'], 'onnxruntime' in sys.modules); main.main()"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=HANG_S)
+    assert done.stdout.split() == ["1", "1", "False"]
+
+
 def test_a_test_that_asks_another_machine_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(REPORT)  # this once nothing is noted, so that this test does not fail for it
     with pytest.raises(RuntimeError, match=r"connect to 198\.51\.100\.1 port 9"):

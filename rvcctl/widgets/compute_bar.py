@@ -1,4 +1,4 @@
-"""Where the computing time of a block goes, inside the deadline: units, F0, voice, and how near the slow blocks come to it."""
+"""Where the computing time of a block goes, inside the deadline: its parts, and how near the slow blocks come to it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from rvcd import protocol
 PARTS: tuple[tuple[str, str, str], ...] = (
     ("u", "units", "bold $foreground on $primary 60%"),
     ("f", "F0", "bold $foreground on $secondary 45%"),
+    ("i", "index", "bold $foreground on $secondary 25%"),
     ("v", "voice", "bold $foreground on $primary 25%"),
 )
 """Letter, name and style; the letter stands in the bar, so nothing depends on telling the colours apart."""
+INDEX_SHARE = 0.1
+"""The part of the computing time from which on the index is shown apart from the voice."""
 MARK = "┃"
 """Where the slowest twentieth of the blocks begins."""
 
 
 @dataclass(frozen=True)
 class ComputeModel:
-    """Tenths of a millisecond. parts: units, F0, voice of the newest block. p95: of the last blocks' whole computing time."""
+    """Tenths of a millisecond. parts: of PARTS, of the newest block. p95: of the last blocks' whole computing time."""
 
-    parts: tuple[int, int, int] = (0, 0, 0)
+    parts: tuple[int, ...] = (0,) * len(PARTS)
     p95: int = 0
     deadline: int = 0
 
@@ -35,9 +38,12 @@ class ComputeModel:
 
 def compute_of(stats: protocol.Stats) -> ComputeModel:
     """Return the model for a stats message."""
-    parts = tuple(round(10 * max(0.0, ms)) for ms in (stats.encode_ms, stats.pitch_ms, stats.synthesis_ms))
+    index_ms, voice_ms = stats.retrieval_ms, stats.synthesis_ms
+    if index_ms < INDEX_SHARE * (stats.encode_ms + stats.pitch_ms + index_ms + voice_ms):
+        index_ms, voice_ms = 0.0, voice_ms + index_ms  # too little to be seen by itself
+    parts = tuple(round(10 * max(0.0, ms)) for ms in (stats.encode_ms, stats.pitch_ms, index_ms, voice_ms))
     p95_ms = max(0.0, stats.load_p95 * stats.latency_block_ms)
-    return ComputeModel((parts[0], parts[1], parts[2]), round(10 * p95_ms), round(10 * max(0.0, stats.latency_deadline_ms)))
+    return ComputeModel(parts, round(10 * p95_ms), round(10 * max(0.0, stats.latency_deadline_ms)))
 
 
 def compute_text(model: ComputeModel) -> str:
@@ -47,7 +53,7 @@ def compute_text(model: ComputeModel) -> str:
 
 
 def compute_bar(model: ComputeModel, cells: int) -> Content:
-    """Return a bar that spans the deadline: the three parts, the time to spare, and a mark at the p95."""
+    """Return a bar that spans the deadline: the parts, the time to spare, and a mark at the p95."""
     used = sum(model.parts)
     spare = max(0, model.deadline - used)
     widths = share_cells((*model.parts, spare), cells)
@@ -57,9 +63,9 @@ def compute_bar(model: ComputeModel, cells: int) -> Content:
         gap = letter != PARTS[-1][0]  # before the next part; the last one ends at dots
         text = next(text for text in texts if len(text) + gap <= width or text == letter[:width])
         pieces.append((text.ljust(width), style))
-    track = ["·"] * widths[3]
+    track = ["·"] * widths[-1]
     mark = round(model.p95 / model.deadline * cells) - 1 if model.deadline else -1
-    first_spare = cells - widths[3]
+    first_spare = cells - widths[-1]
     if first_spare <= mark < cells:
         track[mark - first_spare] = MARK
     pieces.append(("".join(track), "$foreground-muted"))

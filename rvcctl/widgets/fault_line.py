@@ -1,4 +1,4 @@
-"""Why what is wanted does not run, in the daemon's own words. Takes no room while all is well."""
+"""Why what is wanted does not run, or why blocks are late, in the daemon's own words. Takes no room while all is well."""
 
 from __future__ import annotations
 
@@ -6,20 +6,32 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
 
+from rvcd import protocol
+
+NOTHING = ("", "")
+
+
+def said_of(stats: protocol.Stats | None) -> tuple[str, str]:
+    """Return the word and the sentence for what is known; a fault goes first."""
+    if stats is None or not (stats.fault or stats.advice):
+        return NOTHING
+    return ("FAULT", stats.fault) if stats.fault else ("LATE", stats.advice)
+
 
 class FaultLine(Widget):
-    """One sentence on at most two rows. Set `fault`; "" hides the widget."""
+    """One sentence on at most two rows. Set `said`: the word before it and the sentence; an empty sentence hides the widget."""
 
-    fault: reactive[str] = reactive("", layout=True)
+    said: reactive[tuple[str, str]] = reactive(NOTHING, layout=True)
 
     def on_mount(self) -> None:
-        """Begin without a fault."""
+        """Begin with nothing to say."""
         self.display = False
 
-    def watch_fault(self, fault: str) -> None:
-        """Appear with a fault and disappear without one."""
-        self.display = bool(fault)
+    def watch_said(self, said: tuple[str, str]) -> None:
+        """Appear with a sentence and disappear without one."""
+        self.display = bool(said[1])
 
     def render(self) -> Content:
         """Return a sign, the word and the sentence: nothing depends on the colour."""
-        return Content.assemble(("▲ FAULT  ", "bold"), self.fault)
+        word, sentence = self.said
+        return Content.assemble((f"▲ {word}  ", "bold"), sentence)

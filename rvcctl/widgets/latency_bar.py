@@ -113,6 +113,7 @@ class LatencyBar(Widget):
     def _spelled_out(self) -> Content:
         pieces: list[str | tuple[str, str]] = [("   computing: ", "$foreground-muted")]
         for (letter, name, style), tenths in zip(PARTS, self.model.compute.parts, strict=True):
-            pieces += [(letter, style), f" {name} {tenths / 10:.1f}  "]
+            if tenths:
+                pieces += [(letter, style), f" {name} {tenths / 10:.1f}  "]
         pieces.append((f"{MARK} p95 of the blocks", "$foreground-muted"))
         return Content.assemble(*pieces)

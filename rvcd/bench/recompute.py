@@ -76,7 +76,7 @@ def load_recompute(setup: StreamSetup, *, index_rate: float = 0.5) -> RecomputeC
     device = choose_device(chosen.device)
     models = load_plain(chosen.encoder, voice.path, voice.index, device=device)
     rmvpe = Path(chosen.rmvpe) if chosen.rmvpe else None
-    pitch = create_pitch_method(setup.f0_method, model_path=rmvpe, device=device, threads=max(1, chosen.threads))
+    pitch = create_pitch_method(setup.f0_method, model_path=rmvpe, device=device)
     return RecomputeConverter(
         models.encoder, pitch, models.synthesizer, models.index, rate_hz=setup.geometry.rate_hz, index_rate=index_rate,
         seed=chosen.seed,
@@ -204,7 +204,7 @@ class RecomputeConverter:
                 skip_head=self.context_frames,
                 return_length=self.made_frames,
                 prior_noise=self._noise(1, config.inter_channels, self.window_frames),
-                source_noise=self._noise(self.made_frames * decoder.hop),
+                source_noise=self._noise(self.made_frames * decoder.hop, config.vocoder.harmonics),
             )
         finally:
             hook.remove()

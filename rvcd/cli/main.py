@@ -11,6 +11,7 @@ import typer
 from rvcd import standard_streams
 from rvcd.cli import assets, bench, check, config, devices, evaluate, measure_latency, osc, render, run, version, voice
 from rvcd.cli.common import DEBUG_VARIABLE
+from rvcd.cli.privacy import keep_to_this_machine
 from rvcd.errors import ConfigError, OutputError, RvcdError
 
 INTERNAL_ERROR = 70
@@ -42,6 +43,7 @@ app.add_typer(voice.app, name="voice")
 def main() -> None:
     """Run the command line. What a user can cause is one line on stderr (each problem of a configuration has its own)."""
     standard_streams.prepare()
+    keep_to_this_machine()
     try:
         _run_and_finish()
     except ConfigError as error:

@@ -90,6 +90,7 @@ def voice_info(
         ("speakers", speakers_text(spec)),
         ("speaker", str(entry.speaker) if spec.speakers > 1 else ""),
         ("unit width", str(spec.unit_width)),
+        ("vocoder", spec.vocoder),
         ("trained", spec.epochs or "unknown"),
         ("index", index),
         ("gain", f"{entry.gain_db:g} dB" if entry.gain_db else ""),

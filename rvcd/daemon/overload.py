@@ -34,10 +34,13 @@ class LateBlocks:
 
 
 class OverloadWatch:
-    """Call look() about ten times a second. active: whether nothing audible gets through at the moment."""
+    """Call look() about ten times a second.
+
+    active: whether nothing audible gets through at the moment. many_late: whether late_blocks() had something to tell last.
+    """
 
     def __init__(self) -> None:
-        self.active = False
+        self.active = self.many_late = False
         self._looks: deque[Look] = deque()
         self._line_at_s = 0.0
         self._counted = (0.0, 0.0, 0.0)
@@ -64,4 +67,5 @@ class OverloadWatch:
         if before[0] != stats.generation:
             before = (0.0, 0.0, 0.0)  # another worker counts from nothing
         done, late = int(self._counted[1] - before[1]), int(self._counted[2] - before[2])
-        return LateBlocks(late, done) if done > 0 and late > LINE_SHARE * done else None
+        self.many_late = done > 0 and late > LINE_SHARE * done
+        return LateBlocks(late, done) if self.many_late else None

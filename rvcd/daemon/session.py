@@ -15,6 +15,7 @@ from rvcd.audio.device_supervisor import DeviceState
 from rvcd.config.logs import fields
 from rvcd.config.settings import Settings
 from rvcd.config.sizes import geometry_of
+from rvcd.daemon.bottleneck import StageWatch, advice
 from rvcd.daemon.disk import DiskWorker
 from rvcd.daemon.log_tail import LogTail
 from rvcd.daemon.overload import OverloadWatch
@@ -72,7 +73,7 @@ class LiveSession:
         self.stream = self._new_stream(saved, worker)
         self.recording = Recording(self.segment, record_settings(settings.record), lambda reason: self._on_change())
         self.telemetry = Telemetry(self.segment, self.stream, self.switches, self.recording, settings.audio.latency_offset_ms)
-        self.overload = OverloadWatch()
+        self.overload, self.stages = OverloadWatch(), StageWatch()
         self._asked: VoiceStatus | None = None
         """The voice asked for last, while its files are being looked at."""
         self._looking: asyncio.Future[VoiceFiles] | None = None
@@ -371,15 +372,23 @@ class LiveSession:
         self.telemetry.tick()
         if self.overload.look(now_s, counters.device_position, counters.late_samples):
             self._on_change()
+        self.stages.look(self.stream.worker.stats)
         late = self.overload.late_blocks(now_s, self.stream.worker.stats)
         if late is not None:
-            geometry = self.stream.geometry
             log.warning(
-                "overloaded: %d of the last %d blocks were too late and are silent; "
-                "a block takes %.0f ms and may take %.0f ms; try %s",
-                late.late, late.all, self.stream.worker.stats.total_ms, geometry.ms(geometry.deadline_samples),
-                "a GPU or a smaller voice" if self.latency_preset() == "safe" else "latency.preset = 'safe'",
-            )  # fmt: skip
+                "overloaded: %d of the last %d blocks were too late and are silent; %s", late.late, late.all, self.advice()
+            )
+
+    def advice(self) -> str:
+        """Say what makes blocks late and what would help, "" while they are in time."""
+        usual = self.stages.usual
+        if usual is None or not (self.overload.active or self.overload.many_late):
+            return ""
+        geometry = self.stream.geometry
+        return advice(
+            usual, deadline_ms=geometry.ms(geometry.deadline_samples), f0_method=self.f0_method(),
+            latency_preset=self.latency_preset(),
+        )  # fmt: skip
 
     def log_lines(self, after: int) -> Sequence[LogLine]:
         return self.log_tail.after(after)

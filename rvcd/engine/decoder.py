@@ -83,7 +83,8 @@ class LookaheadConv:
 class LookaheadResBlock:
     """A residual block over [new | provisional], no delay. The residual path stays float32."""
 
-    def __init__(self, pairs: Pairs) -> None:
+    def __init__(self, pairs: Pairs, slope: float = LRELU_SLOPE) -> None:
+        self.slope = slope
         self.pairs = [(LookaheadConv(dilated), LookaheadConv(plain)) for dilated, plain in pairs]
 
     def histories(self) -> list[History]:
@@ -91,7 +92,7 @@ class LookaheadResBlock:
 
     def step(self, x: Tensor, advance: int, first: int, per_frame: int, span: Span) -> Tensor:
         for dilated, plain in self.pairs:
-            y = dilated.step(leaky(x, dilated.conv.dtype), advance, LRELU_SLOPE)
+            y = dilated.step(leaky(x, dilated.conv.dtype, self.slope), advance, self.slope)
             yield_point()
             y = span.clear_outside(y, first, per_frame)
             x = span.clear_outside(x + plain.step(y, advance), first, per_frame)
@@ -146,7 +147,8 @@ class DelayedStage:
     A pair takes its input twice its reach back, so the values between its two convolutions need no state of their own.
     """
 
-    def __init__(self, blocks: list[Pairs], channels: int) -> None:
+    def __init__(self, blocks: list[Pairs], channels: int, slope: float = LRELU_SLOPE) -> None:
+        self.slope = slope
         self.delay = max(block_reach(pairs) for pairs in blocks)
         self.blocks: list[list[DelayedPair]] = []
         for pairs in blocks:
@@ -168,7 +170,7 @@ class DelayedStage:
         """Take the `length` positions from `first` on that the caller has written to the end of self.input.room(length)."""
         total: Tensor | None = None
         entered = self.input.room(length)
-        active = leaky(entered, self.blocks[0][0].dilated.dtype)
+        active = leaky(entered, self.blocks[0][0].dilated.dtype, self.slope)
         for block in self.blocks:
             for i, pair in enumerate(block):
                 reach_here, last = pair.after - pair.before, i == len(block) - 1
@@ -178,8 +180,8 @@ class DelayedStage:
                     y = active[..., start : start + 2 * reach_here + length]
                 else:
                     x = pair.carried.room(length)
-                    y = leaky(x, pair.dilated.dtype)
-                y = pair.dilated(y, slope=LRELU_SLOPE)
+                    y = leaky(x, pair.dilated.dtype, self.slope)
+                y = pair.dilated(y, slope=self.slope)
                 yield_point()
                 y = pair.plain(span.clear_outside(y, first - pair.after - reach(pair.plain), per_frame))
                 residual = x[..., reach_here : reach_here + length]

@@ -15,8 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rvcd.nets.excitation import Excitation
 from rvcd.nets.packed import PackedConv, PackedLinear
-from rvcd.nets.synthesizer import LRELU_SLOPE, Generator, ResBlock, SourceMerge
+from rvcd.nets.refinegan import RefineBlock
+from rvcd.nets.synthesizer import LRELU_SLOPE, Generator, ResBlock
 from rvcd.yielding import yield_point
 
 Pairs = list[tuple[PackedConv, PackedConv]]
@@ -33,9 +35,9 @@ def block_reach(pairs: Pairs) -> int:
     return sum(reach(dilated) + reach(plain) for dilated, plain in pairs)
 
 
-def leaky(x: Tensor, dtype: torch.dtype) -> Tensor:
+def leaky(x: Tensor, dtype: torch.dtype, slope: float = LRELU_SLOPE) -> Tensor:
     """Return the activated x in the type of the convolution that takes it."""
-    return F.leaky_relu(x.to(dtype), LRELU_SLOPE)
+    return F.leaky_relu(x.to(dtype), slope)
 
 
 class Upsample:
@@ -102,7 +104,7 @@ class DecoderLayers:
     stages: list[list[Pairs]]
     per_frame: list[int]
     post: PackedConv
-    merge: SourceMerge | None
+    source: Excitation | None
 
     @classmethod
     def of(cls, generator: Generator, dtype: torch.dtype = torch.float32) -> DecoderLayers:
@@ -112,14 +114,14 @@ class DecoderLayers:
         return cls(
             hop=generator.hop,
             dtype=dtype,
-            pre=_conv(generator.conv_pre, torch.float32, as_product=True),
+            pre=packed(generator.conv_pre, torch.float32, as_product=True),
             cond=generator.cond,
             ups=[Upsample(up) for up in generator.ups],  # type: ignore[arg-type]
             taps=[SourceTap(conv) for conv in generator.noise_convs],  # type: ignore[arg-type]
-            stages=[[_pairs(block, dtype) for block in blocks[i * per_stage : (i + 1) * per_stage]] for i in range(count)],
+            stages=[[pairs_of(block, dtype) for block in blocks[i * per_stage : (i + 1) * per_stage]] for i in range(count)],
             per_frame=[math.prod(generator.upsample_rates[: i + 1]) for i in range(count)],
-            post=_conv(generator.conv_post, torch.float32),
-            merge=generator.m_source,
+            post=packed(generator.conv_post, torch.float32),
+            source=generator.m_source,
         )
 
     def condition(self, speaker: Tensor) -> Tensor:
@@ -127,13 +129,15 @@ class DecoderLayers:
         return self.cond(speaker).unsqueeze(2)  # type: ignore[no-any-return]
 
 
-def _pairs(block: ResBlock, dtype: torch.dtype) -> Pairs:
+def pairs_of(block: ResBlock | RefineBlock, dtype: torch.dtype) -> Pairs:
+    """Prepare a residual block."""
     return [
-        (_conv(dilated, dtype), _conv(plain, dtype))  # type: ignore[arg-type]
+        (packed(dilated, dtype), packed(plain, dtype))  # type: ignore[arg-type]
         for dilated, plain in zip(block.convs1, block.convs2, strict=True)
     ]
 
 
-def _conv(module: nn.Conv1d, dtype: torch.dtype, *, as_product: bool = False) -> PackedConv:
+def packed(module: nn.Conv1d, dtype: torch.dtype, *, as_product: bool = False) -> PackedConv:
+    """Prepare a convolution."""
     yield_point()
     return PackedConv(module.weight, module.bias, dtype=dtype, dilation=module.dilation[0], as_product=as_product)

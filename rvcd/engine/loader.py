@@ -135,7 +135,7 @@ class Loader:
     def pitch_method(self, name: str) -> PitchMethod:
         """Load a pitch method, one of protocol.F0_METHODS."""
         rmvpe = Path(self.setup.rmvpe) if self.setup.rmvpe else None
-        return create_pitch_method(name, model_path=rmvpe, device=self.device, threads=max(1, self.setup.threads))
+        return create_pitch_method(name, model_path=rmvpe, device=self.device)
 
     def converter(
         self,

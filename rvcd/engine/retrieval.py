@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rvcd.engine.partitioned_search import LEAST_VECTORS, PartitionedSearch
 from rvcd.errors import ModelFileError
 from rvcd.formats.index_header import IndexHeader, read_fitting_index_header
 from rvcd.yielding import yield_point
@@ -37,16 +38,14 @@ class NeighbourSearch(Protocol):
 
 
 class FaissSearch:
-    """Search on the CPU by faiss, with the file's own nprobe: the lists nearest to the unit are searched, as upstream does.
-
-    The number of threads is the caller's business (faiss.omp_set_num_threads is global to the process).
-    """
+    """Search on the CPU by faiss, with the file's own nprobe: the lists nearest to the unit are searched, as upstream does."""
 
     def __init__(self, index: Any) -> None:
         self._index = index
 
     def nearest(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         rows = np.ascontiguousarray(queries.detach().float().cpu().numpy())
+        faiss.omp_set_num_threads(1)  # of this thread: beside torch's, several take ten times as long for a block's few units
         distances, ids, vectors = self._index.search_and_reconstruct(rows, k)
         missing = ids < 0
         distances[missing], vectors[missing] = np.inf, 0.0
@@ -111,6 +110,8 @@ class UnitIndex:
 def read_index(path: Path | str, unit_width: int, device: str = "cpu") -> UnitIndex:
     """Read an `.index` file for a voice whose units have unit_width. device other than "cpu": exact search by matrix product.
 
+    A large flat index is built up for a fast search, which takes seconds (partitioned_search.py).
+
     Raises ModelFileError with one sentence for a missing, damaged, empty or unsupported index, or one of another width.
     """
     header = read_fitting_index_header(path, unit_width)
@@ -125,6 +126,9 @@ def read_index(path: Path | str, unit_width: int, device: str = "cpu") -> UnitIn
         return UnitIndex(header.width, header.vectors, MatrixSearch(torch.from_numpy(np.concatenate(lists)).to(device)))
     if header.lists:
         index.nprobe = header.probes
+    elif header.vectors >= LEAST_VECTORS:
+        # Copied, so that faiss's own goes with its index: for a moment there are two.
+        return UnitIndex(header.width, header.vectors, PartitionedSearch(lists[0].copy()))
     return UnitIndex(header.width, header.vectors, FaissSearch(index))
 
 

@@ -9,7 +9,7 @@ stretched clock is the real one.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -22,12 +22,16 @@ from rvcd.engine.dsp.history_buffer import HistoryBuffer
 from rvcd.engine.dsp.noise import frame_noise
 from rvcd.engine.dsp.resample import interpolate, kernel_for
 from rvcd.engine.pitch import coarse_pitch
+from rvcd.engine.refinegan_decoder import RefineDecoder
+from rvcd.engine.refinegan_layers import RefineLayers
 from rvcd.engine.retrieval import UnitIndex
 from rvcd.engine.stopwatch import Stopwatch
 from rvcd.formats.voice_file import VoiceSpec
 from rvcd.geometry import StreamGeometry
+from rvcd.nets.excitation import Excitation, SourceState
 from rvcd.nets.packed import pack
-from rvcd.nets.synthesizer import PRIOR_NOISE_SCALE, LayerMemory, SourceState, Synthesizer, sine_source
+from rvcd.nets.refinegan import RefineGan
+from rvcd.nets.synthesizer import PRIOR_NOISE_SCALE, LayerMemory, Synthesizer
 from rvcd.yielding import yield_point
 
 WARM_UP_FRAMES = 12
@@ -51,7 +55,7 @@ class Voice:
     name: str
     spec: VoiceSpec
     synthesizer: Synthesizer
-    decoder: DecoderLayers
+    decoder: DecoderLayers | RefineLayers
     index: UnitIndex | None = None
 
     @classmethod
@@ -63,7 +67,9 @@ class Voice:
 
         keep_decoder False: free the decoder's plain weights, which then cannot run offline.
         """
-        decoder = DecoderLayers.of(synthesizer.dec, precision)
+        generator = synthesizer.dec
+        of = RefineLayers.of if isinstance(generator, RefineGan) else DecoderLayers.of
+        decoder = of(generator, precision)  # type: ignore[arg-type]  # each gets its own kind
         if not keep_decoder:
             del synthesizer.dec
         if precision is not torch.float32:
@@ -128,7 +134,7 @@ class StreamState:
     prior: list[LayerMemory]
     z_p: Tensor
     latents: Latents
-    source: SourceState = field(default_factory=SourceState)
+    source: SourceState
     edges: list[float] = field(default_factory=list)
     """Real time, in frames, at which each kept stretched frame starts; the last entry is the end of the newest."""
     first_edge: int = 0
@@ -151,7 +157,12 @@ class VoiceStream:
         self.flow_context_frames = self.synth.flow.reach_frames if exact else min(FAST_FLOW_FRAMES, self.synth.flow.reach_frames)
         self.speaker = self.synth.speaker(speaker_id)
         self.device = self.speaker.device
-        self.decoder = StreamingDecoder(voice.decoder, self.speaker)
+        layers = voice.decoder
+        self.decoder: StreamingDecoder | RefineDecoder = (
+            RefineDecoder(layers, self.speaker, seed)
+            if isinstance(layers, RefineLayers)
+            else StreamingDecoder(layers, self.speaker)
+        )
         yield_point()
         # The stretched clock runs up to twice as fast as the real one.
         self.decoded = HistoryBuffer(2 * self.hop * (geometry.window_frames + 2 * WARM_UP_FRAMES))
@@ -170,6 +181,7 @@ class VoiceStream:
             latents=Latents(
                 0, torch.zeros((config.inter_channels, 0), device=self.device), empty, empty > 0, empty.astype(np.float64)
             ),
+            source=SourceState(start_cycles=start_cycles(self.seed, self.voice.decoder.source)),
         )
         self.start_decoding(frame)
 
@@ -261,20 +273,26 @@ class VoiceStream:
 
     def _source(self, frames: NDArray[np.int64], lengths: NDArray[np.float64], final: int) -> Tensor | None:
         """Return the merged excitation (1, 1, T * hop) of stretched frames; the phase is kept after the final ones."""
-        merge = self.voice.decoder.merge
-        if merge is None:
+        source = self.voice.decoder.source
+        if source is None:
             return None
-        latents, rate_hz = self.state.latents, self.synth.config.rate_hz
+        latents = self.state.latents
         frames = np.clip(frames, 0, len(latents.f0_hz) - 1)
         f0 = torch.from_numpy((latents.f0_hz[frames] * lengths).astype(np.float32)).to(self.device)
         voiced = torch.from_numpy(latents.voiced[frames]).to(self.device)
-        noise = torch.from_numpy(frame_noise(self.seed, self.decoder.state.frames, len(frames), self.hop, SOURCE_STREAM))
-        noise = noise.to(self.device).reshape(-1)
-        cut = final * self.hop
-        settled = sine_source(f0[:final], voiced[:final], noise[:cut], self.hop, rate_hz, self.state.source)
-        provisional = replace(self.state.source)
-        rest = sine_source(f0[final:], voiced[final:], noise[cut:], self.hop, rate_hz, provisional)
-        return merge(torch.cat((settled, rest)))[None, None]  # type: ignore[no-any-return]
+        width = self.hop * source.harmonics
+        noise = torch.from_numpy(frame_noise(self.seed, self.decoder.state.frames, len(frames), width, SOURCE_STREAM))
+        noise = noise.to(self.device).view(-1, source.harmonics)
+        return source.of(f0, voiced, noise, self.state.source, final=final)[None, None]
+
+
+def start_cycles(seed: int, source: Excitation | None) -> Tensor | None:
+    """Return where the phases of an excitation's harmonics start, (H,): the fundamental's at 0; None for a single one."""
+    if source is None or source.harmonics == 1:
+        return None
+    starts = np.random.Generator(np.random.Philox(key=seed)).random(source.harmonics)
+    starts[0] = 0.0
+    return torch.from_numpy(starts)
 
 
 def _take_linear(z: Tensor, positions: NDArray[np.float64]) -> Tensor:

@@ -8,11 +8,13 @@ from numpy.typing import NDArray
 
 from rvcd.engine.dsp.noise import frame_noise
 from rvcd.engine.pitch import PitchMethod, PitchTrack, coarse_pitch, fill_unvoiced, transpose
+from rvcd.engine.refinegan_decoder import activation_noise
 from rvcd.engine.shaper import blend_units
 from rvcd.engine.units import ContentEncoder
-from rvcd.engine.voice_stream import PRIOR_STREAM, SOURCE_STREAM, Voice
+from rvcd.engine.voice_stream import PRIOR_STREAM, SOURCE_STREAM, Voice, start_cycles
 from rvcd.geometry import ENCODER_HOP_SAMPLES, FRAMES_PER_UNIT
 from rvcd.nets.contentvec_state import RECEPTIVE_FIELD_SAMPLES
+from rvcd.nets.refinegan import RefineGan
 from rvcd.params import Snapshot
 
 
@@ -50,13 +52,16 @@ def convert_offline(
         f0_hz, voiced = filled.f0_hz, filled.voiced
     coarse = torch.from_numpy(coarse_pitch(f0_hz, voiced)).to(device)
     prior = torch.from_numpy(frame_noise(seed, 0, frames, synth.config.inter_channels, PRIOR_STREAM)).to(device)
-    source = torch.from_numpy(frame_noise(seed, 0, frames, synth.dec.hop, SOURCE_STREAM)).to(device)
+    harmonics = synth.config.vocoder.harmonics
+    source = torch.from_numpy(frame_noise(seed, 0, frames, synth.dec.hop * harmonics, SOURCE_STREAM)).to(device)
     samples = synth.infer(
         units[None],
         coarse[None],
         torch.from_numpy(np.where(voiced, f0_hz, 0).astype(np.float32)).to(device)[None],
         prior_noise=prior.T[None],
-        source_noise=source.reshape(-1),
+        source_noise=source.reshape(-1, harmonics),
+        start_cycles=start_cycles(seed, synth.dec.m_source),
+        activation_noise=activation_noise(seed, synth.dec) if isinstance(synth.dec, RefineGan) else None,
     )
     audio: NDArray[np.float32] = samples[0].float().cpu().numpy()
     return audio

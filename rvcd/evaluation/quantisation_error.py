@@ -12,6 +12,7 @@ from torch import Tensor
 from rvcd.engine.converter import Converter
 from rvcd.engine.decoder import StreamingDecoder
 from rvcd.engine.decoder_layers import DecoderLayers
+from rvcd.engine.refinegan_decoder import RefineDecoder
 from rvcd.geometry import FRAMES_PER_SECOND
 from rvcd.nets.synthesizer import Generator
 from rvcd.params import Snapshot
@@ -32,7 +33,7 @@ class QuantisationError:
 class LatentRecorder:
     """Stands in for a converter's decoder and keeps what it is asked to decode."""
 
-    def __init__(self, decoder: StreamingDecoder) -> None:
+    def __init__(self, decoder: StreamingDecoder | RefineDecoder) -> None:
         self.decoder = decoder
         self.z: list[Tensor] = []
         self.source: list[Tensor] = []

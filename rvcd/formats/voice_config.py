@@ -1,9 +1,10 @@
-"""The sizes of an RVC voice: read from its 18 positional values, and the tensors those sizes demand. Stdlib only."""
+"""The sizes of an RVC voice, read from its 18 positional values. Stdlib only."""
 
 from __future__ import annotations
 
+import enum
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,31 @@ FLOW_COUPLINGS, FLOW_KERNEL, FLOW_LAYERS = 4, 5, 3
 """The coupling flow of RVC: not in the config, the same in every voice."""
 MAX_CHANNELS, MAX_LAYERS, MAX_LIST = 16_384, 64, 16
 FRAMES_PER_S = 100
+REFINEGAN_SOURCE_BITS = 5
+"""Its excitation's first convolution makes 2^-5 of the network's channels."""
 MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 192_000
+
+
+class Vocoder(str, enum.Enum):
+    """What makes samples of latents. The value is what a voice's maker calls it."""
+
+    HIFIGAN = "HiFi-GAN"
+    """RVC's own, with a harmonic source where the voice has f0."""
+    MRF = "MRF HiFi-GAN"
+    """Applio's: the same network under other names, with a source of nine harmonics."""
+    REFINEGAN = "RefineGAN"
+    """Applio's, since release 3.3.0."""
+    REFINEGAN_329 = "RefineGAN of Applio 3.2.9"
+    """The first released one, another network under the same label."""
+
+    @property
+    def is_refinegan(self) -> bool:
+        return self in (Vocoder.REFINEGAN, Vocoder.REFINEGAN_329)
+
+    @property
+    def harmonics(self) -> int:
+        """Sines in its excitation."""
+        return 9 if self is Vocoder.MRF else 1
 
 
 class ConfigProblem(Exception):
@@ -23,7 +48,7 @@ class ConfigProblem(Exception):
 
 @dataclass(frozen=True)
 class SynthesizerConfig:
-    """Every size of one voice's network. n_speakers, unit_width, has_f0 come from the tensors, the rest from `config`."""
+    """Every size of one voice's network: n_speakers, unit_width, has_f0 and vocoder from the tensors, the rest from `config`."""
 
     spec_channels: int
     segment_size: int
@@ -45,6 +70,7 @@ class SynthesizerConfig:
     rate_hz: int
     unit_width: int
     has_f0: bool
+    vocoder: Vocoder = Vocoder.HIFIGAN
 
     @property
     def hop_samples(self) -> int:
@@ -52,7 +78,9 @@ class SynthesizerConfig:
         return math.prod(self.upsample_rates)
 
 
-def parse_config(values: Any, *, n_speakers: int, unit_width: int, has_f0: bool) -> SynthesizerConfig:
+def parse_config(
+    values: Any, *, n_speakers: int, unit_width: int, has_f0: bool, vocoder: Vocoder = Vocoder.HIFIGAN
+) -> SynthesizerConfig:
     """Build the config from the 18 positional values of a voice file, or a fork's 19. Raises ConfigProblem."""
     if not isinstance(values, (list, tuple)):
         raise ConfigProblem("is not a list of numbers")
@@ -91,6 +119,7 @@ def parse_config(values: Any, *, n_speakers: int, unit_width: int, has_f0: bool)
         rate_hz=_rate_hz(values[17]),
         unit_width=unit_width,
         has_f0=has_f0,
+        vocoder=vocoder,
     )
     _check(config)
     return config
@@ -106,17 +135,36 @@ def _check(config: SynthesizerConfig) -> None:
         raise ConfigProblem(
             f"upsamples {config.hop_samples} times; a rate of {config.rate_hz} Hz takes {config.rate_hz / FRAMES_PER_S:g} times"
         )
-    for rate, kernel in zip(rates, kernels, strict=True):
-        if kernel < rate or (kernel - rate) % 2:
-            raise ConfigProblem(f"has an upsampling kernel of {kernel} that does not fit its rate of {rate}")
-    if config.has_f0 and any(stride > 1 and stride % 2 for stride in noise_strides(rates)):
-        raise ConfigProblem(f"has upsampling rates {rates} that leave an odd stride for the excitation")
-    if config.upsample_initial_channel % (1 << len(rates)):
+    _check_upsampling(config)
+    smallest = 1 << (max(len(rates), REFINEGAN_SOURCE_BITS) if config.vocoder.is_refinegan else len(rates))
+    if config.upsample_initial_channel % smallest:
         raise ConfigProblem(f"has {config.upsample_initial_channel} channels, which {len(rates)} upsampling stages cannot halve")
     if config.inter_channels % 2 or config.hidden_channels % config.n_heads:
         raise ConfigProblem("has channels that do not divide by two halves or by its attention heads")
     if any(kernel % 2 == 0 for kernel in config.resblock_kernel_sizes):
         raise ConfigProblem("has an even residual kernel")
+
+
+def _check_upsampling(config: SynthesizerConfig) -> None:
+    rates, vocoder = config.upsample_rates, config.vocoder
+    for rate, kernel in zip(rates, config.upsample_kernel_sizes, strict=True):
+        if vocoder.is_refinegan:
+            break  # it has no such kernels
+        odd_fits = vocoder is Vocoder.MRF and rate % 2 == 1 and kernel == 2 * rate
+        if kernel < rate or ((kernel - rate) % 2 and not odd_fits):
+            raise ConfigProblem(f"has an upsampling kernel of {kernel} that does not fit its rate of {rate}")
+    if vocoder is Vocoder.HIFIGAN and config.has_f0 and any(stride > 1 and stride % 2 for stride in noise_strides(rates)):
+        raise ConfigProblem(f"has upsampling rates {rates} that leave an odd stride for the excitation")
+
+
+def upsample_padding(rate: int, kernel: int) -> int:
+    """Return the padding of a transposed convolution that makes exactly `rate` samples of one."""
+    return (rate + 1) // 2 if (kernel - rate) % 2 else (kernel - rate) // 2
+
+
+def source_kernel(stride: int) -> int:
+    """Return the length of the convolution that thins the excitation out by a stride; its padding is (kernel - stride) // 2."""
+    return 2 * stride - stride % 2 if stride > 1 else 1
 
 
 def noise_strides(upsample_rates: Sequence[int]) -> tuple[int, ...]:
@@ -150,85 +198,3 @@ def _shown(value: Any) -> str:
         text = repr(value)
         return text if len(text) <= 40 else text[:37] + "..."
     return f"a {type(value).__name__}"
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer's weight (and bias of weight's first size, or of `bias`). normed: stored as weight_g and weight_v, or folded."""
-
-    stem: str
-    weight: tuple[int, ...]
-    bias: int | None
-    normed: bool = False
-
-
-def expected_shapes(config: SynthesizerConfig, has: Mapping[str, Any], window: int) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every tensor a voice of this config has.
-
-    has: the voice's own tensors, by key, which say whether a weight-normed layer is stored folded. window: reach of the
-    relative positions in frames.
-    """
-    hidden, heads = config.hidden_channels, config.n_heads
-    shapes: dict[str, tuple[int, ...]] = {"emb_g.weight": (config.n_speakers, config.gin_channels)}
-    if config.has_f0:
-        shapes["enc_p.emb_pitch.weight"] = (256, hidden)
-    for i in range(config.n_layers):
-        for name in ("emb_rel_k", "emb_rel_v"):
-            shapes[f"enc_p.encoder.attn_layers.{i}.{name}"] = (1, 2 * window + 1, hidden // heads)
-        for side in (1, 2):
-            for name in ("gamma", "beta"):
-                shapes[f"enc_p.encoder.norm_layers_{side}.{i}.{name}"] = (hidden,)
-    for layer in (*_encoder_layers(config), *_flow_layers(config), *_decoder_layers(config)):
-        if layer.bias is not None:
-            shapes[f"{layer.stem}.bias"] = (layer.bias,)
-        if layer.normed and f"{layer.stem}.weight" not in has:
-            shapes[f"{layer.stem}.weight_v"] = layer.weight
-            shapes[f"{layer.stem}.weight_g"] = (layer.weight[0], *(1 for _ in layer.weight[1:]))
-        else:
-            shapes[f"{layer.stem}.weight"] = layer.weight
-    return shapes
-
-
-def _encoder_layers(config: SynthesizerConfig) -> Iterator[Layer]:
-    hidden, wide, kernel = config.hidden_channels, config.filter_channels, config.kernel_size
-    yield Layer("enc_p.emb_phone", (hidden, config.unit_width), hidden)
-    for i in range(config.n_layers):
-        for name in ("conv_q", "conv_k", "conv_v", "conv_o"):
-            yield Layer(f"enc_p.encoder.attn_layers.{i}.{name}", (hidden, hidden, 1), hidden)
-        yield Layer(f"enc_p.encoder.ffn_layers.{i}.conv_1", (wide, hidden, kernel), wide)
-        yield Layer(f"enc_p.encoder.ffn_layers.{i}.conv_2", (hidden, wide, kernel), hidden)
-    yield Layer("enc_p.proj", (2 * config.inter_channels, hidden, 1), 2 * config.inter_channels)
-
-
-def _flow_layers(config: SynthesizerConfig) -> Iterator[Layer]:
-    half, hidden = config.inter_channels // 2, config.hidden_channels
-    for i in range(FLOW_COUPLINGS):
-        stem = f"flow.flows.{2 * i}"
-        yield Layer(f"{stem}.pre", (hidden, half, 1), hidden)
-        yield Layer(f"{stem}.post", (half, hidden, 1), half)
-        yield Layer(f"{stem}.enc.cond_layer", (2 * hidden * FLOW_LAYERS, config.gin_channels, 1), 2 * hidden * FLOW_LAYERS, True)
-        for j in range(FLOW_LAYERS):
-            out = hidden if j == FLOW_LAYERS - 1 else 2 * hidden
-            yield Layer(f"{stem}.enc.in_layers.{j}", (2 * hidden, hidden, FLOW_KERNEL), 2 * hidden, True)
-            yield Layer(f"{stem}.enc.res_skip_layers.{j}", (out, hidden, 1), out, True)
-
-
-def _decoder_layers(config: SynthesizerConfig) -> Iterator[Layer]:
-    channels = config.upsample_initial_channel
-    yield Layer("dec.conv_pre", (channels, config.inter_channels, 7), channels)
-    yield Layer("dec.cond", (channels, config.gin_channels, 1), channels)
-    if config.has_f0:
-        yield Layer("dec.m_source.l_linear", (1, 1), 1)
-    block = 0
-    strides = noise_strides(config.upsample_rates)
-    for i, (kernel, stride) in enumerate(zip(config.upsample_kernel_sizes, strides, strict=True)):
-        yield Layer(f"dec.ups.{i}", (channels, channels // 2, kernel), channels // 2, True)
-        channels //= 2
-        if config.has_f0:
-            yield Layer(f"dec.noise_convs.{i}", (channels, 1, 2 * stride if stride > 1 else 1), channels)
-        for size, dilations in zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True):
-            for name in ("convs1", "convs2"):
-                for j in range(len(dilations)):
-                    yield Layer(f"dec.resblocks.{block}.{name}.{j}", (channels, channels, size), channels, True)
-            block += 1
-    yield Layer("dec.conv_post", (1, channels, 7), None)

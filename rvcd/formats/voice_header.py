@@ -10,10 +10,11 @@ from typing import Any
 from rvcd.errors import ModelFileError
 from rvcd.formats.pickle_scan import TensorRef
 from rvcd.formats.torch_file import Outline, read_outline
-from rvcd.formats.voice_config import ConfigProblem, SynthesizerConfig, expected_shapes, parse_config
+from rvcd.formats.voice_config import ConfigProblem, SynthesizerConfig, Vocoder, parse_config
+from rvcd.formats.voice_shapes import expected_shapes
 
-VOCODER = "HiFi-GAN"
-"""The only decoder rvcd has (RVC's own); Applio also trains others."""
+VOCODER_LABELS = (Vocoder.HIFIGAN, Vocoder.MRF, Vocoder.REFINEGAN)
+"""What makers write; the two generations of RefineGAN have one label."""
 EMBEDDERS = ("contentvec", "hubert_base", "rvcd-lite")
 """Names of the content encoder a voice may be trained with: twice the same network, and rvcd's own small one."""
 VERSION_OF_WIDTH = {256: "v1", 768: "v2"}
@@ -21,6 +22,8 @@ LAYER_OF_WIDTH = {256: 9, 768: 12}
 """The layer of the content encoder that rvcd takes units from, as RVC does."""
 MAX_TEXT = 80
 NAMED_IN_ERRORS = 3
+UNRELEASED_REFINEGAN = ("dec.source_conv.", "dec.filters.")
+"""Where tensors begin that only the RefineGANs between two releases had."""
 SO_VITS_KEYS = frozenset({"emb_uv.weight", "pre.weight", "enc_p.pre.weight", "enc_p.f0_emb.weight", "f0_decoder.prenet.weight"})
 """Tensors of so-vits-svc's generator that RVC's has not."""
 ONLY_RVC = "rvcd runs RVC voices only: look for one of the same singer trained with RVC"
@@ -64,9 +67,6 @@ def voice_spec(outline: Outline) -> VoiceSpec:
         raise ModelFileError(f"{path}: {_what_else(root)}")
     if isinstance(root["config"], dict) and any(str(key).startswith("enc_p.text_embedding.") for key in root["weight"]):
         raise ModelFileError(f"{path}: is a GPT-SoVITS voice, which speaks text; rvcd converts speech with RVC voices only")
-    vocoder = root.get("vocoder") or VOCODER
-    if not isinstance(vocoder, str) or _plain(vocoder) != _plain(VOCODER):
-        raise ModelFileError(f"{path}: was trained with the vocoder {_text(vocoder)!r}; rvcd runs {VOCODER} voices only")
     embedder = root.get("embedder_model") or root.get("embedder_name") or EMBEDDERS[0]
     if not isinstance(embedder, str) or not _is_known_embedder(embedder):
         raise ModelFileError(
@@ -76,9 +76,10 @@ def voice_spec(outline: Outline) -> VoiceSpec:
     shapes = _weight_shapes(path, root["weight"])
     n_speakers, unit_width = _rows(path, shapes, "emb_g.weight", 0), _rows(path, shapes, "enc_p.emb_phone.weight", 1)
     _check_layer(path, root.get("embedder_output_layer"), unit_width)
-    has_f0 = any(key.startswith("dec.m_source.") for key in shapes)
+    vocoder = _vocoder(path, root.get("vocoder"), shapes)
+    has_f0 = vocoder is not Vocoder.HIFIGAN or any(key.startswith("dec.m_source.") for key in shapes)
     try:
-        config = parse_config(root["config"], n_speakers=n_speakers, unit_width=unit_width, has_f0=has_f0)
+        config = parse_config(root["config"], n_speakers=n_speakers, unit_width=unit_width, has_f0=has_f0, vocoder=vocoder)
     except ConfigProblem as problem:
         raise ModelFileError(f"{path}: its config {problem}") from None
     _check_shapes(path, config, shapes)
@@ -94,7 +95,7 @@ def voice_spec(outline: Outline) -> VoiceSpec:
         unit_width=unit_width,
         epochs=_epochs(root),
         size_bytes=outline.size_bytes,
-        vocoder=VOCODER,
+        vocoder=vocoder.value,
         embedder=_text(embedder),
         config=config,
         note=outline.note,
@@ -122,6 +123,28 @@ def _is_known_embedder(name: str) -> bool:
     return plain in [_plain(known) for known in EMBEDDERS]
 
 
+def _vocoder(path: Path, label: Any, shapes: Mapping[str, tuple[int, ...]]) -> Vocoder:
+    """Say what decodes: a known label is needed, the tensors decide. Raises ModelFileError for what rvcd has not."""
+    known = [vocoder.value for vocoder in VOCODER_LABELS]
+    if label and (not isinstance(label, str) or _plain(label) not in [_plain(name) for name in known]):
+        raise ModelFileError(
+            f"{path}: was trained with the vocoder {_text(label)!r}; rvcd runs {', '.join(known[:-1])} and {known[-1]} only"
+        )
+    for key in shapes:
+        if key.startswith(UNRELEASED_REFINEGAN):
+            raise ModelFileError(
+                f"{path}: was trained with a RefineGAN of Applio's development that was never released (it has {_text(key)}); "
+                "train it again with a release of Applio"
+            )
+    if any(key.startswith("dec.mrfs.") for key in shapes):
+        return Vocoder.MRF
+    if any(key.startswith("dec.upsample_conv_blocks.") for key in shapes):
+        width = _rows(path, shapes, "dec.upsample_conv_blocks.0.input_conv.bias", 0)
+        first = shapes.get("dec.pre_conv.weight_v") or shapes.get("dec.pre_conv.weight") or (0,)
+        return Vocoder.REFINEGAN_329 if first[0] == width else Vocoder.REFINEGAN
+    return Vocoder.HIFIGAN
+
+
 def _check_layer(path: Path, layer: Any, unit_width: int) -> None:
     """Raises ModelFileError for a voice whose units are another layer's than rvcd takes for their width."""
     taken = LAYER_OF_WIDTH.get(unit_width)
@@ -147,7 +170,7 @@ def _weight_shapes(path: Path, weight: Mapping[Any, Any]) -> dict[str, tuple[int
 
 def _rows(path: Path, shapes: Mapping[str, tuple[int, ...]], key: str, axis: int) -> int:
     shape = shapes.get(key)
-    if shape is None or len(shape) != 2 or not all(shape):
+    if not shape or axis >= len(shape) or not all(shape):
         raise ModelFileError(f"{path}: is not an RVC voice: its weights have no usable {key}")
     return shape[axis]
 

@@ -326,7 +326,7 @@ def _set_level(weights: dict[str, Tensor], config: SynthesizerConfig, level: flo
     heard: list[Tensor] = []
     decoder.conv_post.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0][0]))
     with torch.inference_mode():
-        source = decoder.m_source(0.1 * sine)[None, None]
+        source = decoder.m_source(0.1 * sine[:, None])[None, None]
         decoder(torch.zeros(1, config.inter_channels, frames), source, weights["emb_g.weight"][:1, :, None])
         offset = heard[0].mean(dim=1)
         post = weights["dec.conv_post.weight"]

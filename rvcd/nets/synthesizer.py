@@ -1,4 +1,4 @@
-"""The RVC synthesizer: units and pitch -> prior (enc_p) -> latents (flow) -> samples (NSF-HiFiGAN decoder).
+"""The RVC synthesizer: units and pitch -> prior (enc_p) -> latents (flow) -> samples (NSF-HiFiGAN decoder, or RefineGAN).
 
 One network, one file. Module names follow the keys of a voice checkpoint, with weight norm already folded.
 Shapes: B batch, T frames (10 ms), C channels, L samples. Offline only: `rvcd.engine.decoder` runs the same
@@ -8,6 +8,7 @@ weights as a stream.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,15 +18,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rvcd.errors import ModelFileError
-from rvcd.formats.voice_config import FLOW_COUPLINGS, FLOW_KERNEL, FLOW_LAYERS, SynthesizerConfig
+from rvcd.formats.voice_config import (
+    FLOW_COUPLINGS,
+    FLOW_KERNEL,
+    FLOW_LAYERS,
+    SynthesizerConfig,
+    Vocoder,
+    source_kernel,
+    upsample_padding,
+)
 from rvcd.nets.attention_memory import AttentionMemory
+from rvcd.nets.excitation import SourceState, source_of
+from rvcd.nets.refinegan import ActivationNoise, RefineGan
 from rvcd.yielding import yield_point
 
 PRIOR_NOISE_SCALE = 0.66666
 """Standard deviation of the prior noise, relative to the prior's own (RVC)."""
 LRELU_SLOPE = 0.1
-SINE_AMPLITUDE = 0.1
-VOICED_NOISE_STD = 0.003
 
 
 class ChannelNorm(nn.Module):
@@ -290,49 +299,8 @@ class ResBlock(nn.Module):
         return x
 
 
-class SourceMerge(nn.Module):
-    """The learned mix of harmonics (here one) into the excitation."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.l_linear = nn.Linear(1, 1)
-
-    def forward(self, sines: Tensor) -> Tensor:
-        """(..., L) -> (..., L)."""
-        return torch.tanh(self.l_linear(sines.unsqueeze(-1))).squeeze(-1)
-
-
-@dataclass
-class SourceState:
-    """Phase of the fundamental in cycles, at the first sample not yet made."""
-
-    phase_cycles: float = 0.0
-
-
-def sine_source(f0_hz: Tensor, voiced: Tensor, noise: Tensor | None, hop: int, rate_hz: float, state: SourceState) -> Tensor:
-    """Return the excitation before the learned merge: (T * hop,), and advance the phase.
-
-    f0_hz (T,), voiced (T,) bool, noise (T * hop,) standard normal or None for none. f0 is constant inside a frame.
-    Voiced: amplitude 0.1 plus noise of 0.003; unvoiced: noise of 0.1/3 (SineGen of NSF, Wang et al. 2019, as in RVC).
-    Phases are summed in float64: no drift over hours, and the same however the frames are cut.
-    """
-    cycles_per_sample = torch.where(voiced, f0_hz, torch.zeros_like(f0_hz)).double() / rate_hz
-    per_frame = cycles_per_sample * hop
-    ends = torch.cumsum(per_frame, 0) + state.phase_cycles
-    starts = (ends - per_frame) % 1.0
-    steps = torch.arange(1, hop + 1, device=f0_hz.device, dtype=torch.float64)
-    phase = starts[:, None] + cycles_per_sample[:, None] * steps[None, :]
-    if len(ends):
-        state.phase_cycles = float(ends[-1] % 1.0)
-    sines = torch.sin(2 * math.pi * (phase % 1.0)).to(f0_hz.dtype) * SINE_AMPLITUDE * voiced[:, None]
-    if noise is not None:
-        std = torch.where(voiced, VOICED_NOISE_STD, SINE_AMPLITUDE / 3)
-        sines = sines + noise.view(sines.shape) * std[:, None]
-    return sines.reshape(-1)
-
-
 class Generator(nn.Module):
-    """NSF-HiFiGAN (or plain HiFi-GAN for a voice without f0): latents and excitation -> samples."""
+    """NSF-HiFiGAN (plain HiFi-GAN for a voice without f0, or Applio's MRF HiFi-GAN): latents and excitation -> samples."""
 
     def __init__(self, config: SynthesizerConfig) -> None:
         super().__init__()
@@ -343,20 +311,19 @@ class Generator(nn.Module):
         self.cond = nn.Conv1d(config.gin_channels, channels, 1)
         self.ups, self.resblocks = nn.ModuleList(), nn.ModuleList()
         self.noise_convs = nn.ModuleList()
-        self.m_source = SourceMerge() if config.has_f0 else None
+        self.m_source = source_of(config)
         self.blocks_per_stage = len(config.resblock_kernel_sizes)
         for i, (rate, kernel) in enumerate(zip(config.upsample_rates, config.upsample_kernel_sizes, strict=True)):
-            self.ups.append(nn.ConvTranspose1d(channels, channels // 2, kernel, rate, padding=(kernel - rate) // 2))
+            pad, odd = upsample_padding(rate, kernel), (kernel - rate) % 2
+            self.ups.append(nn.ConvTranspose1d(channels, channels // 2, kernel, rate, padding=pad, output_padding=odd))
             channels //= 2
             for block_kernel, dilations in zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True):
                 self.resblocks.append(ResBlock(channels, block_kernel, tuple(dilations)))
             if config.has_f0:
                 stride = math.prod(self.upsample_rates[i + 1 :])
-                if stride > 1:
-                    self.noise_convs.append(nn.Conv1d(1, channels, 2 * stride, stride, padding=stride // 2))
-                else:
-                    self.noise_convs.append(nn.Conv1d(1, channels, 1))
-        self.conv_post = nn.Conv1d(channels, 1, 7, padding=3, bias=False)
+                kernel = source_kernel(stride)
+                self.noise_convs.append(nn.Conv1d(1, channels, kernel, stride, padding=(kernel - stride) // 2))
+        self.conv_post = nn.Conv1d(channels, 1, 7, padding=3, bias=config.vocoder is Vocoder.MRF)
 
     def forward(self, z: Tensor, source: Tensor | None, speaker: Tensor) -> Tensor:
         """z (B, inter, T), source (B, 1, T * hop) after the merge, speaker (B, gin, 1) -> samples (B, 1, T * hop)."""
@@ -378,7 +345,7 @@ class Synthesizer(nn.Module):
         super().__init__()
         self.config = config
         self.enc_p = PriorEncoder(config, attention_window)
-        self.dec = Generator(config)
+        self.dec: Generator | RefineGan = RefineGan(config) if config.vocoder.is_refinegan else Generator(config)
         self.flow: Flow | IdleFlow = Flow(config)
         self.emb_g = Table(config.n_speakers, config.gin_channels)
 
@@ -401,13 +368,16 @@ class Synthesizer(nn.Module):
         return_length2: int | None = None,
         prior_noise: Tensor | None = None,
         source_noise: Tensor | None = None,
+        start_cycles: Tensor | None = None,
+        activation_noise: ActivationNoise | None = None,
     ) -> Tensor:
         """Return samples (1, return_length2 * hop) of frames skip_head .. skip_head + return_length.
 
         units (1, T, unit_width), coarse (1, T) int64, f0_hz (1, T) with 0 where unvoiced (this network's own convention).
         enc_p sees every frame; the flow starts up to its reach (24 frames) before skip_head. return_length2 != return_length
         resizes latents and excitation linearly (formant shift): the caller resamples the result back.
-        prior_noise (1, inter, T) and source_noise (T * hop,) standard normal; None for none.
+        prior_noise (1, inter, T) and source_noise (T * hop, harmonics) standard normal; None for none. start_cycles
+        (harmonics,): see SourceState. activation_noise: of a RefineGAN, which has noise inside.
         """
         T = units.shape[1]
         length = T - skip_head if return_length is None else return_length
@@ -422,12 +392,13 @@ class Synthesizer(nn.Module):
             if f0_hz is None:
                 raise ValueError("this voice needs f0_hz")
             f0 = f0_hz[0, skip_head : skip_head + length]
-            sines = sine_source(f0, f0 > 0, source_noise, self.dec.hop, self.config.rate_hz, SourceState())
-            source = self.dec.m_source(sines)[None, None]
+            source = self.dec.m_source.of(f0, f0 > 0, source_noise, SourceState(start_cycles=start_cycles))[None, None]
             if resized != length:
                 source = F.interpolate(source, size=resized * self.dec.hop, mode="linear")
         if resized != length:
             z = F.interpolate(z, size=resized, mode="linear")
+        if isinstance(self.dec, RefineGan):
+            return self.dec(z, source, speaker, activation_noise)[:, 0]  # type: ignore[no-any-return]
         return self.dec(z, source, speaker)[:, 0]  # type: ignore[no-any-return]
 
 
@@ -452,6 +423,17 @@ def fold_weight_norm(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return folded
 
 
+def _hifigan_key(config: SynthesizerConfig, key: str) -> str:
+    """Return what HiFi-GAN calls a tensor of MRF HiFi-GAN, which is the same network; other voices' keys as they are."""
+    if config.vocoder is not Vocoder.MRF:
+        return key
+    match = re.match(r"dec\.mrfs\.(\d+)\.(\d+)\.layers\.(\d+)\.conv([12])\.(.+)", key)
+    if match is None:
+        return key.replace("dec.upsamples.", "dec.ups.")
+    stage, block, pair, side, rest = match.groups()
+    return f"dec.resblocks.{int(stage) * len(config.resblock_kernel_sizes) + int(block)}.convs{side}.{pair}.{rest}"
+
+
 def _is_idle_flow(folded: Mapping[str, Tensor]) -> bool:
     """Say whether no coupling adds anything; RVC's even number of them turns the channels round an even number of times."""
     stems = [f"flow.flows.{2 * i}.post" for i in range(FLOW_COUPLINGS)]
@@ -465,7 +447,8 @@ def build_synthesizer(
 
     Raises ModelFileError when keys or shapes do not match the config.
     """
-    folded = fold_weight_norm({k: v for k, v in weights.items() if not k.startswith("enc_q.")})
+    ours = {_hifigan_key(config, k): v for k, v in weights.items() if not k.startswith("enc_q.")}
+    folded = fold_weight_norm(ours)
     window = (folded["enc_p.encoder.attn_layers.0.emb_rel_k"].shape[1] - 1) // 2 if config.n_layers else 10
     with torch.device("meta"):
         model = Synthesizer(config, window)

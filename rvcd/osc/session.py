@@ -129,6 +129,9 @@ class Session(Protocol):
     async def set_latency_preset(self, name: str) -> str:
         """Give the stream another latency and return the preset's name once it holds. Raises RvcdError."""
 
+    def advice(self) -> str:
+        """Return one sentence about what makes blocks late and what would help, "" while few are."""
+
     def log_lines(self, after: int) -> Sequence[LogLine]:
         """Return the newest lines of the log whose number is above `after`, oldest first; only the last few are kept."""
 

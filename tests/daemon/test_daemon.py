@@ -189,7 +189,7 @@ def test_bad_voices_of_a_folder_are_refused_one_by_one_and_the_good_one_stays_li
     (voices / "text.pth").write_text("hello")
     (voices / "empty.pth").write_bytes(b"")
     torch.save({"model": {}, "optimizer": {}, "learning_rate": 1e-4, "iteration": 5}, voices / "training.pth")
-    torch.save({**torch.load(weights.voice_v2, weights_only=True), "vocoder": "RefineGAN"}, voices / "refine.pth")
+    torch.save({**torch.load(weights.voice_v2, weights_only=True), "vocoder": "BigVGAN"}, voices / "big.pth")
     (voices / "evil.pth").write_bytes(pickle.dumps(Evil(tmp_path / "owned")))
     config = f"""
 [audio]
@@ -204,7 +204,7 @@ preset = "safe"
 """
     with running(tmp_path, config) as daemon:
         daemon.osc.until(lambda s: s.state == "live")
-        for name in ("cut", "text", "empty", "training", "refine", "evil"):
+        for name in ("cut", "text", "empty", "training", "big", "evil"):
             answer = daemon.osc.do("/rvc/voice", name)
             assert answer.address == "/rvc/fail", name
             assert f"{name}.pth" in answer.params[1] and "\n" not in answer.params[1], answer.params

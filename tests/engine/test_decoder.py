@@ -11,7 +11,8 @@ import torch.nn.functional as F
 
 from rvcd.engine.decoder import MAX_TAIL_MS, StreamingDecoder
 from rvcd.engine.decoder_layers import DecoderLayers
-from rvcd.nets.synthesizer import SourceState, Synthesizer, sine_source
+from rvcd.nets.excitation import SourceState
+from rvcd.nets.synthesizer import Synthesizer
 from tests.support import VOICES, parity_voice
 
 FRAMES = 97
@@ -24,9 +25,8 @@ def latents(model: Synthesizer) -> tuple[torch.Tensor, torch.Tensor | None]:
         return z, None
     f0 = 200 + 100 * torch.rand(FRAMES, generator=generator)
     voiced = torch.rand(FRAMES, generator=generator) > 0.2
-    noise = torch.randn(FRAMES * model.dec.hop, generator=generator)
-    sines = sine_source(f0, voiced, noise, model.dec.hop, model.config.rate_hz, SourceState())
-    return z, model.dec.m_source(sines)[None, None]
+    noise = torch.randn(FRAMES * model.dec.hop, model.config.vocoder.harmonics, generator=generator)
+    return z, model.dec.m_source.of(f0, voiced, noise, SourceState())[None, None]
 
 
 def stream(decoder: StreamingDecoder, z, source, steps, lookahead: int) -> torch.Tensor:

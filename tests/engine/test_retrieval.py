@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from rvcd.engine.partitioned_search import LEAST_VECTORS, PartitionedSearch
 from rvcd.engine.retrieval import FaissSearch, MatrixSearch, UnitIndex, read_index
 from rvcd.errors import ModelFileError
 from rvcd.formats.index_header import read_index_header
@@ -190,3 +191,85 @@ def test_sparse_lists_are_read(tmp_path: Path) -> None:
     assert (header.width, header.vectors, header.lists, header.probes) == (16, 2, 32, 1)
     blended = read_index(tmp_path / "a.index", 16).blend(torch.from_numpy(vectors), 1.0)
     torch.testing.assert_close(blended, torch.from_numpy(vectors))
+
+
+# ---- large flat indexes
+
+
+def unit_like(count: int, seed: int, width: int = 96) -> np.ndarray:
+    """Vectors in clusters, most of their variance in few directions, as units are. The clusters are the same for every seed."""
+    shape = 1 / np.sqrt(1 + np.arange(width))
+    centres = np.random.default_rng(5).standard_normal((60, width)) * shape
+    turn = np.linalg.qr(np.random.default_rng(6).standard_normal((width, width)))[0]
+    random_ = np.random.default_rng(seed)
+    around = centres[random_.integers(60, size=count)] + 0.5 * shape * random_.standard_normal((count, width))
+    return (around @ turn).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def large() -> tuple[UnitIndex, UnitIndex, np.ndarray]:
+    """(fast search, exact search, their vectors)."""
+    vectors = unit_like(9000, seed=1)
+    fast, exact = PartitionedSearch(vectors), MatrixSearch(torch.from_numpy(vectors))
+    return UnitIndex(96, len(vectors), fast), UnitIndex(96, len(vectors), exact), vectors
+
+
+Pair = tuple[UnitIndex, UnitIndex, np.ndarray]
+
+
+def test_a_large_flat_index_is_searched_fast_and_a_small_one_exactly(tmp_path: Path) -> None:
+    few, many = unit_like(LEAST_VECTORS - 1, seed=1), unit_like(LEAST_VECTORS, seed=1)
+    assert isinstance(read_index(write(tmp_path / "few.index", few, "Flat"), 96).search, FaissSearch)
+    index = read_index(write(tmp_path / "many.index", many, "Flat"), 96)
+    assert isinstance(index.search, PartitionedSearch)
+    assert index.vectors == LEAST_VECTORS
+
+
+def test_the_fast_search_finds_nearly_all_neighbours(large: Pair) -> None:
+    fast, exact, _ = large
+    units = torch.from_numpy(unit_like(500, seed=2))
+    (near, _), (nearest, _) = fast.search.nearest(units, 8), exact.search.nearest(units, 8)
+    assert (near >= nearest * (1 - 1e-4)).all()
+    assert float((near <= nearest * (1 + 1e-4)).float().mean()) > 0.98
+    blended, exactly = fast.blend(units, 1.0), exact.blend(units, 1.0)
+    assert float((blended - exactly).norm() / exactly.norm()) < 0.05
+
+
+def test_a_unit_that_is_in_the_index_is_found_exactly(large: Pair) -> None:
+    fast, _, vectors = large
+    chosen = torch.from_numpy(vectors[::97])
+    distances, found = fast.search.nearest(chosen, 8)
+    assert (distances[:, 0] == 0).all()
+    assert torch.equal(found[:, 0], chosen)
+
+
+def test_a_unit_has_the_same_neighbours_whatever_it_is_searched_with(large: Pair) -> None:
+    fast, _, _ = large
+    units = torch.from_numpy(unit_like(40, seed=3))
+    together = fast.blend(units, 0.8)
+    for cut in (1, 3, 7, 40):
+        apart = torch.cat([fast.blend(piece, 0.8) for piece in torch.split(units, cut)])
+        assert (apart - together).abs().max() < 1e-6
+
+
+def test_the_fast_search_is_the_same_when_it_is_built_again(large: Pair) -> None:
+    fast, _, vectors = large
+    units = torch.from_numpy(unit_like(100, seed=4))
+    again = UnitIndex(96, len(vectors), PartitionedSearch(vectors))
+    assert torch.equal(again.blend(units, 1.0), fast.blend(units, 1.0))
+
+
+@pytest.mark.parametrize("kind", ["all alike", "two places", "huge", "wide apart"])
+def test_odd_vectors_are_searched_all_the_same(kind: str) -> None:
+    vectors = np.ones((LEAST_VECTORS, 16), np.float32)
+    if kind == "two places":
+        vectors[::2] = -1.0
+    elif kind == "huge":
+        vectors = unit_like(LEAST_VECTORS, seed=1, width=16) * np.float32(1e15)
+    elif kind == "wide apart":
+        vectors = unit_like(LEAST_VECTORS, seed=1, width=16)
+        vectors[7] = 1e6
+    index = UnitIndex(16, len(vectors), PartitionedSearch(vectors))
+    found = index.blend(torch.from_numpy(vectors[:50]), 1.0)
+    assert torch.isfinite(found).all()
+    assert (found - torch.from_numpy(vectors[:50])).abs().max() <= 1e-3 * np.abs(vectors).max()

@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from rvcd.engine import refinegan_decoder
 from rvcd.engine.dsp.noise import frame_noise
 from rvcd.engine.pitch import coarse_pitch
-from rvcd.engine.voice_stream import PRIOR_STREAM, SOURCE_STREAM, FrameBatch, Voice, VoiceStream
+from rvcd.engine.refinegan_decoder import activation_noise
+from rvcd.engine.voice_stream import PRIOR_STREAM, SOURCE_STREAM, FrameBatch, Voice, VoiceStream, start_cycles
+from rvcd.formats.voice_config import Vocoder
 from rvcd.geometry import StreamGeometry
+from rvcd.nets.refinegan import RefineGan
 from tests.support import small_voice
 
 FRAMES, SEED = 300, 5
@@ -27,10 +31,15 @@ def units_of(voice: Voice) -> torch.Tensor:
 def offline(voice: Voice) -> np.ndarray:
     synth = voice.synthesizer
     prior = torch.from_numpy(frame_noise(SEED, 0, FRAMES, synth.config.inter_channels, PRIOR_STREAM)).T[None]
-    source = torch.from_numpy(frame_noise(SEED, 0, FRAMES, synth.dec.hop, SOURCE_STREAM)).reshape(-1)
+    harmonics = synth.config.vocoder.harmonics
+    source = torch.from_numpy(frame_noise(SEED, 0, FRAMES, synth.dec.hop * harmonics, SOURCE_STREAM)).reshape(-1, harmonics)
     f0 = torch.from_numpy(np.where(VOICED, F0_HZ, 0).astype(np.float32))[None]
     coarse = torch.from_numpy(coarse_pitch(F0_HZ, VOICED))[None]
-    return synth.infer(units_of(voice)[None], coarse, f0, prior_noise=prior, source_noise=source)[0].numpy()
+    return synth.infer(
+        units_of(voice)[None], coarse, f0, prior_noise=prior, source_noise=source,
+        start_cycles=start_cycles(SEED, synth.dec.m_source),
+        activation_noise=activation_noise(SEED, synth.dec) if isinstance(synth.dec, RefineGan) else None,
+    )[0].numpy()  # fmt: skip
 
 
 def streamed(
@@ -64,8 +73,9 @@ def streamed(
         {},
         {"rate_hz": 48000, "upsample_rates": (12, 10, 2, 2), "upsample_kernel_sizes": (24, 20, 4, 4)},
         {"rate_hz": 32000, "upsample_rates": (10, 4, 2, 2, 2), "upsample_kernel_sizes": (16, 16, 4, 4, 4), "has_f0": False},
+        {"vocoder": Vocoder.MRF},
     ],
-    ids=["40k", "48k", "32k without f0"],
+    ids=["40k", "48k", "32k without f0", "MRF"],
 )
 def test_given_the_same_latents_and_noise_the_stream_equals_offline(layout, cut):
     # Without attention the prior of a frame depends on that frame alone: the latents are the same in both runs.
@@ -74,6 +84,17 @@ def test_given_the_same_latents_and_noise_the_stream_equals_offline(layout, cut)
     found = streamed(voice, cut, lookahead_ms=120, rate_hz=voice.spec.rate_hz)
     assert np.abs(expected).max() > 0.05
     assert np.abs(found - expected[: len(found)]).max() < 1e-5
+
+
+@pytest.mark.parametrize("vocoder", [Vocoder.REFINEGAN, Vocoder.REFINEGAN_329])
+def test_a_refinegan_voice_is_the_same_for_every_block_size(vocoder, monkeypatch):
+    monkeypatch.setattr(refinegan_decoder, "LOOKAHEAD_FRAMES", 100)
+    voice = small_voice(n_layers=0, vocoder=vocoder)
+    expected = offline(voice)
+    assert np.abs(expected).max() > 0.05
+    for cut in (2, 14, [2, 10, 4, 24]):
+        found = streamed(voice, cut, lookahead_ms=960)
+        assert np.abs(found - expected[: len(found)]).max() < 1e-4
 
 
 def test_the_presets_lookahead_is_enough_for_equality():

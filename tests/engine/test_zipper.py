@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from rvcd.engine import voice_stream
 from rvcd.engine.converter import Converter
@@ -32,6 +32,7 @@ from rvcd.formats.voice_file import read_voice
 from rvcd.geometry import StreamGeometry
 from rvcd.ipc.segment import AudioSegment
 from rvcd.nets.contentvec_file import load_content_encoder
+from rvcd.nets.excitation import Excitation
 from rvcd.nets.synthesizer import build_synthesizer
 from rvcd.params import BY_NAME, Snapshot
 from rvcd.voices.builtin_paths import BUILT_IN_ENCODER, BUILT_IN_FOLDER, BUILT_IN_VOICE
@@ -244,15 +245,15 @@ class PlaysItsExcitation(StreamingDecoder):
         return joined[:new]
 
 
-class Scaled(nn.Module):
+class Scaled(Excitation):
     """Instead of the learned merge, whose tanh has harmonics of its own."""
 
     def __init__(self, factor: float) -> None:
-        super().__init__()
+        super().__init__(1, VOICE_RATE_HZ // 100, VOICE_RATE_HZ)
         self.factor = factor
 
     def forward(self, sines: Tensor) -> Tensor:
-        return self.factor * sines
+        return self.factor * sines[:, 0]
 
 
 @pytest.fixture
@@ -275,7 +276,7 @@ def converted(name: str, block_ms: int, *, faders: Snapshot = FADERS, level: flo
         rate_hz=VOICE_RATE_HZ, block_ms=block_ms, lookahead_ms=100, deadline_ms=block_ms, context_ms=500
     )
     voice = small_voice(n_layers=0)
-    voice = replace(voice, decoder=replace(voice.decoder, merge=Scaled(level / EXCITATION)))
+    voice = replace(voice, decoder=replace(voice.decoder, source=Scaled(level / EXCITATION)))
     tracker = PitchTracker(FakePitch(F0_HZ), lookahead_frames=geometry.settle_frames)
     there, back = sweep(0.8), sweep(0.8, downwards=True)
 

@@ -25,6 +25,7 @@ from rvcd.formats.checkpoint import load_tensors
 from rvcd.formats.voice_file import read_voice, read_voice_spec
 from tests.formats.hostile import LEGACY_VOICE, PARITY, ZIP_VOICE, Calls, voice_dict, write_shaped, write_voice
 
+APPLIO = Path(__file__).parents[1] / "data" / "parity_applio"
 VOICES = sorted(path.stem for path in PARITY.glob("v[12]_*.pth"))
 
 
@@ -283,11 +284,33 @@ def test_a_file_that_is_no_voice_is_refused_by_what_it_is(tmp_path: Path, conten
     assert said in refusal(tmp_path / "a.pth")
 
 
-@pytest.mark.parametrize("vocoder", ["MRF HiFi-GAN", "RefineGAN", "BigVGAN", 3])
+@pytest.mark.parametrize("vocoder", ["BigVGAN", "RefineGAN 2", 3])
 def test_a_foreign_vocoder_is_refused(tmp_path: Path, vocoder: Any) -> None:
-    assert f"vocoder {str(vocoder)!r}; rvcd runs HiFi-GAN voices only" in refusal(
+    assert f"vocoder {str(vocoder)!r}; rvcd runs HiFi-GAN, MRF HiFi-GAN and RefineGAN only" in refusal(
         write_voice(tmp_path / "a.pth", vocoder=vocoder)
     )
+
+
+@pytest.mark.parametrize("vocoder", ["MRF HiFi-GAN", "RefineGAN", "hifi_gan"])
+def test_the_tensors_are_trusted_over_a_known_label(tmp_path: Path, vocoder: str) -> None:
+    assert read_voice_spec(write_voice(tmp_path / "a.pth", vocoder=vocoder)).vocoder == "HiFi-GAN"
+
+
+@pytest.mark.parametrize("key", ["dec.source_conv.weight", "dec.filters.0.weight"])
+def test_a_refinegan_that_was_never_released_is_refused_by_name(tmp_path: Path, key: str) -> None:
+    content = voice_dict(vocoder="RefineGAN")
+    content["weight"][key] = torch.ones(1)
+    torch.save(content, tmp_path / "a.pth")
+    assert f"never released (it has {key})" in refusal(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("stem", ["mrf_32k", "refinegan_48k", "refinegan329_32k"])
+@pytest.mark.parametrize("lost", ["dec.m_source.", "dec.cond.weight", "dec.conv_post."])
+def test_a_voice_of_another_vocoder_that_lacks_a_tensor_is_refused(tmp_path: Path, stem: str, lost: str) -> None:
+    content = torch.load(APPLIO / f"{stem}.pth", weights_only=True)
+    content["weight"] = {key: value for key, value in content["weight"].items() if not key.startswith(lost)}
+    torch.save(content, tmp_path / "a.pth")
+    assert f"missing {lost}" in refusal(tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize(

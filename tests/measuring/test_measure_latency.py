@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 
 from tests.audio.conftest import running_jack_server
 from tests.daemon_process import DaemonProcess, running
-from tests.waiting import HANG_S, free_port
+from tests.waiting import HANG_S, eventually, free_port, signals_as_at_a_terminal
 
 CONFIG = """
 [audio]
@@ -60,6 +61,26 @@ def test_the_way_through_rvcd_is_what_it_computes_and_all_is_put_back(on_jack: t
     assert connections(environment) == before
     stats = daemon.osc.stats()
     assert (stats.bypass, stats.state) == (0, "live")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_middle_puts_all_back(on_jack: tuple[DaemonProcess, dict[str, str]], number: int) -> None:
+    daemon, environment = on_jack
+    before = connections(environment)
+    command = [sys.executable, "-m", "rvcd.cli.main", "measure-latency", "--config", str(daemon.config), "--times", "100"]
+    with signals_as_at_a_terminal():
+        process = subprocess.Popen(command, env={**os.environ, **environment}, stderr=subprocess.PIPE, text=True)
+    try:
+        daemon.osc.until(lambda stats: stats.bypass == 1)
+        assert "latency-player" in connections(environment)
+        process.send_signal(number)
+        assert "Traceback" not in process.communicate(timeout=HANG_S)[1]
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 128 + number
+    assert daemon.osc.stats().bypass == 0
+    eventually(lambda: connections(environment) == before, "the connections of before")
 
 
 def test_a_muted_daemon_is_left_as_it_is(on_jack: tuple[DaemonProcess, dict[str, str]]) -> None:

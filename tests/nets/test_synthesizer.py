@@ -10,7 +10,7 @@ import torch
 
 from rvcd.errors import ModelFileError
 from rvcd.formats.voice_file import read_voice
-from rvcd.nets.synthesizer import Flow, IdleFlow, SourceState, Synthesizer, build_synthesizer, fold_weight_norm, sine_source
+from rvcd.nets.synthesizer import Flow, IdleFlow, Synthesizer, build_synthesizer, fold_weight_norm
 from tests.support import PARITY, VOICES, parity_voice
 
 
@@ -42,16 +42,6 @@ def test_a_part_of_the_frames_and_a_formant_shift_equal_upstreams(stem):
     assert worst(model.infer(*inputs, **part), vectors, "audio_skip30_len24") < 1e-4
     longer = math.ceil(24 * 2 ** (3 / 12))
     assert worst(model.infer(*inputs, **part, return_length2=longer), vectors, "audio_skip30_len24_formant3") < 1e-4
-
-
-def test_the_source_is_the_same_however_the_frames_are_cut():
-    f0, voiced = torch.rand(50) * 300 + 80, torch.rand(50) > 0.2
-    noise = torch.randn(50 * 400)
-    whole = sine_source(f0, voiced, noise, 400, 40000, SourceState())
-    state, pieces = SourceState(), []
-    for first, end in ((0, 1), (1, 17), (17, 17), (17, 50)):
-        pieces.append(sine_source(f0[first:end], voiced[first:end], noise[400 * first : 400 * end], 400, 40000, state))
-    assert (torch.cat(pieces) - whole).abs().max() < 1e-6
 
 
 def test_weight_norm_folds_to_what_torch_computes():

@@ -172,6 +172,9 @@ class FakeSession:
         self.latency = name
         return name
 
+    def advice(self) -> str:
+        return ""
+
     def log_lines(self, after: int) -> Sequence[LogLine]:
         return [line for line in self.lines if line.number > after]
 

@@ -177,10 +177,19 @@ def test_values_show_every_digit_of_a_fine_step_and_words_where_numbers_mislead(
     assert (value_text(BY_NAME["gate"], -90.0), value_text(BY_NAME["gate"], None)) == ("off", "–")
 
 
+def test_an_index_that_takes_its_time_is_shown_apart_from_the_voice() -> None:
+    stats = Stats(latency_deadline_ms=140.0, encode_ms=40.0, pitch_ms=5.0, retrieval_ms=60.0, synthesis_ms=30.0)
+    assert compute_of(stats).parts == (400, 50, 600, 300)
+    assert "index 60.0" in compute_bar(compute_of(stats), 60).plain
+
+
 def test_the_slow_blocks_are_compared_with_the_deadline_not_with_the_block() -> None:
-    stats = Stats(latency_block_ms=140.0, latency_deadline_ms=70.0, load_p95=0.4, encode_ms=20.0, pitch_ms=5.0, synthesis_ms=15.0)
+    stats = Stats(
+        latency_block_ms=140.0, latency_deadline_ms=70.0, load_p95=0.4,
+        encode_ms=20.0, pitch_ms=5.0, retrieval_ms=1.0, synthesis_ms=14.0,
+    )  # fmt: skip
     model = compute_of(stats)
-    assert (model.parts, model.p95, model.deadline, model.is_late) == ((200, 50, 150), 560, 700, False)
+    assert (model.parts, model.p95, model.deadline, model.is_late) == ((200, 50, 0, 150), 560, 700, False)
     assert compute_text(model) == "p95 56 of 70 ms"
     bar = compute_bar(model, 35).plain
     assert len(bar) == 35

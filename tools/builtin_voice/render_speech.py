@@ -43,7 +43,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     number, parts = map(int, args.part.split("/"))
     torch.set_num_threads(1)
-    encoder, swift, kokoro = load_encoder(args.encoder), SwiftPitch(threads=1), Kokoro(args.ingredients, threads=1)
+    encoder, swift, kokoro = load_encoder(args.encoder), SwiftPitch(), Kokoro(args.ingredients, threads=1)
     for path in sorted(args.aligned.glob("*.npz"))[number::parts]:
         data = np.load(path)
         if float(data["score"]) < LEAST_SCORE:

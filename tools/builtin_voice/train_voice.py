@@ -78,7 +78,7 @@ class Utterance:
 
 def load(paths: list[Path], basis: Basis, encoder: nn.Module | None) -> tuple[list[Utterance], list[Utterance]]:
     """Return the target's utterances, and everybody's."""
-    swift = SwiftPitch(threads=1)
+    swift = SwiftPitch()
     target, everybody = [], []
     for path in paths:
         data = np.load(path)
@@ -226,7 +226,7 @@ def synthesise(model: Synthesizer, units: Tensor, coarse: Tensor, phase: Tensor,
     per_sample = voiced.repeat_interleave(HOP, 1)
     std = torch.where(per_sample, VOICED_NOISE_STD, SINE_AMPLITUDE / 3)
     sines = torch.sin(2 * math.pi * phase) * SINE_AMPLITUDE * per_sample + torch.randn_like(phase) * std
-    source = model.dec.m_source(sines)[:, None]
+    source = model.dec.m_source(sines[..., None])[:, None]
     source = F.pad(source, (margin * HOP, margin * HOP), mode="reflect")
     return model.dec(z, source, model.speaker(0))[:, 0, margin * HOP : -margin * HOP]
 

@@ -43,6 +43,13 @@ def frame_noise(seed: int, first_frame: int, frames: int, width: int, stream: in
     return noise.reshape(frames, 2 * pairs)[:, :width]
 
 
+def frame_hashes(seed: int, first_frame: int, frames: int, stream: int = 0) -> npt.NDArray[np.uint64]:
+    """Return (frames,) 64 bits each, a pure function of (seed, stream, frame), for frames as in frame_noise."""
+    counter = np.arange(first_frame, first_frame + frames, dtype=np.int64).view(np.uint64) * np.uint64(_GOLDEN)
+    counter += np.uint64(_key(seed, stream))
+    return _mix(counter)
+
+
 def _mix(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """splitmix64's finaliser, in place."""
     state ^= state >> np.uint64(30)

@@ -38,14 +38,13 @@ __all__ = [
     "transpose",
 ]
 
-_Factory = Callable[[Path | None, str, int], PitchMethod]
+_Factory = Callable[[Path | None, str], PitchMethod]
 
 
-def create_pitch_method(name: str, *, model_path: Path | None = None, device: str = "cpu", threads: int = 1) -> PitchMethod:
+def create_pitch_method(name: str, *, model_path: Path | None = None, device: str = "cpu") -> PitchMethod:
     """Return the method called name, one of protocol.F0_METHODS, with its weights loaded.
 
     model_path: rmvpe's weights; the others bring their own or need none. device: torch device of rmvpe and fcpe.
-    threads: of the ONNX runtime (swift); torch's number is process-wide and the caller's.
     Raises ParamError for an unknown name, MissingExtraError for a package that is not installed, ModelFileError for bad weights.
     """
     try:
@@ -54,7 +53,7 @@ def create_pitch_method(name: str, *, model_path: Path | None = None, device: st
         close = difflib.get_close_matches(name.lower(), F0_METHODS, n=1, cutoff=0.5)
         hint = f"; did you mean '{close[0]}'?" if close else ";"
         raise ParamError(f"unknown f0 method '{name}'{hint} known: {', '.join(F0_METHODS)}") from None
-    return factory(model_path, device, threads)
+    return factory(model_path, device)
 
 
 def import_packages() -> None:
@@ -65,19 +64,19 @@ def import_packages() -> None:
     from rvcd.engine.pitch.methods import fcpe, pm, rmvpe, swift, world, yin  # noqa: F401
     from rvcd.nets import rmvpe as network  # noqa: F401
 
-    for load in (swift.load_package, partial(world.load_package, "harvest"), pm.load_package, fcpe.load_package):
+    for load in (partial(world.load_package, "harvest"), pm.load_package, fcpe.load_package):
         with contextlib.suppress(MissingExtraError):
             load()
 
 
 # Each factory imports its method on use: only the chosen one costs start-up time, and only it can lack a package.
-def _swift(model_path: Path | None, device: str, threads: int) -> PitchMethod:
+def _swift(model_path: Path | None, device: str) -> PitchMethod:
     from rvcd.engine.pitch.methods.swift import SwiftPitch
 
-    return SwiftPitch(threads=threads)
+    return SwiftPitch()
 
 
-def _rmvpe(model_path: Path | None, device: str, threads: int) -> PitchMethod:
+def _rmvpe(model_path: Path | None, device: str) -> PitchMethod:
     from rvcd.engine.pitch.methods.rmvpe import RmvpePitch
 
     if model_path is None:
@@ -85,31 +84,31 @@ def _rmvpe(model_path: Path | None, device: str, threads: int) -> PitchMethod:
     return RmvpePitch.from_file(model_path, device)
 
 
-def _fcpe(model_path: Path | None, device: str, threads: int) -> PitchMethod:
+def _fcpe(model_path: Path | None, device: str) -> PitchMethod:
     from rvcd.engine.pitch.methods.fcpe import FcpePitch
 
     return FcpePitch.bundled(device)
 
 
-def _harvest(model_path: Path | None, device: str, threads: int) -> PitchMethod:
+def _harvest(model_path: Path | None, device: str) -> PitchMethod:
     from rvcd.engine.pitch.methods.world import HarvestPitch
 
     return HarvestPitch()
 
 
-def _dio(model_path: Path | None, device: str, threads: int) -> PitchMethod:
+def _dio(model_path: Path | None, device: str) -> PitchMethod:
     from rvcd.engine.pitch.methods.world import DioPitch
 
     return DioPitch()
 
 
-def _pm(model_path: Path | None, device: str, threads: int) -> PitchMethod:
+def _pm(model_path: Path | None, device: str) -> PitchMethod:
     from rvcd.engine.pitch.methods.pm import PraatPitch
 
     return PraatPitch()
 
 
-def _yin(model_path: Path | None, device: str, threads: int) -> PitchMethod:
+def _yin(model_path: Path | None, device: str) -> PitchMethod:
     from rvcd.engine.pitch.methods.yin import YinPitch
 
     return YinPitch()

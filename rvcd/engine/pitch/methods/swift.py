@@ -1,14 +1,11 @@
-"""SwiftF0: a small convolutional network, 16 ms frames, weights in the PyPI package swift-f0 (MIT). The default method."""
+"""SwiftF0, a small convolutional network (rvcd.nets.swift). The default method."""
 
 from __future__ import annotations
 
-import os
-from importlib import import_module
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
 
 from rvcd.engine.pitch.track import (
     F0_MAX_HZ,
@@ -20,13 +17,12 @@ from rvcd.engine.pitch.track import (
     settle,
     to_frame_grid,
 )
-from rvcd.errors import MissingExtraError, ModelFileError
+from rvcd.errors import ModelFileError
+from rvcd.nets.swift import HOP_SAMPLES, WEIGHTS, SwiftF0, load_weights
 
-HOP_SAMPLES = 256
 VOICED_CONFIDENCE = 0.5
 SILENCE_PEAK = 1e-3
 """On digital silence the network answers at random: hops that peak below this count as confidence 0 (as the package does)."""
-RECEPTIVE_SAMPLES = 2815
 _TAIL_SAMPLES = 1024
 """Zeros after the audio (half of the network's 2048-sample window). Measured on speech with no lookahead in 100 ms blocks:
 voicing of the newest frames agrees with offline in 98 % of frames with them, in 87 % without; more zeros change nothing."""
@@ -35,42 +31,21 @@ _PASS_HOPS = 1875
 """30 s: longer audio is analysed in overlapping passes, so that memory does not grow with the file."""
 
 
-def load_package() -> tuple[Any, Path]:
-    """Import onnxruntime and swift-f0; return the first and the path of the model. Raises MissingExtraError without them."""
-    # Read by onnxruntime when it is imported: else it keeps an identifier of this machine below ~/.cache and reports home.
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    try:
-        runtime, package = import_module("onnxruntime"), import_module("swift_f0")
-    except ImportError as error:
-        raise MissingExtraError(f"f0 method swift cannot be loaded ({error}); run: pip install swift-f0") from None
-    return runtime, Path(package.__file__ or "").with_name("model.onnx")
-
-
 class SwiftPitch:
-    """f0 by SwiftF0's ONNX model. A hop's value depends on 2815 samples each way."""
+    """f0 by SwiftF0. A hop's value depends on 2815 samples each way."""
 
     name = "swift"
     # The network's reach plus one hop, because a 10 ms frame is interpolated between two hops.
-    context_frames = -(-(RECEPTIVE_SAMPLES + HOP_SAMPLES) // FRAME_SAMPLES)
+    context_frames = -(-(SwiftF0.reach_samples + HOP_SAMPLES) // FRAME_SAMPLES)
     lookahead_frames = context_frames
     grid_frames = 8  # 8 frames of 160 samples are 5 hops of 256
 
-    def __init__(self, *, threads: int = 1) -> None:
-        """threads: of the ONNX runtime.
-
-        Raises MissingExtraError without swift-f0 or onnxruntime, ModelFileError for a broken model.
-        """
-        runtime, model = load_package()
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # Spinning threads would take the CPU from the decoder between blocks.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    def __init__(self) -> None:
+        """Raises ModelFileError when the weights, which are part of rvcd, are not there or damaged."""
         try:
-            self._session = runtime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise ModelFileError(f"{model}: not a usable SwiftF0 model ({error}); reinstall the package swift-f0") from None
-        self._limits = {"fmin": np.asarray(F0_MIN_HZ, np.float32), "fmax": np.asarray(F0_MAX_HZ, np.float32)}
+            self._network = SwiftF0(load_weights())
+        except (OSError, SafetensorError, KeyError) as error:
+            raise ModelFileError(f"{WEIGHTS}: is not there or damaged ({error}); install rvcd again") from None
 
     def estimate(self, audio_16k: npt.ArrayLike) -> PitchTrack:
         """See PitchMethod."""
@@ -91,8 +66,8 @@ class SwiftPitch:
             end = min(start + _PASS_HOPS, n_hops)
             first = max(start - _MARGIN_HOPS, 0)
             window = padded[first * HOP_SAMPLES : (end + _MARGIN_HOPS) * HOP_SAMPLES]
-            answer = self._session.run(["pitch", "confidence"], {"audio": window[None, :], **self._limits})
-            f0_hz[start:end] = answer[0][0][start - first : end - first]
-            confidence[start:end] = answer[1][0][start - first : end - first]
+            pitch, sure = self._network(torch.from_numpy(window), F0_MIN_HZ, F0_MAX_HZ)
+            f0_hz[start:end] = pitch.numpy()[start - first : end - first]
+            confidence[start:end] = sure.numpy()[start - first : end - first]
         peaks = np.abs(padded[: n_hops * HOP_SAMPLES].reshape(n_hops, HOP_SAMPLES)).max(axis=1)
         return f0_hz, (confidence >= VOICED_CONFIDENCE) & (peaks >= SILENCE_PEAK)

@@ -1,0 +1,80 @@
+"""Why blocks come late, and what would help there: one sentence from the times of the stages. No torch, no state of others."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from statistics import median
+
+from rvcd.ipc.worker_stats import WorkerStats
+
+KEPT_LOOKS = 50
+"""Blocks that the medians are of, one a look: some seconds."""
+ENOUGH_SHARE = 0.8
+"""A block that takes at most this part of the time it has is not late by its own doing."""
+RETRIEVAL_SHARE, PITCH_SHARE = 0.15, 0.25
+"""Parts of a block's time beyond which retrieval and pitch are what to look at. Usual are 1 % and 3 to 10 %."""
+FAST_METHOD = "swift"
+LONGEST_PRESET = "safe"
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What a block takes, in milliseconds. synthesis_ms: without retrieval."""
+
+    encode_ms: float
+    pitch_ms: float
+    retrieval_ms: float
+    synthesis_ms: float
+    total_ms: float
+
+
+class StageWatch:
+    """Call look() about ten times a second. usual: the medians of the last blocks, None before the first."""
+
+    def __init__(self) -> None:
+        self._looks: deque[Stages] = deque(maxlen=KEPT_LOOKS)
+        self._seen = (0.0, 0.0)
+
+    def look(self, stats: WorkerStats) -> None:
+        """Take in the newest block, once. Another worker's blocks begin anew."""
+        if stats.generation != self._seen[0]:
+            self._looks.clear()
+        if (stats.generation, stats.blocks) == self._seen:
+            return
+        self._seen = (stats.generation, stats.blocks)
+        if stats.total_ms > 0:
+            self._looks.append(Stages(stats.encode_ms, stats.pitch_ms, stats.retrieval_ms, stats.synthesis_ms, stats.total_ms))
+
+    @property
+    def usual(self) -> Stages | None:
+        names = Stages.__dataclass_fields__
+        return Stages(**{name: median(getattr(look, name) for look in self._looks) for name in names}) if self._looks else None
+
+
+def advice(stages: Stages, *, deadline_ms: float, f0_method: str, latency_preset: str) -> str:
+    """Return which stage is over its share and what would help there. deadline_ms: the time a block may take."""
+    may = f"of the {deadline_ms:.0f} ms that a block may take"
+    if stages.total_ms <= ENOUGH_SHARE * deadline_ms:
+        return (
+            f"a block takes {stages.total_ms:.0f} {may} and comes late all the same: another program holds the processor; "
+            "close it, or give rvcd real-time priority (`rvcd check`)"
+        )
+    limits = {
+        "retrieval": stages.retrieval_ms - RETRIEVAL_SHARE * stages.total_ms,
+        "pitch": stages.pitch_ms - PITCH_SHARE * stages.total_ms if f0_method != FAST_METHOD else 0.0,
+    }
+    worst = max(limits, key=lambda name: limits[name])
+    if limits[worst] <= 0:
+        return f"the voice takes {stages.total_ms:.0f} {may}: {_for_the_voice(stages, latency_preset)}"
+    if worst == "retrieval":
+        return f"the voice's index takes {stages.retrieval_ms:.0f} {may}: set index_rate 0, or use a smaller index"
+    return f"the pitch method {f0_method} takes {stages.pitch_ms:.0f} {may}: choose f0_method {FAST_METHOD}"
+
+
+def _for_the_voice(stages: Stages, latency_preset: str) -> str:
+    if latency_preset != LONGEST_PRESET:
+        return f"choose latency_preset {LONGEST_PRESET}"
+    if stages.encode_ms > stages.synthesis_ms:
+        return "its content encoder is too much for this processor; use a GPU, or the built-in voice"
+    return "this processor is too slow for it; use a voice of a lower rate (32 kHz), or a GPU"
