@@ -78,6 +78,8 @@ class Stats:
     clock_...: where input and output are two devices (all 0 where they have one clock): input samples for each output sample, how
     much faster the input's clock runs, what the ring between them holds, runs of input that came too late, jumps over lost input;
     the two counts are of the present stream.
+    stale_samples: of the microphone, dropped so that the latency holds. absent_samples: of it, not there in time, taken as 0.
+    latency_offset_ms: audio.latency_offset_ms as it is contained in latency_device_out_ms or latency_device_in_ms.
     f0_hz is 0.0 when the newest frame is unvoiced (a wire format's convention: inside the daemon voicing is a boolean).
     """
 
@@ -145,6 +147,9 @@ class Stats:
     clock_fill_ms: float = 0.0
     clock_starved: int = 0
     clock_recentred: int = 0
+    stale_samples: int = 0
+    absent_samples: int = 0
+    latency_offset_ms: float = 0.0
 
 
 ALWAYS_SENT = [field.name for field in fields(Stats)].index("late_samples")

@@ -24,6 +24,7 @@ if [ "${1:-run}" = test ]; then
   command -v systemd-analyze >/dev/null || wanted+=(systemd)       # and check the units,
   [ -x /bin/kill ] || wanted+=(procps)                             # with every command in them
   command -v oscsend >/dev/null || wanted+=(liblo-tools)          # and another OSC program talks to the daemon
+  command -v pulseaudio >/dev/null || wanted+=(pulseaudio pulseaudio-utils libasound2-plugins)  # and a private PulseAudio is measured
   command -v strace >/dev/null || wanted+=(strace)                # and the daemon's connections are watched
 fi
 

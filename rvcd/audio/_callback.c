@@ -138,15 +138,19 @@ int rvcd_context_thread_id(rvcd_context *context)
     return atomic_load_explicit(&context->thread_id, memory_order_acquire);
 }
 
-/* Processor time of the thread that makes the callbacks; 0 before the first callback and when it has ended. */
-uint64_t rvcd_context_thread_ns(rvcd_context *context)
+uint64_t rvcd_thread_ns(pthread_t thread)
 {
     clockid_t clock;
     struct timespec spent;
-    if (rvcd_context_thread_id(context) == 0 ||
-        pthread_getcpuclockid(LOAD(context->thread), &clock) != 0 || clock_gettime(clock, &spent) != 0)
+    if (pthread_getcpuclockid(thread, &clock) != 0 || clock_gettime(clock, &spent) != 0)
         return 0;
     return (uint64_t)spent.tv_sec * UINT64_C(1000000000) + (uint64_t)spent.tv_nsec;
+}
+
+/* Processor time of the thread that makes the callbacks; 0 before the first callback and when it has ended. */
+uint64_t rvcd_context_thread_ns(rvcd_context *context)
+{
+    return rvcd_context_thread_id(context) == 0 ? 0 : rvcd_thread_ns(LOAD(context->thread));
 }
 
 static void uncover(int number)
@@ -163,16 +167,19 @@ static void uncover(int number)
  * and nobody here uses it. Returns 0, or an errno. The thread must not have been joined. */
 int rvcd_context_uncover_thread(rvcd_context *context)
 {
+    return rvcd_context_thread_id(context) == 0 ? ESRCH : rvcd_uncover_thread(LOAD(context->thread));
+}
+
+int rvcd_uncover_thread(pthread_t thread)
+{
     struct sigaction action;
     memset(&action, 0, sizeof action);
     action.sa_handler = uncover;
     action.sa_flags = SA_RESTART;
     sigemptyset(&action.sa_mask);
-    if (rvcd_context_thread_id(context) == 0)
-        return ESRCH;
     if (sigaction(SIGURG, &action, NULL) != 0)
         return errno;
-    return pthread_kill(LOAD(context->thread), SIGURG);
+    return pthread_kill(thread, SIGURG);
 }
 
 static void demote(int number)

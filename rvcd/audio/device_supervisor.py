@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from rvcd.audio.queue_watch import QueueWatch
 from rvcd.audio.scheduling import Scheduling, demotion_text, promote, scheduling_of
 from rvcd.errors import AudioDeviceError
 from rvcd.ipc.segment import AudioSegment
@@ -47,6 +48,10 @@ class AudioDevice(Protocol):
     @property
     def thread_id(self) -> int:
         """The kernel's number of the thread that makes the callbacks; 0 before the first one and once closed."""
+
+    @property
+    def settled_latency_ms(self) -> float:
+        """Microphone to speakers, where the device itself sees to it that it holds; 0: it does not, or not yet."""
 
     def open(self) -> None:
         """Look for the device among those of this moment, and open it. Raises RvcdError."""
@@ -120,6 +125,7 @@ class DeviceSupervisor:
         self._events: list[tuple[str, str]] = []
         self._said: set[str] = set()  # what is true of every attempt, and said once
         self._promoted = 0  # the number of the thread that _look_at_thread has dealt with
+        self._queues = QueueWatch()
         self._was_realtime = False
         self._ever_ran = False
         self._told_notice = ""
@@ -263,6 +269,8 @@ class DeviceSupervisor:
             self._backoff_s = BACKOFF_FIRST_S
         if device.realtime:
             self._look_at_thread(device.thread_id)
+            settled_ms = device.settled_latency_ms
+            self._events += self._queues.look(now_ns / 1e9, self._segment.counters(), device.rate_hz, settled_ms)
 
     @property
     def notice(self) -> str:

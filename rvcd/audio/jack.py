@@ -190,6 +190,11 @@ class JackDevice:
         return 1000.0 * self._latency_samples[1] / self.rate_hz
 
     @property
+    def settled_latency_ms(self) -> float:
+        """0: what the graph says holds at any moment."""
+        return 0.0
+
+    @property
     def description(self) -> str:
         """One line for people."""
         return f"{self._server or 'JACK'}: {self._own_name}, {self.rate_hz} Hz" + (f"; {self._notice}" if self._notice else "")

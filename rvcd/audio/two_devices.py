@@ -46,14 +46,15 @@ class StreamEnd:
 class PairedStreams:
     """Capture and output streams with the methods of one duplex stream. The context must outlive it; call `free` once closed.
 
-    latency: (input, output) in seconds; the input's includes the way through the resampler, and is constant.
+    latency: (input, output) in seconds; the input's includes the way through the resampler, and is constant. capture_rate_hz: the
+    input's own.
     """
 
     def __init__(self, sounddevice: Any, context: Any, capture: StreamEnd, output: StreamEnd) -> None:
         """Open both. Raises sounddevice.PortAudioError or AudioDeviceError; nothing stays open then."""
         self._sounddevice = sounddevice
         self._drift: Any = ffi.NULL
-        self._rate_hz = capture.rate_hz
+        self.capture_rate_hz = capture.rate_hz
         self._pair: Any = lib.rvcd_pair_new(context, capture.channels)
         self._capture: Any = None
         self._output: Any = None
@@ -124,7 +125,8 @@ class PairedStreams:
         raw = ffi.new("rvcd_drift_figures *")
         lib.rvcd_drift_read(self._drift, raw)
         return DriftFigures(
-            ratio=float(raw.ratio), drift_ppm=float(raw.drift_ppm), fill_ms=1000.0 * float(raw.fill_samples) / self._rate_hz,
+            ratio=float(raw.ratio), drift_ppm=float(raw.drift_ppm),
+            fill_ms=1000.0 * float(raw.fill_samples) / self.capture_rate_hz,
             starved=int(raw.starved), recentred=int(raw.recentred),
         )  # fmt: skip
 

@@ -114,6 +114,7 @@ class Audio(Section):
     rate_hz: int = Field(default=48_000, ge=MIN_RATE_HZ, le=MAX_RATE_HZ, multiple_of=FRAMES_PER_SECOND)
     period_samples: int = Field(default=256, ge=16, le=4_096)
     input_channel: int = Field(default=1, ge=0, le=64)
+    latency_offset_ms: float = Field(default=0.0, ge=-1_000.0, le=1_000.0, allow_inf_nan=False)
     virtual: VirtualAudio = VirtualAudio()
 
 

@@ -81,6 +81,8 @@ class Daemon:
             self.session.start()
             backend, why = await loop.run_in_executor(None, choose_backend, self.settings)
             log.info("audio device", extra=fields(backend=backend, why=why))
+            if backend == "virtual":  # what was measured was a card's
+                self.session.telemetry.latency_offset_ms = 0.0
             segment = self.session.segment
             device = self.session.telemetry.device_supervisor = DeviceSupervisor(
                 device_factory(self.settings, backend, segment, remembered(self._connections_file), self._follow_rate), segment

@@ -73,7 +73,7 @@ class LiveSession:
         self.switches = Switches(self.segment, settings.talk.mode, talk, mute=saved.mute, panic=saved.panic)
         self.stream = self._new_stream(saved, worker)
         self.recording = Recording(self.segment, record_settings(settings.record), lambda reason: self._on_change())
-        self.telemetry = Telemetry(self.segment, self.stream, self.switches, self.recording)
+        self.telemetry = Telemetry(self.segment, self.stream, self.switches, self.recording, settings.audio.latency_offset_ms)
         self.overload, self.stages = OverloadWatch(), StageWatch()
         self._asked: VoiceStatus | None = None
         """The voice asked for last, while its files are being looked at."""

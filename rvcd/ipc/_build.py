@@ -12,7 +12,10 @@ from cffi import FFI
 
 IPC, AUDIO = Path("rvcd/ipc"), Path("rvcd/audio")
 """Relative, because distutils wants sources relative to the project's root."""
-PARTS = (IPC / "_segment", AUDIO / "_callback", AUDIO / "_drift", AUDIO / "_clock", AUDIO / "_jack")
+PARTS = (
+    IPC / "_segment",
+    *(AUDIO / name for name in ("_callback", "_split", "_probe", "_drift", "_clock", "_jack")),
+)  # fmt: skip
 """Each has a header and a source; a header may use those before it."""
 
 
@@ -26,7 +29,7 @@ ffibuilder = FFI()
 ffibuilder.cdef(declarations())
 ffibuilder.set_source(
     "rvcd.ipc._native",
-    '#include "_clock.h"\n#include "_drift.h"\n#include "_jack.h"',
+    '#include "_split.h"\n#include "_probe.h"\n#include "_drift.h"\n#include "_clock.h"\n#include "_jack.h"',
     sources=[str(part.with_suffix(".c")) for part in PARTS],
     depends=[str(part.with_suffix(".h")) for part in PARTS],
     include_dirs=[str(IPC), str(AUDIO)],

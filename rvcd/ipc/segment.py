@@ -99,6 +99,10 @@ class CallbackCounters:
     out_clips: int
     period_samples: int
     """Samples in the last callback."""
+    stale_samples: int
+    """Samples of the microphone that were dropped, so that the latency holds (see audio/_split.c)."""
+    absent_samples: int
+    """Samples of the microphone that were not there in time, taken as 0."""
 
 
 def capacities(rate_hz: int) -> tuple[int, int]:
