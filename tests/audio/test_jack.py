@@ -15,7 +15,9 @@ import pytest
 from rvcd.audio.device_supervisor import DeviceState, DeviceSupervisor
 from rvcd.audio.jack import JackDevice, JackRequest, remembered
 from rvcd.cli.checks.device import device_findings
+from rvcd.cli.checks.probes import Probes
 from rvcd.config.settings import Settings
+from rvcd.formats.voice_header import read_voice_spec
 from rvcd.ipc.segment import AudioSegment
 from tests.audio.conftest import HandDriven, JackServer, running_jack_server
 from tests.audio.jack_loop import JackLoop
@@ -221,6 +223,7 @@ def test_a_named_input_that_is_missing_is_waited_for_and_said(tmp_path: Path) ->
 
 
 def test_check_names_the_ports(jack_server: JackServer) -> None:
-    found = {finding.text for finding in device_findings(Settings(), list)}
+    probes = Probes(list, None, lambda *_: None, read_voice_spec, None, hashes=False)
+    found = {finding.text for finding in device_findings(Settings(), probes, daemon_runs=False)}
     assert "audio.input: system:capture_1" in found
     assert "audio.output: system:playback_1, system:playback_2" in found

@@ -17,6 +17,8 @@ Rvcd: TypeAlias = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def rvcd(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Rvcd:
     """Run a command line in this process; gives (exit code, stdout, stderr)."""
+    # What it sets would be inherited by every process that a later test starts.
+    monkeypatch.setattr(cli, "keep_to_this_machine", lambda: None)
 
     def call(*arguments: str | Path) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["rvcd", *map(str, arguments)])
