@@ -35,6 +35,14 @@ SUPERSEDED = "superseded by a newer request"
 NAME_PATTERN = r"[\w .-]{1,64}"
 """Names of voices and presets (a regular expression for all of the name)."""
 NAME_RULE = "1 to 64 letters, digits, spaces, dots, dashes or underscores"
+VOICE_SUFFIX = ".pth"
+VOICE_SUFFIXES = (VOICE_SUFFIX, ".pt", ".safetensors")
+"""What a voice's file may end in. Other models end in the last two as well: what such a file is, its header says."""
+
+
+def names_voice_file(text: str) -> bool:
+    """Say whether a text names a voice by its file, not by the voice's name."""
+    return text.lower().endswith(VOICE_SUFFIXES)
 
 
 class State(str, enum.Enum):
@@ -67,6 +75,11 @@ class Stats:
     from the device and from the worker, taken as 0. skipped_blocks: not computed, because their time was over.
     scheduling: of the device's thread as the kernel tells it, "FIFO 60", "OTHER", "" unknown. fault: one sentence, why what is
     wanted does not run, "" when it does. advice: one sentence, what makes blocks late and what would help, "" when few are.
+    clock_...: where input and output are two devices (all 0 where they have one clock): input samples for each output sample, how
+    much faster the input's clock runs, what the ring between them holds, runs of input that came too late, jumps over lost input;
+    the two counts are of the present stream.
+    stale_samples: of the microphone, dropped so that the latency holds. absent_samples: of it, not there in time, taken as 0.
+    latency_offset_ms: audio.latency_offset_ms as it is contained in latency_device_out_ms or latency_device_in_ms.
     f0_hz is 0.0 when the newest frame is unvoiced (a wire format's convention: inside the daemon voicing is a boolean).
     """
 
@@ -129,6 +142,14 @@ class Stats:
     scheduling: str = ""
     fault: str = ""
     advice: str = ""
+    clock_ratio: float = 0.0
+    clock_drift_ppm: float = 0.0
+    clock_fill_ms: float = 0.0
+    clock_starved: int = 0
+    clock_recentred: int = 0
+    stale_samples: int = 0
+    absent_samples: int = 0
+    latency_offset_ms: float = 0.0
 
 
 ALWAYS_SENT = [field.name for field in fields(Stats)].index("late_samples")

@@ -22,6 +22,15 @@ from tests.waiting import HANG_S, free_port, signals_as_at_a_terminal
 ASK_AGAIN_S = 2.0
 """A datagram may be lost, and before the daemon listens it is."""
 _marks = count(1)
+DEMO = """
+[audio]
+backend = "virtual"
+[voices]
+voice = "test-buzz"
+[latency]
+preset = "safe"
+"""
+"""A configuration: one of the test voices converts the demo speech."""
 
 
 class OscClient:

@@ -27,6 +27,7 @@ if [ "${1:-run}" = test ]; then
   command -v pipewire >/dev/null || wanted+=(pipewire pipewire-bin pipewire-pulse)   # the microphone is made in a real PipeWire
   command -v wireplumber >/dev/null || wanted+=(wireplumber)
   command -v dbus-run-session >/dev/null || wanted+=(dbus)
+  command -v pulseaudio >/dev/null || wanted+=(pulseaudio pulseaudio-utils libasound2-plugins)  # and a private PulseAudio is measured
   command -v strace >/dev/null || wanted+=(strace)                # and the daemon's connections are watched
 fi
 

@@ -20,11 +20,13 @@ SECTIONS: Mapping[str, Sequence[str]] = {
     "voice": ("voice", "voice_slot", "speaker", "speakers", "loading", "preset", "f0_method"),
     "levels": ("in_peak_dbfs", "out_peak_dbfs", "in_clips", "out_clips", "f0_hz", "note", "cents"),
     "latency": ("latency_preset", "latency_total_ms", "latency_device_in_ms", "latency_block_ms", "latency_lookahead_ms",
-                "latency_deadline_ms", "latency_device_out_ms", "ring_fill"),
+                "latency_deadline_ms", "latency_device_out_ms", "latency_offset_ms", "ring_fill"),
     "losses": ("late_blocks", "late_samples", "late_events", "expired_samples", "skipped_blocks", "failed_blocks", "gap_samples",
-               "overflow_samples", "bad_input_samples", "bad_output_samples", "input_xruns", "output_xruns",
+               "overflow_samples", "bad_input_samples", "bad_output_samples", "stale_samples", "absent_samples",
+               "input_xruns", "output_xruns",
                "callback_gap_max_ms", "worker_restarts"),
     "engine": ("load", "load_p95", "blocks", "encode_ms", "pitch_ms", "synthesis_ms", "retrieval_ms", "scheduling"),
+    "clocks": ("clock_ratio", "clock_drift_ppm", "clock_fill_ms", "clock_starved", "clock_recentred"),
     "gpu": ("gpu_util", "gpu_memory_mb", "gpu_memory_total_mb"),
     "recording": ("record", "record_s"),
 }  # fmt: skip
@@ -81,10 +83,15 @@ def status_lines(values: Mapping[str, str | int | float]) -> Iterator[str]:
         if section == "gpu" and values["gpu_util"] < 0:  # type: ignore[operator]
             yield "gpu: none"
             continue
+        if section == "clocks" and not values["clock_ratio"]:
+            yield "clocks: one"
+            continue
         yield f"{section}:"
         for name in names:
             value = values[name]
-            text = written(name, round(value, 2) if isinstance(value, float) else value) or NOTHING
+            if isinstance(value, float) and name != "clock_ratio":  # which differs from 1 by millionths
+                value = round(value, 2)
+            text = written(name, value) or NOTHING
             yield f"  {name:<{width}}  {text}" + (f" ({REMARKS[name]})" if name in REMARKS else "")
 
 

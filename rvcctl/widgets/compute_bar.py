@@ -58,11 +58,14 @@ def compute_bar(model: ComputeModel, cells: int) -> Content:
     spare = max(0, model.deadline - used)
     widths = share_cells((*model.parts, spare), cells)
     pieces: list[tuple[str, str]] = []
+    before = ""
     for (letter, name, style), tenths, width in zip(PARTS, model.parts, widths, strict=False):
-        texts = (f"{name} {tenths / 10:.1f}", name, letter[:width])
+        lead = " " if before else ""  # a letter that fills its part must not read as the first of the next name
+        texts = (f"{lead}{name} {tenths / 10:.1f}", lead + name, letter[:width])
         gap = letter != PARTS[-1][0]  # before the next part; the last one ends at dots
         text = next(text for text in texts if len(text) + gap <= width or text == letter[:width])
         pieces.append((text.ljust(width), style))
+        before = text if text and len(text) == width else "" if width else before
     track = ["·"] * widths[-1]
     mark = round(model.p95 / model.deadline * cells) - 1 if model.deadline else -1
     first_spare = cells - widths[-1]

@@ -23,12 +23,14 @@ COUNTED: tuple[tuple[str, str, str], ...] = (
     ("overflow samples", "overflow_samples", "overflow"),
     ("bad input", "bad_input_samples", "bad input"),
     ("bad output", "bad_output_samples", "bad output"),
+    ("stale samples", "stale_samples", "stale"),
+    ("absent samples", "absent_samples", "absent"),
     ("xruns in", "input_xruns", "xruns in"),
     ("xruns out", "output_xruns", "xruns out"),
     ("worker restarts", "worker_restarts", "restarts"),
 )
 """Name in the table, field of Stats, name in the line of losses."""
-AS_TIME = frozenset({"late_samples", "expired_samples", "gap_samples", "overflow_samples"})
+AS_TIME = frozenset({"late_samples", "expired_samples", "gap_samples", "overflow_samples", "stale_samples", "absent_samples"})
 """Counts of samples that the line of losses shows as seconds of sound."""
 REAL_TIME = ("FIFO", "RR", "DEADLINE")
 """Scheduling classes that other programs cannot hold up."""

@@ -107,7 +107,7 @@ class LatencyBar(Widget):
         compute = self.model.compute
         text = compute_text(compute)
         style = "bold $text-error" if compute.is_late else ""
-        bar = compute_bar(compute, max(4, cells - len(text) - 3))
+        bar = compute_bar(compute, max(5, cells - len(text) - 3))
         return Content.assemble(" ", ("4", PART_STYLES[3]), " ", bar, " ", (text, style))
 
     def _spelled_out(self) -> Content:

@@ -36,6 +36,7 @@ enum { PA_CONTINUE = 0, PA_ABORT = 2 };
 #define MUTE_S 0.005
 #define RISE_S 0.005 /* output resumes */
 #define FALL_S 0.002 /* output runs short */
+#define MOST_INPUT 8.0f /* 18 dB above full scale */
 #define CLAIM_LIMIT_NS UINT64_C(1000000000)
 #define CLAIM_STEP_NS 200000
 
@@ -137,15 +138,19 @@ int rvcd_context_thread_id(rvcd_context *context)
     return atomic_load_explicit(&context->thread_id, memory_order_acquire);
 }
 
-/* Processor time of the thread that makes the callbacks; 0 before the first callback and when it has ended. */
-uint64_t rvcd_context_thread_ns(rvcd_context *context)
+uint64_t rvcd_thread_ns(pthread_t thread)
 {
     clockid_t clock;
     struct timespec spent;
-    if (rvcd_context_thread_id(context) == 0 ||
-        pthread_getcpuclockid(LOAD(context->thread), &clock) != 0 || clock_gettime(clock, &spent) != 0)
+    if (pthread_getcpuclockid(thread, &clock) != 0 || clock_gettime(clock, &spent) != 0)
         return 0;
     return (uint64_t)spent.tv_sec * UINT64_C(1000000000) + (uint64_t)spent.tv_nsec;
+}
+
+/* Processor time of the thread that makes the callbacks; 0 before the first callback and when it has ended. */
+uint64_t rvcd_context_thread_ns(rvcd_context *context)
+{
+    return rvcd_context_thread_id(context) == 0 ? 0 : rvcd_thread_ns(LOAD(context->thread));
 }
 
 static void uncover(int number)
@@ -162,16 +167,19 @@ static void uncover(int number)
  * and nobody here uses it. Returns 0, or an errno. The thread must not have been joined. */
 int rvcd_context_uncover_thread(rvcd_context *context)
 {
+    return rvcd_context_thread_id(context) == 0 ? ESRCH : rvcd_uncover_thread(LOAD(context->thread));
+}
+
+int rvcd_uncover_thread(pthread_t thread)
+{
     struct sigaction action;
     memset(&action, 0, sizeof action);
     action.sa_handler = uncover;
     action.sa_flags = SA_RESTART;
     sigemptyset(&action.sa_mask);
-    if (rvcd_context_thread_id(context) == 0)
-        return ESRCH;
     if (sigaction(SIGURG, &action, NULL) != 0)
         return errno;
-    return pthread_kill(LOAD(context->thread), SIGURG);
+    return pthread_kill(thread, SIGURG);
 }
 
 static void demote(int number)
@@ -210,23 +218,23 @@ static float eased(float way)
     return way * way * (3.0f - 2.0f * way);
 }
 
-/* One input frame as mono; non-finite samples become 0 and are counted. */
+/* One input sample: what is not finite becomes 0, what no converter delivers is cut to MOST_INPUT, and both are counted. */
+static float sane(float sample, uint64_t *bad)
+{
+    if (fabsf(sample) <= MOST_INPUT)
+        return sample;
+    (*bad)++;
+    return !isfinite(sample) ? 0.0f : sample > 0.0f ? MOST_INPUT : -MOST_INPUT;
+}
+
+/* One input frame as mono. */
 static float mono_of(const float *frame, uint32_t channels, uint32_t chosen, uint64_t *bad)
 {
-    if (chosen >= 1 && chosen <= channels) {
-        const float sample = frame[chosen - 1];
-        if (isfinite(sample))
-            return sample;
-        (*bad)++;
-        return 0.0f;
-    }
+    if (chosen >= 1 && chosen <= channels)
+        return sane(frame[chosen - 1], bad);
     double sum = 0.0;
-    for (uint32_t c = 0; c < channels; c++) {
-        if (isfinite(frame[c]))
-            sum += frame[c];
-        else
-            (*bad)++;
-    }
+    for (uint32_t c = 0; c < channels; c++)
+        sum += sane(frame[c], bad);
     return (float)(sum / channels);
 }
 

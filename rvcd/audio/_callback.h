@@ -24,6 +24,10 @@ int rvcd_context_uncover_thread(rvcd_context *context);
 int rvcd_demote_on_overrun(void); /* 0 or an errno */
 /* cffi: end */
 
+/* For any thread that makes callbacks and has not been joined. */
+uint64_t rvcd_thread_ns(pthread_t thread); /* processor time; 0 when it has ended */
+int rvcd_uncover_thread(pthread_t thread); /* see rvcd_context_uncover_thread; 0 or an errno */
+
 /* What one opened device needs, private to the control process, on pages of its own that are locked where the limits allow
  * it. The geometry is copied out of the segment so that a scribbled header cannot lead the callback outside its memory. */
 struct rvcd_context {

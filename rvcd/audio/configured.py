@@ -3,31 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from rvcd.audio.device_supervisor import AudioDevice
-from rvcd.audio.microphone import microphone_name
+from rvcd.audio.jack import JackDevice, JackRequest, Memory, pipewire_answers, server_answers
+from rvcd.audio.microphone import SoundServer, microphone_name
 from rvcd.audio.microphone_keeper import MicrophoneKeeper
 from rvcd.config.settings import Settings
 from rvcd.errors import RvcdError
 from rvcd.ipc.segment import AudioSegment
 
 DEMO_SPEECH = Path(__file__).parents[1] / "data" / "demo_speech.flac"
+CLIENT_NAME = "rvcd"
 
 
 def choose_backend(settings: Settings) -> tuple[str, str]:
-    """Return ('portaudio' or 'virtual', why). May take long: PortAudio looks for devices."""
-    if settings.audio.backend != "auto":
-        return settings.audio.backend, "configured"
+    """Return ('jack', 'portaudio', 'server or card' or 'virtual', why). May take long: PortAudio looks for devices.
+
+    'server or card': whichever is there at each attempt. Demo speech only where nothing is named and there is nothing at all.
+    """
+    audio = settings.audio
+    if audio.backend != "auto":
+        return audio.backend, "configured"
+    if audio.host_api:
+        return "jack" if "jack" in audio.host_api.lower() else "portaudio", f"host_api is {audio.host_api!r}"
+    if server_answers():
+        return "server or card", "a JACK or PipeWire server answers"
+    named = [name for name in (audio.input, audio.output) if name and name.lower() != "default"]
+    if named:
+        return "server or card", f"{named[0]!r} is named"
     from rvcd.audio.device import list_devices
 
     try:
         devices = list_devices()
     except RvcdError as error:
-        return "virtual", str(error)
+        return "virtual", f"{error}; demo speech is played in place of a microphone"
     if any(d.max_input_channels for d in devices) and any(d.max_output_channels for d in devices):
-        return "portaudio", "a sound card is here"
-    return "virtual", "no sound card with input and output was found"
+        return "server or card", "a sound card is here"
+    return "virtual", "no sound server and no sound card was found; demo speech is played in place of a microphone"
 
 
 def microphone_keeper(settings: Settings, backend: str, instance: str = "") -> MicrophoneKeeper | None:
@@ -40,9 +54,18 @@ def microphone_keeper(settings: Settings, backend: str, instance: str = "") -> M
 
 
 def device_factory(
-    settings: Settings, backend: str, segment: AudioSegment, keeper: MicrophoneKeeper | None = None
+    settings: Settings,
+    backend: str,
+    segment: AudioSegment,
+    memory: Memory | None = None,
+    on_rate: Callable[[int], None] = lambda rate_hz: None,
+    keeper: MicrophoneKeeper | None = None,
+    name: str = CLIENT_NAME,
 ) -> Callable[[], AudioDevice]:
-    """Return what opens the audio device anew, for the device supervisor; keeper makes the microphone before each opening."""
+    """Return what opens the audio device anew, for the device supervisor.
+
+    memory, on_rate, name: of a JACK client, see jack.JackDevice. keeper: makes the microphone before each opening.
+    """
     audio = settings.audio
     if backend == "virtual":
         from rvcd.audio.virtual import VirtualDevice, VirtualRequest
@@ -59,10 +82,25 @@ def device_factory(
         host_api=audio.host_api, input=audio.input or "default", output=audio.output or "default",
         rate_hz=audio.rate_hz, period_samples=audio.period_samples, input_channel=audio.input_channel,
     )  # fmt: skip
+    jack = JackRequest(audio.input, audio.output, audio.input_channel, name)
+    kept = memory if memory is not None else Memory()
 
     def make() -> AudioDevice:
-        if keeper is not None:
-            keeper.prepare()
+        target = keeper.prepare() if keeper is not None else None
+        if backend == "jack" or (backend == "server or card" and server_answers()):
+            # The keeper connects the output to the microphone: two of PipeWire's nodes may have one name, but not one id.
+            kept_by_keeper = target is not None and target.server is SoundServer.PIPEWIRE and pipewire_answers()
+            return JackDevice(replace(jack, output="") if kept_by_keeper else jack, segment, kept, on_rate)
         return PortAudioDevice(request, segment)
 
     return make
+
+
+def open_once(settings: Settings) -> None:
+    """Open the device that the settings name, and close it again, without a sample through it. Raises AudioDeviceError."""
+    with AudioSegment.create(settings.audio.rate_hz) as segment:
+        device = device_factory(settings, "portaudio", segment)()
+        try:
+            device.open()
+        finally:
+            device.close()

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rvcd.audio.portaudio import LIBRARY
+from rvcd.audio.scheduling import promote
+from rvcd.audio.two_devices import DriftFigures, PairedStreams, StreamEnd
 from rvcd.errors import AudioDeviceError
 from rvcd.ipc._native import ffi, lib
 from rvcd.ipc.segment import AudioSegment
@@ -108,7 +110,11 @@ class PortAudioDevice:
         self._request = request
         self._segment = segment
         self._stream: Any = None
+        self._pair: PairedStreams | None = None  # the stream, where it is two
+        self._capture: Any = None
+        """The microphone's own stream, where there are two: see _split.c."""
         self._context: Any = ffi.NULL
+        self._split: Any = ffi.NULL
         self._description = "no device"
         self._period_samples = request.period_samples
         self._latency_ms = (0.0, 0.0)
@@ -129,13 +135,29 @@ class PortAudioDevice:
 
     @property
     def input_latency_ms(self) -> float:
-        """PortAudio's account of the way from the microphone to the callback; 0 without an input."""
-        return self._latency_ms[0]
+        """The way from the microphone to the callback; 0 without an input. PortAudio's account, or what is held: see _split.c."""
+        state = self._split_state()
+        return (state.latency_ns - state.out_ns) / 1e6 if state is not None and state.latency_ns else self._latency_ms[0]
 
     @property
     def output_latency_ms(self) -> float:
-        """PortAudio's account of the way from the callback to the speaker; 0 without an output."""
-        return self._latency_ms[1]
+        """The way from the callback to the speaker; 0 without an output."""
+        state = self._split_state()
+        return state.out_ns / 1e6 if state is not None and state.latency_ns else self._latency_ms[1]
+
+    @property
+    def settled_latency_ms(self) -> float:
+        """Microphone to speakers, once it is held (see _split.c); 0 before, and for one stream for both ways."""
+        state = self._split_state()
+        return state.latency_ns / 1e6 if state is not None else 0.0
+
+    def _split_state(self) -> Any:
+        split = self._split
+        if split == ffi.NULL:
+            return None
+        state = ffi.new("rvcd_split_state *")
+        lib.rvcd_split_read(split, state)
+        return state
 
     @property
     def description(self) -> str:
@@ -146,6 +168,11 @@ class PortAudioDevice:
     def realtime(self) -> bool:
         """True: a card keeps the pace of time."""
         return True
+
+    @property
+    def drift(self) -> DriftFigures | None:
+        """What the resampler between the two clocks does; None with one clock."""
+        return self._pair.figures() if self._pair is not None else None
 
     @property
     def thread_id(self) -> int:
@@ -173,37 +200,64 @@ class PortAudioDevice:
         in_channels = _input_channels(source, request) if source else 0
         out_channels = min(MOST_CHANNELS, sink.max_output_channels) if sink else 0
         ends = [(source, in_channels), (sink, out_channels)]
-        kind = "duplex" if source and sink else "input" if source else "output"
-        device: Any = tuple(end.index for end, _ in ends if end)
-        channels: Any = tuple(count for end, count in ends if end)
-        latency: Any = tuple(_suggested_latency(end) for end, _ in ends if end)
         api = next(end.host_api for end, _ in ends if end)
-        self._period_samples = _period(api, request)
+        one_server = source is not None and sink is not None and _is_plugin(source) and _is_plugin(sink)
+        two_clocks = not one_server and has_two_clocks(source, sink)
+        self._period_samples = _period(sink.host_api if sink and two_clocks else api, request)
         self._segment.set_input_channel(request.input_channel)
-        self._context = lib.rvcd_context_new(self._segment.hold(), in_channels, out_channels)
+        self._context = lib.rvcd_context_new(self._segment.hold(), 1 if two_clocks else in_channels, out_channels)
         try:
-            self._stream = sounddevice._StreamBase(
-                kind=kind,
-                samplerate=request.rate_hz,
-                blocksize=self._period_samples,
-                device=device if kind == "duplex" else device[0],
-                channels=channels if kind == "duplex" else channels[0],
-                dtype="float32",
-                latency=latency if kind == "duplex" else latency[0],
-                callback=ffi.addressof(lib, "rvcd_pa_callback"),
-                userdata=self._context,
-                wrap_callback=None,
-            )
+            granted_s = self._open_streams(sounddevice, ends, two_clocks)
         except (sounddevice.PortAudioError, ValueError) as error:
             raise AudioDeviceError(_why_refused(sounddevice, error, request, source, sink)) from error
-        granted = self._stream.latency
-        granted_s = granted if kind == "duplex" else (granted, 0.0) if kind == "input" else (0.0, granted)
         period_s = max(self._request.period_samples, 256) / self._request.rate_hz
         self._latency_ms = (_believable_ms(granted_s[0], period_s), _believable_ms(granted_s[1], period_s))
         names = [end.name if end else "none" for end, _ in ends]
-        self._is_jack = api == JACK_HOST_API
+        self._is_jack = any(end.host_api == JACK_HOST_API for end, _ in ends if end)
         self._ends_safely = self._is_jack or all(device.host_api != JACK_HOST_API for device in devices)
         self._description = f"{api}: {names[0]} -> {names[1]}, {request.rate_hz} Hz"
+        if self._pair is not None:
+            self._description += f", two clocks (input {self._pair.capture_rate_hz} Hz)"
+
+    def _open_streams(self, sounddevice: Any, ends: list[tuple[DeviceInfo | None, int]], two_clocks: bool) -> tuple[float, float]:
+        """Open one stream for both ends, or one for each. Returns the latency granted at the input and at the output, seconds."""
+        (source, in_channels), (sink, out_channels) = ends
+        if source and sink and two_clocks:
+            pace = _capture_pace(sounddevice, source, self._request)
+            capture = StreamEnd(source.index, in_channels, *pace, _suggested_latency(source))
+            output = StreamEnd(sink.index, out_channels, self.rate_hz, self._period_samples, _suggested_latency(sink))
+            self._stream = self._pair = PairedStreams(sounddevice, self._context, capture, output)
+            granted_s: tuple[float, float] = self._stream.latency
+            return granted_s
+        if source and sink and (_is_plugin(source) or _is_plugin(sink)):
+            rate_hz, period = self._request.rate_hz, self._period_samples
+            self._split = lib.rvcd_split_new(self._context, rate_hz, in_channels, period)
+            if self._split == ffi.NULL:
+                raise MemoryError
+            self._stream = self._open_one(sounddevice, "output", [(sink, out_channels)], "rvcd_split_playback", self._split)
+            self._capture = self._open_one(sounddevice, "input", [(source, in_channels)], "rvcd_split_capture", self._split)
+            return self._capture.latency, self._stream.latency
+        kind = "duplex" if source and sink else "input" if source else "output"
+        self._stream = self._open_one(sounddevice, kind, [(s, c) for s, c in ends if s], "rvcd_pa_callback", self._context)
+        granted = self._stream.latency
+        return granted if kind == "duplex" else (granted, 0.0) if kind == "input" else (0.0, granted)
+
+    def _open_one(self, sounddevice: Any, kind: str, ends: list[tuple[DeviceInfo, int]], callback: str, userdata: Any) -> Any:
+        device: Any = tuple(end.index for end, _ in ends)
+        channels: Any = tuple(count for _, count in ends)
+        latency: Any = tuple(_suggested_latency(end) for end, _ in ends)
+        return sounddevice._StreamBase(
+            kind=kind,
+            samplerate=self._request.rate_hz,
+            blocksize=self._period_samples,
+            device=device if kind == "duplex" else device[0],
+            channels=channels if kind == "duplex" else channels[0],
+            dtype="float32",
+            latency=latency if kind == "duplex" else latency[0],
+            callback=ffi.addressof(lib, callback),
+            userdata=userdata,
+            wrap_callback=None,
+        )
 
     def start(self) -> None:
         """Let PortAudio call the callback, and wait a moment for its first call. Raises AudioDeviceError."""
@@ -215,19 +269,29 @@ class PortAudioDevice:
             if lib.rvcd_context_claim(self._context) != 0:
                 raise AudioDeviceError(f"{self._description} does not start: the last callback of its predecessor has not ended")
             try:
-                self._stream.start()
+                for stream in self._streams:
+                    stream.start()
             except sounddevice.PortAudioError as error:
                 raise AudioDeviceError(f"{self._description} does not start ({_words(error)}): is it in use?") from error
             self._started = True
         deadline_s = time.monotonic() + FIRST_CALLBACK_S
         while self._segment.counters().callbacks == before and time.monotonic() < deadline_s:
             time.sleep(0.005)
+        if self._capture is not None:
+            # The thread of the playback is the supervisor's to look at; this one has a queue between it and being late.
+            promote(lib.rvcd_split_thread_id(self._split))
+
+    @property
+    def _streams(self) -> list[Any]:
+        """In the order in which they start."""
+        return [stream for stream in (self._capture, self._stream) if stream is not None]
 
     def stop(self) -> None:
         """Stop after the buffers in flight have been played."""
         with LIBRARY.lock:
             if self._stream is not None and not self._was_left_behind() and not self._jack_is_gone():
-                self._stream.stop()
+                for stream in reversed(self._streams):
+                    stream.stop()
                 self._started = False
 
     def close(self) -> None:
@@ -239,13 +303,14 @@ class PortAudioDevice:
                 self.abandon()
                 return
             self._uncover_if_spinning()
-            stream, self._stream = self._stream, None
+            streams, self._stream, self._capture = self._streams, None, None
             sounddevice = LIBRARY.load()
-            for finish in (stream.abort, stream.close):
-                with contextlib.suppress(sounddevice.PortAudioError):
-                    finish()
-                if self._was_left_behind():
-                    return
+            for stream in streams:
+                for finish in (stream.abort, stream.close):
+                    with contextlib.suppress(sounddevice.PortAudioError):
+                        finish()
+                    if self._was_left_behind():
+                        return
             self._free_context()
             if self._ends_safely:
                 LIBRARY.end()
@@ -259,6 +324,11 @@ class PortAudioDevice:
 
     def _free_context(self) -> None:
         if self._context != ffi.NULL:
+            if self._pair is not None:
+                self._pair.free()
+                self._pair = None
+            lib.rvcd_split_free(self._split)
+            self._split = ffi.NULL
             lib.rvcd_context_free(self._context)
             self._context = ffi.NULL
             self._segment.let_go()
@@ -269,19 +339,28 @@ class PortAudioDevice:
         The context stays allocated and the segment mapped, should the callback wake up; it finds that it is not the owner
         any more once another device is open, and ends its stream.
         """
-        self._stream = None
-        self._context = ffi.NULL
+        self._stream = self._capture = self._pair = None
+        self._context = self._split = ffi.NULL
         LIBRARY.abandon()
 
     def _uncover_if_spinning(self) -> None:
         """Let abort end a thread that does not call back but burns the processor: see rvcd_context_uncover_thread."""
         if not self._started:
             return
-        calls, spent_ns = self._segment.counters().callbacks, lib.rvcd_context_thread_ns(self._context)
+        calls, spent_ns = self._segment.counters().callbacks, self._threads_ns()
         time.sleep(SPIN_LOOK_S)
-        spent_s = (lib.rvcd_context_thread_ns(self._context) - spent_ns) / 1e9
-        if self._segment.counters().callbacks == calls and spent_s > SPIN_SHARE * SPIN_LOOK_S:
+        now_ns = self._threads_ns()
+        if self._segment.counters().callbacks != calls:
+            return
+        if now_ns[0] - spent_ns[0] > SPIN_SHARE * SPIN_LOOK_S * 1e9:
             lib.rvcd_context_uncover_thread(self._context)
+        if now_ns[1] - spent_ns[1] > SPIN_SHARE * SPIN_LOOK_S * 1e9:
+            lib.rvcd_split_uncover_thread(self._split)
+
+    def _threads_ns(self) -> tuple[int, int]:
+        """Return the processor time of the threads that make the callbacks, the microphone's own second (0 without one)."""
+        split = self._split
+        return lib.rvcd_context_thread_ns(self._context), 0 if split == ffi.NULL else lib.rvcd_split_thread_ns(split)
 
     def _jack_is_gone(self) -> bool:
         """True when this is a running JACK stream whose server does not call any more.
@@ -308,7 +387,7 @@ def choose_devices(
     """Return (input, output) for a request; None for a side that was not asked for.
 
     defaults: the indices that "default" stands for, -1 for none. A default beside a named device is looked for in the
-    named device's host API, since one stream cannot span two. Raises AudioDeviceError.
+    named device's host API, because that is where its clock is most often the same. Raises AudioDeviceError.
     """
     if not request.input and not request.output:
         raise AudioDeviceError("audio device: neither an input nor an output is named: name one, or use default")
@@ -325,12 +404,20 @@ def choose_devices(
         if name.lower() == "default":
             chosen[kind] = _default(known, kind, default, beside.host_api if beside else "")
     source, sink = chosen["input"], chosen["output"]
-    if source and sink and source.host_api != sink.host_api:
-        raise AudioDeviceError(
-            f"input {source.name!r} belongs to {source.host_api} and output {sink.name!r} to {sink.host_api}: one stream "
-            f"needs both from one host API, so set host_api or choose another pair"
-        )
     return source, sink
+
+
+def has_two_clocks(source: DeviceInfo | None, sink: DeviceInfo | None) -> bool:
+    """Say whether a pair of devices may have two clocks. All devices of a JACK server share the server's."""
+    if source is None or sink is None or source.index == sink.index:
+        return False
+    return not source.host_api == sink.host_api == JACK_HOST_API
+
+
+def _capture_pace(sounddevice: Any, source: DeviceInfo, request: DeviceRequest) -> tuple[int, int]:
+    """Return (rate, period) of a capture stream of its own: the request's, or the device's own rate where it has no other."""
+    rate_hz = request.rate_hz if _takes(sounddevice, source, None, request.rate_hz) else source.default_rate_hz
+    return rate_hz, round(_period(source.host_api, request) * rate_hz / request.rate_hz)
 
 
 def _named(devices: list[DeviceInfo], kind: str, name: str) -> DeviceInfo:
@@ -395,8 +482,12 @@ def _period(host_api: str, request: DeviceRequest) -> int:
 
 def _suggested_latency(end: DeviceInfo) -> float | str:
     """Return the latency to ask PortAudio for, in seconds or as sounddevice's word for the device's own."""
-    is_plugin = end.host_api == ALSA_HOST_API and "(hw:" not in end.name
-    return ALSA_PLUGIN_LATENCY_S if is_plugin else "low"
+    return ALSA_PLUGIN_LATENCY_S if _is_plugin(end) else "low"
+
+
+def _is_plugin(end: DeviceInfo) -> bool:
+    """True for a device of ALSA's that is no card: a sound server, most likely."""
+    return end.host_api == ALSA_HOST_API and "(hw:" not in end.name
 
 
 def _input_channels(source: DeviceInfo, request: DeviceRequest) -> int:

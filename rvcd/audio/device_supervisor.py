@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from rvcd.audio.queue_watch import QueueWatch
 from rvcd.audio.scheduling import Scheduling, demotion_text, promote, scheduling_of
 from rvcd.errors import AudioDeviceError
 from rvcd.ipc.segment import AudioSegment
 
 OPEN_LIMIT_S = 15.0
 BACKOFF_FIRST_S = 0.5
-BACKOFF_LAST_S = 8.0
+BACKOFF_LAST_S = 4.0
 HEALTHY_AFTER_S = 5.0
 """A device that ran this long starts its next retries at BACKOFF_FIRST_S again."""
 SILENT_LIMIT_S = 1.0
@@ -47,6 +48,10 @@ class AudioDevice(Protocol):
     @property
     def thread_id(self) -> int:
         """The kernel's number of the thread that makes the callbacks; 0 before the first one and once closed."""
+
+    @property
+    def settled_latency_ms(self) -> float:
+        """Microphone to speakers, where the device itself sees to it that it holds; 0: it does not, or not yet."""
 
     def open(self) -> None:
         """Look for the device among those of this moment, and open it. Raises RvcdError."""
@@ -120,8 +125,10 @@ class DeviceSupervisor:
         self._events: list[tuple[str, str]] = []
         self._said: set[str] = set()  # what is true of every attempt, and said once
         self._promoted = 0  # the number of the thread that _look_at_thread has dealt with
+        self._queues = QueueWatch()
         self._was_realtime = False
         self._ever_ran = False
+        self._told_notice = ""
         self.state = DeviceState.OPENING
         self.reason = "opening the audio device"
         self.device: AudioDevice | None = None
@@ -251,10 +258,29 @@ class DeviceSupervisor:
             self.device = None
             self._begin(device)
             return
+        gone = str(getattr(device, "gone", ""))
+        if gone:
+            self.state, self.reason, self.device = DeviceState.LOST, gone, None
+            self._say("warning", f"{gone}: bringing the audio back")
+            self._begin(device)
+            return
+        self._look_at_notice(str(getattr(device, "notice", "")))
         if healthy:
             self._backoff_s = BACKOFF_FIRST_S
         if device.realtime:
             self._look_at_thread(device.thread_id)
+            settled_ms = device.settled_latency_ms
+            self._events += self._queues.look(now_ns / 1e9, self._segment.counters(), device.rate_hz, settled_ms)
+
+    @property
+    def notice(self) -> str:
+        """What is missing although the device runs, "" where nothing is: only a device with ports can tell."""
+        return str(getattr(self.device, "notice", ""))
+
+    def _look_at_notice(self, notice: str) -> None:
+        if notice != self._told_notice:
+            self._told_notice = notice
+            self._say("warning" if notice else "info", notice or "the audio connections are complete again")
 
     def _look_at_thread(self, thread_id: int) -> None:
         """Promote the thread of the callbacks after the first one, and notice when it is demoted: see scheduling."""

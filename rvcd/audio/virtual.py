@@ -86,6 +86,11 @@ class VirtualDevice:
         return 0.0
 
     @property
+    def settled_latency_ms(self) -> float:
+        """0: there is no audio system whose queues could change."""
+        return 0.0
+
+    @property
     def description(self) -> str:
         """One line for people."""
         pace = "in real time" if self._request.realtime else "as fast as possible"

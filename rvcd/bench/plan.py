@@ -14,12 +14,12 @@ from rvcd.audio.configured import DEMO_SPEECH
 from rvcd.bench.tasks import MeasureTask, StreamSetup, SyntheticFiles
 from rvcd.config.config_errors import did_you_mean
 from rvcd.config.settings import BUILT_IN, LATENCY_PRESETS, LatencyBudget, Settings
-from rvcd.errors import ParamError
-from rvcd.formats.index_header import read_index_header
+from rvcd.errors import ModelFileError, ParamError
+from rvcd.formats.index_header import read_fitting_index_header, read_index_header, without_index
 from rvcd.formats.voice_header import read_voice_spec
 from rvcd.geometry import StreamGeometry
 from rvcd.ipc.messages import VoiceFiles
-from rvcd.protocol import F0_METHODS, PRECISIONS
+from rvcd.protocol import F0_METHODS, PRECISIONS, names_voice_file
 from rvcd.voices.builtin_paths import BUILT_IN_ENCODER
 from rvcd.voices.configured import model_setup, named_voice, voice_files
 
@@ -154,7 +154,8 @@ def make_plan(settings: Settings, request: BenchRequest, cores: int) -> Plan:
     if request.soak_minutes is not None:
         _check_range("--soak", request.soak_minutes, MIN_SOAK_MINUTES, MAX_SOAK_MINUTES)
     encoder, voice, notes = _models(settings, request)
-    rate_hz = SYNTHETIC_RATE_HZ if voice is None else read_voice_spec(voice.path).rate_hz
+    spec = read_voice_spec(voice.path) if voice is not None else None
+    rate_hz = SYNTHETIC_RATE_HZ if spec is None else spec.rate_hz
     if request.mode is Mode.SWEEP:
         cases = _sweep(threads, cores, rate_hz, synthetic=voice is None)
     else:
@@ -162,8 +163,14 @@ def make_plan(settings: Settings, request: BenchRequest, cores: int) -> Plan:
     for case in cases:
         case.geometry(settings.audio.rate_hz)
     index = voice.index if voice is not None else request.index
-    if index:
+    if index and (request.index or spec is None):
         read_index_header(index)
+    elif index and voice is not None and spec is not None:
+        try:
+            read_fitting_index_header(index, spec.unit_width)
+        except ModelFileError as error:  # optional, as for the daemon: what is measured has none
+            notes, index = (*notes, f"{voice.name} {without_index(error)}"), ""
+            voice = structs.replace(voice, index="")
     return Plan(
         request.mode, cases, settings, encoder, voice, index, f0_method, precision, request.seconds, request.paced,
         request.soak_minutes or 0.0, notes,
@@ -236,7 +243,7 @@ def _models(settings: Settings, request: BenchRequest) -> tuple[str, VoiceFiles 
         raise ParamError(
             f"models.content_encoder: {encoder} does not exist; `rvcd assets` names the file, --synthetic measures without it"
         )
-    for option, path in (("--voice", request.voice if request.voice.endswith(".pth") else ""), ("--index", request.index)):
+    for option, path in (("--voice", request.voice if names_voice_file(request.voice) else ""), ("--index", request.index)):
         if path and not Path(path).is_file():
             raise ParamError(f"{option} {path}: {'is no file' if Path(path).exists() else 'does not exist; check the path'}")
     if encoder:
@@ -247,7 +254,7 @@ def _models(settings: Settings, request: BenchRequest) -> tuple[str, VoiceFiles 
             "no content encoder of yours is configured, and rvcd's small ones are no measure of it: "
             "measuring random weights of the published sizes, as --synthetic does",
         )
-    if request.voice and not request.voice.endswith(".pth"):
+    if request.voice and not names_voice_file(request.voice):
         raise ParamError(
             f"--voice {request.voice} is looked for once models.content_encoder is configured; without one, name a .pth file"
         )

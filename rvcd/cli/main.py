@@ -9,7 +9,7 @@ import sys
 import typer
 
 from rvcd import standard_streams
-from rvcd.cli import assets, bench, check, config, devices, evaluate, mic, osc, render, run, version, voice
+from rvcd.cli import assets, bench, check, config, devices, evaluate, measure_latency, mic, osc, render, run, version, voice
 from rvcd.cli.common import DEBUG_VARIABLE
 from rvcd.cli.privacy import keep_to_this_machine
 from rvcd.errors import ConfigError, OutputError, RvcdError
@@ -32,6 +32,7 @@ app.command()(bench.bench)
 app.command("eval")(evaluate.evaluate)
 app.command()(check.check)
 app.command()(devices.devices)
+app.command()(measure_latency.measure_latency)
 app.command()(assets.assets)
 app.command("config")(config.print_config)
 app.command()(osc.osc)

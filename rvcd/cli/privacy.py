@@ -6,6 +6,8 @@ rvcd itself opens no connection but its control socket. The processes it starts 
 from __future__ import annotations
 
 import os
+import shutil
+from pathlib import Path
 
 SETTINGS = {
     "DO_NOT_TRACK": "1",
@@ -21,3 +23,27 @@ SETTINGS = {
 def keep_to_this_machine() -> None:
     """Set the environment of this process and of its children."""
     os.environ.update(SETTINGS)
+    folder = _folder_for_pulse()
+    if folder is not None:
+        os.environ["PULSE_RUNTIME_PATH"] = str(folder)
+
+
+def _folder_for_pulse() -> Path | None:
+    """Return where PulseAudio's client library shall have its folder, or None where its own choice is right.
+
+    PortAudio loads it where ALSA has a plug-in for PulseAudio. With no XDG_RUNTIME_DIR, as in a system's service, it would leave
+    a link in the home folder that is named after the machine's identifier.
+    """
+    if os.environ.get("XDG_RUNTIME_DIR") or os.environ.get("PULSE_RUNTIME_PATH"):
+        return None
+    if os.getuid() != 0 and shutil.which("pulseaudio"):
+        return None  # the library may start the server, and other programs must find it
+    from rvcd.config.folders import cache_folder, expand_home, user_config
+    from rvcd.errors import RvcdError
+
+    try:
+        if any(path.exists() for path in (user_config().parents[1] / "pulse", expand_home("~/.pulse"))):
+            return None  # a server has been here, and is found through what it left
+        return cache_folder() / "pulse"
+    except (RvcdError, OSError):
+        return None  # no home folder: nothing is left in it

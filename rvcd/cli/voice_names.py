@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rvcd.config.folders import expand_home
 from rvcd.errors import VoiceNotFoundError
+from rvcd.protocol import names_voice_file
 
 if TYPE_CHECKING:
     from rvcd.config.settings import Settings
@@ -24,7 +25,7 @@ def find_voices(settings: Settings, wanted: str) -> Sequence[VoiceEntry]:
     from rvcd.voices.registry import VoiceRegistry, voice_of_file
 
     path = expand_home(wanted)
-    if wanted.lower().endswith(".pth"):
+    if names_voice_file(wanted):
         return [voice_of_file(path)]
     if os.sep in wanted and path.is_dir():
         return _all_of(VoiceRegistry.scan([path]), wanted)

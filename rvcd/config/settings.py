@@ -39,7 +39,7 @@ from rvcd.geometry import (
     MIN_RATE_HZ,
 )
 from rvcd.params import PARAMS
-from rvcd.protocol import DEFAULT_HOST, DEFAULT_PORT
+from rvcd.protocol import DEFAULT_HOST, DEFAULT_PORT, names_voice_file
 
 CONFIG_VARIABLE = "RVCD_CONFIG"
 DEFAULT_CONFIG = Path(__file__).parents[1] / "data" / "rvcd.toml"
@@ -107,7 +107,7 @@ class VirtualAudio(Section):
 class Audio(Section):
     """Where sound comes from and goes to, as rvcd.audio.device.DeviceRequest takes it."""
 
-    backend: Literal["auto", "portaudio", "virtual"] = "auto"
+    backend: Literal["auto", "jack", "portaudio", "virtual"] = "auto"
     host_api: str = ""
     input: str = "default"
     output: str = "default"
@@ -115,6 +115,7 @@ class Audio(Section):
     period_samples: int = Field(default=256, ge=16, le=4_096)
     input_channel: int = Field(default=1, ge=0, le=64)
     virtual_microphone: str = Field(default="auto", description="auto, off or a name")
+    latency_offset_ms: float = Field(default=0.0, ge=-1_000.0, le=1_000.0, allow_inf_nan=False)
     virtual: VirtualAudio = VirtualAudio()
 
     @field_validator("virtual_microphone")
@@ -246,7 +247,7 @@ class Voices(Section):
     @field_validator("voice")
     @classmethod
     def _name_or_path(cls, value: str, info: ValidationInfo) -> str:
-        if value.endswith(".pth") or "/" in value:
+        if names_voice_file(value) or "/" in value:
             return str(_resolve(value, info))
         return value
 

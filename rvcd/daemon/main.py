@@ -14,9 +14,12 @@ import time
 
 from rvcd.audio.configured import choose_backend, device_factory, microphone_keeper
 from rvcd.audio.device_supervisor import DeviceState, DeviceSupervisor
+from rvcd.audio.jack import remembered
 from rvcd.audio.microphone_keeper import MicrophoneKeeper
+from rvcd.config.folders import state_folder
 from rvcd.config.logs import fields
 from rvcd.config.settings import Settings
+from rvcd.daemon import state_lock
 from rvcd.daemon.session import LiveSession
 from rvcd.daemon.state import SavedState, save_state, state_path
 from rvcd.daemon.state_saver import StateSaver
@@ -24,6 +27,7 @@ from rvcd.daemon.stream import FADE_OUT_S
 from rvcd.daemon.systemd import Notifier
 from rvcd.daemon.worker import WorkerChild, WorkerState
 from rvcd.errors import RvcdError
+from rvcd.geometry import FRAMES_PER_SECOND, MAX_RATE_HZ, MIN_RATE_HZ
 from rvcd.osc.server import OscServer, OscSettings
 from rvcd.osc.subscriptions import FeedbackTarget
 
@@ -31,6 +35,7 @@ TICK_S = 0.1
 EXTEND_S, START_MORE_S = 2.0, 20
 """While starting, systemd is asked so often for so much more time."""
 STOP_LIMIT_S = 5.0
+CONNECTIONS_NAME = "connections.json"
 SAVE_LIMIT_S = 3.0
 
 log = logging.getLogger("rvcd.daemon")
@@ -44,6 +49,7 @@ class Daemon:
         self.settings = settings
         self.notifier = Notifier.from_environment()
         state_file = state_path()
+        self._connections_file = state_file.with_name(CONNECTIONS_NAME)
         self.session = LiveSession(settings, state_file, self._changed, worker)
         self.saver: StateSaver[SavedState] = StateSaver(
             self.session.disk, str(state_file), lambda state: save_state(state, state_file), self.session.to_save()
@@ -60,6 +66,8 @@ class Daemon:
         self._callbacks_seen = 0
         self._rescanning: asyncio.Task[None] | None = None
         self._keeper: MicrophoneKeeper | None = None
+        self.server_rate_hz = 0
+        """A sound server's rate that the stream has to take; 0: the stream's own."""
 
     # ---- life
 
@@ -75,10 +83,15 @@ class Daemon:
             self.session.start()
             backend, why = await loop.run_in_executor(None, choose_backend, self.settings)
             log.info("audio device", extra=fields(backend=backend, why=why))
+            if backend == "virtual":  # what was measured was a card's
+                self.session.telemetry.latency_offset_ms = 0.0
             segment = self.session.segment
             self._keeper = microphone_keeper(self.settings, backend)
             device = self.session.telemetry.device_supervisor = DeviceSupervisor(
-                device_factory(self.settings, backend, segment, self._keeper), segment
+                device_factory(
+                    self.settings, backend, segment, remembered(self._connections_file), self._follow_rate, self._keeper
+                ),
+                segment,
             )
             device.start()
             if self._keeper is not None:
@@ -87,10 +100,20 @@ class Daemon:
         finally:
             await self._shut_down()
 
+    @property
+    def stopped(self) -> bool:
+        """Whether stop() was called."""
+        return self._stop.is_set()
+
     def stop(self) -> None:
         """End run()."""
         log.info("stopping")
         self._stop.set()
+
+    def _follow_rate(self, rate_hz: int) -> None:
+        """Runs in the device's thread: a sound server has another rate than the stream."""
+        if MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ and rate_hz % FRAMES_PER_SECOND == 0:
+            self.server_rate_hz = rate_hz
 
     def hang_up(self, had_terminal: bool) -> None:
         """End run() when the terminal that it was started in is gone (SIGHUP); look for voices again when it was sent by hand."""
@@ -139,6 +162,9 @@ class Daemon:
                 self.notifier.watchdog()
             self.session.tick(now)
             self.saver.poll(self.session.to_save(), now)
+            if self.server_rate_hz:
+                log.warning("the sound server runs at %d Hz: the stream is built anew for it", self.server_rate_hz)
+                return
             if getattr(device.device, "finished", False):
                 log.info("the virtual device's input is played; stopping")
                 return
@@ -173,7 +199,8 @@ class Daemon:
         return moved or device.state is not DeviceState.RUNNING
 
     async def _shut_down(self) -> None:
-        self.notifier.stopping()
+        if self.stopped or not self.server_rate_hz:  # else it goes on at the server's rate: nothing ends for systemd
+            self.notifier.stopping()
         session, device = self.session, self.session.telemetry.device_supervisor
         if self._keeper is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._keeper.stop)
@@ -201,5 +228,16 @@ def _has_terminal() -> bool:
 
 
 async def run(settings: Settings, worker: WorkerChild) -> None:
-    """Run the daemon until it is told to stop. Raises RvcdError if it cannot start."""
-    await Daemon(settings, worker).run()
+    """Run the daemon until it is told to stop. Raises RvcdError if it cannot start, as where another one has its state.
+
+    A sound server's rate is followed: segment, stream and worker are built anew at that rate, with all that was set.
+    """
+    first: WorkerChild | None = worker
+    with state_lock.hold(state_folder()):
+        while True:
+            daemon = Daemon(settings, first)
+            await daemon.run()
+            if not daemon.server_rate_hz or daemon.stopped:
+                return
+            audio = settings.audio.model_copy(update={"rate_hz": daemon.server_rate_hz})
+            settings, first = settings.model_copy(update={"audio": audio}), None

@@ -66,13 +66,14 @@ class LiveSession:
                 log.warning("%s", sentence)
         self._preset_name = saved.preset
         self.params = ParamStore({**settings.initial_params(), **saved.params})
+        self._told_skipped: frozenset[str] = frozenset()
         self.registry = self._scan_voices()
         self.segment = AudioSegment.create(settings.audio.rate_hz)
         talk = TalkKey(lambda delay_s, work: asyncio.get_running_loop().call_later(delay_s, work), self._talk_heard)
         self.switches = Switches(self.segment, settings.talk.mode, talk, mute=saved.mute, panic=saved.panic)
         self.stream = self._new_stream(saved, worker)
         self.recording = Recording(self.segment, record_settings(settings.record), lambda reason: self._on_change())
-        self.telemetry = Telemetry(self.segment, self.stream, self.switches, self.recording)
+        self.telemetry = Telemetry(self.segment, self.stream, self.switches, self.recording, settings.audio.latency_offset_ms)
         self.overload, self.stages = OverloadWatch(), StageWatch()
         self._asked: VoiceStatus | None = None
         """The voice asked for last, while its files are being looked at."""
@@ -155,7 +156,7 @@ class LiveSession:
         device = self.telemetry.device_supervisor
         if device is None or device.state is DeviceState.OPENING:
             return State.STARTING
-        if device.state is not DeviceState.RUNNING:
+        if device.state is not DeviceState.RUNNING or device.notice:
             return State.NO_DEVICE
         if worker.state is WorkerState.STARTING:
             return State.STARTING
@@ -298,7 +299,9 @@ class LiveSession:
         """Look for voices, and say what was passed over and whether there are none at all."""
         registry = scan_voices(self.settings)
         for sentence in registry.skipped:
-            log.warning("%s", sentence)
+            if sentence not in self._told_skipped:
+                log.warning("%s", sentence)
+        self._told_skipped = frozenset(registry.skipped)
         if not registry.entries and not self.settings.voices.voice:
             log.warning(
                 "there is no voice (*.pth) in %s: the output stays silent; put one there and start again, or set voices.voice",

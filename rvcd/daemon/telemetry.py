@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from rvcd.audio.device_supervisor import DeviceSupervisor
+from rvcd.daemon.device_buffers import NO_BUFFERS, DeviceBuffers, device_buffers
 from rvcd.daemon.gpu import GpuMonitor
 from rvcd.daemon.recent_maximum import RecentMaximum
 from rvcd.daemon.recording import Recording
@@ -18,12 +19,16 @@ from rvcd.protocol import Stats, to_dbfs
 
 @dataclass
 class Telemetry:
-    """Where the figures come from. device_supervisor: once the device is being opened."""
+    """Where the figures come from. device_supervisor: once the device is being opened.
+
+    latency_offset_ms: what was measured beyond what the audio system says; the published latency contains it.
+    """
 
     segment: AudioSegment
     stream: Stream
     switches: Switches
     recording: Recording
+    latency_offset_ms: float = 0.0
     gpu: GpuMonitor = field(default_factory=GpuMonitor)
     device_supervisor: DeviceSupervisor | None = None
     started_s: float = field(default_factory=time.monotonic)
@@ -36,10 +41,16 @@ class Telemetry:
     @property
     def latency_ms(self) -> float:
         """The published latency: the stream's own plus what the device says of its buffers."""
+        buffers, geometry = self._device_buffers(), self.stream.geometry
+        return geometry.ms(geometry.latency_samples) + buffers.in_ms + buffers.out_ms
+
+    def _device_buffers(self) -> DeviceBuffers:
         device = self.device_supervisor.device if self.device_supervisor else None
-        buffers = device.input_latency_ms + device.output_latency_ms if device else 0.0
-        geometry = self.stream.geometry
-        return geometry.ms(geometry.latency_samples) + buffers
+        if device is None:
+            return NO_BUFFERS
+        return device_buffers(
+            device.input_latency_ms, device.output_latency_ms, self.latency_offset_ms if device.realtime else 0.0
+        )
 
     @property
     def scheduling(self) -> str:
@@ -58,8 +69,9 @@ class Telemetry:
         counters, worker, geometry = segment.counters(), stream.worker.stats, stream.geometry
         in_peak, out_peak = segment.take_peaks()
         device = self.device_supervisor.device if self.device_supervisor else None
+        drift = getattr(device, "drift", None)  # of devices with two clocks
         room = geometry.block_samples + geometry.deadline_samples
-        gpu = self.gpu.latest
+        gpu, buffers = self.gpu.latest, self._device_buffers()
         live, wanted = session.voice(), session.wanted_voice()
         return Stats(
             state=session.state().value,
@@ -75,11 +87,11 @@ class Telemetry:
             out_clips=counters.out_clips,
             f0_hz=worker.f0_hz if worker.voiced else 0.0,
             latency_total_ms=self.latency_ms,
-            latency_device_in_ms=device.input_latency_ms if device else 0.0,
+            latency_device_in_ms=buffers.in_ms,
             latency_block_ms=geometry.ms(geometry.block_samples),
             latency_lookahead_ms=geometry.ms(geometry.lookahead_samples),
             latency_deadline_ms=geometry.ms(geometry.deadline_samples),
-            latency_device_out_ms=device.output_latency_ms if device else 0.0,
+            latency_device_out_ms=buffers.out_ms,
             ring_fill=min(1.0, segment.output_fill_samples() / room),
             load=worker.load,
             load_p95=worker.load_p95,
@@ -120,4 +132,12 @@ class Telemetry:
             scheduling=self.scheduling,
             fault=self.fault,
             advice=session.advice(),
+            clock_ratio=drift.ratio if drift else 0.0,
+            clock_drift_ppm=drift.drift_ppm if drift else 0.0,
+            clock_fill_ms=drift.fill_ms if drift else 0.0,
+            clock_starved=drift.starved if drift else 0,
+            clock_recentred=drift.recentred if drift else 0,
+            stale_samples=counters.stale_samples,
+            absent_samples=counters.absent_samples,
+            latency_offset_ms=buffers.offset_ms,
         )

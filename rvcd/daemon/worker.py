@@ -71,6 +71,7 @@ class WorkerSupervisor:
         self._generation = 0
         self._ready = False
         self._reported_s = 0.0
+        self._ended_s: float | None = None
         self._told, self._told_revision = False, -1
         self._runner: asyncio.Task[None] | None = None
         self._earlier = dict.fromkeys(COUNTS, 0.0)
@@ -140,6 +141,8 @@ class WorkerSupervisor:
                     reason = await self._run_once()
                 except Exception as error:  # no process to be had, or a defect: without another try all would stay silent
                     reason = f"{type(error).__name__}: {error}"
+                if self._ended_s is None:  # of workers that end in a row, the first: since then there is silence
+                    self._ended_s = time.monotonic()
                 told, self._told = self._told, False
                 failures = 0 if self._ready else failures + 1
                 pause_s = BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)]
@@ -209,6 +212,9 @@ class WorkerSupervisor:
             log.error("%s", sentence)
         if not self._ready:
             self._ready = True
+            if self._ended_s is not None:
+                log.info("the worker converts again after %.1f s", self._reported_s - self._ended_s)
+                self._ended_s = None
             self._set(WorkerState.RUNNING, "")
         self.tell_wanted()
         self._on_change()

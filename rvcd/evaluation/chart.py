@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -12,17 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rvcd.config.folders import cache_folder
 from rvcd.errors import MissingExtraError, how_to_install
 from rvcd.evaluation.judging import Row
+from rvcd.evaluation.library_caches import caches_of_programs, keep_library_caches
 from rvcd.evaluation.measures import RATE_HZ, FloatArray
 
 
 def find_matplotlib() -> ModuleType:
     """Return what draws. Raises MissingExtraError where it is not installed: better asked before minutes of judging."""
-    os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))  # its list of fonts, else beside rvcd's own folder
+    keep_library_caches()
     try:
-        return import_module("matplotlib.figure")
+        with caches_of_programs():
+            return import_module("matplotlib.figure")
     except ImportError as error:
         raise MissingExtraError(f"the picture needs matplotlib ({error}); {how_to_install('eval')}") from None
 

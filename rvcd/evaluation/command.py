@@ -82,7 +82,8 @@ def evaluate(settings: Settings, request: EvalRequest, told: Callable[[str], Non
     judges = judging.Judges.load(settings.engine.threads or 2)
     told(f"loading {voice.name}")
     preset = request.preset or settings.latency.preset
-    conversion = Conversion(settings, voice, request.preset, request.f0_method or settings.engine.f0_method)
+    f0_method = request.f0_method or settings.engine.f0_method
+    conversion = Conversion(settings, voice, request.preset, f0_method, None if request.index else told)
     samples = _samples(request.target, Path(voice.path))
     target = judging.Target.of(samples, judges.speaker, conversion) if samples else None
     rows, middle = [], (np.zeros(1, np.float32), np.zeros(1, np.float32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,10 +52,13 @@ class Converted:
 class Conversion:
     """One voice, loaded once, for many clips. Raises RvcdError for anything wrong with its files."""
 
-    def __init__(self, settings: Settings, entry: VoiceEntry, preset: str, f0_method: str) -> None:
+    def __init__(
+        self, settings: Settings, entry: VoiceEntry, preset: str, f0_method: str, warn: Callable[[str], None] | None = None
+    ) -> None:
+        """warn: told why the voice runs without its index; None: one whose index cannot serve is refused."""
         setup, files = model_setup(settings), voice_files(entry)
         self.geometry = geometry_of(settings, preset)
-        self._entry, self._loader = entry, Loader(setup, self.geometry)
+        self._entry, self._loader = entry, Loader(setup, self.geometry, warn)
         if setup.threads:
             torch.set_num_threads(setup.threads)
         torch.set_flush_denormal(True)
@@ -62,7 +66,7 @@ class Conversion:
         self._store = ParamStore({**settings.initial_params(), **entry.params})
         self.voice = self._loader.voice(files)
         # In one pass the plain modules run, in float32.
-        self._plain = Loader(structs.replace(setup, precision="fp32"), self.geometry)
+        self._plain = Loader(structs.replace(setup, precision="fp32"), self.geometry, warn and (lambda _: None))
         self._plain_voice = self._plain.voice(files, keep_decoder=True)
 
     def pitch(self, audio_16k: FloatArray) -> PitchTrack:

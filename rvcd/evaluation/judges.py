@@ -18,6 +18,7 @@ import numpy as np
 
 from rvcd.engine.pitch.methods.imports import stand_ins
 from rvcd.errors import MissingExtraError, ModelFileError, how_to_install
+from rvcd.evaluation.library_caches import keep_library_caches
 from rvcd.evaluation.measures import RATE_HZ, FloatArray
 
 
@@ -25,6 +26,7 @@ class SpeakerJudge:
     """Resemblyzer's d-vectors (Wan et al. 2018; Apache-2.0): the cosine of two says how alike two speakers are."""
 
     def __init__(self) -> None:
+        keep_library_caches()
         with _quiet():
             # webrtcvad, which it imports, asks setuptools for its own version; newer setuptools have no such part.
             version = {"get_distribution": lambda name: SimpleNamespace(version="")}

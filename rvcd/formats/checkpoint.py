@@ -113,7 +113,7 @@ def load_tensors(path: Path | str, within: str | None = None) -> dict[str, Tenso
     within: key of the part that holds them ("weight", "model"); None for a file that is one flat dict. Raises ModelFileError.
     """
     path = Path(path)
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         if within is not None:
             raise ModelFileError(f"{path}: is a safetensors file, which has no part {within!r}")
         return check_finite(path, _load_safetensors(path))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from rvcd.errors import ModelFileError
 from rvcd.formats.pickle_scan import TensorRef
-from rvcd.formats.torch_file import MAX_DESCRIPTION_BYTES, open_model_file, read_outline
+from rvcd.formats.safetensors_header import SUFFIX, read_header, shapes_of
+from rvcd.formats.torch_file import read_outline
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 WIDTH_KEY, FINAL_KEY = "encoder.layer_norm.weight", "final_proj.weight"
@@ -28,7 +26,7 @@ def read_unit_widths(path: Path | str) -> tuple[int, ...]:
     path = Path(path)
     if path.is_dir():
         path = next((path / name for name in WEIGHT_FILES if (path / name).is_file()), path / WEIGHT_FILES[-1])
-    shapes = _safetensors_shapes(path) if path.suffix == ".safetensors" else _torch_shapes(path)
+    shapes = shapes_of(read_header(path)) if path.suffix == SUFFIX else _torch_shapes(path)
     shapes = {key.removeprefix("hubert."): shape for key, shape in shapes.items()}
     if LITE_LAYOUT_KEY in shapes and len(shapes.get(LITE_UNIT_KEY, ())) == 2:
         return (shapes[LITE_UNIT_KEY][0],)
@@ -43,31 +41,8 @@ def read_unit_widths(path: Path | str) -> tuple[int, ...]:
 
 def _torch_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     root = read_outline(path).root
+    if isinstance(root, dict) and "weight" in root and "config" in root:
+        raise ModelFileError(f"{path}: is an RVC voice, not a content encoder; it belongs into a folder of voices.folders")
     tensors = root.get("model", root) if isinstance(root, dict) else {}
     items = tensors.items() if isinstance(tensors, dict) else ()
     return {key: value.shape for key, value in items if isinstance(key, str) and isinstance(value, TensorRef)}
-
-
-def _safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    with open_model_file(path) as (file, size_bytes):
-        length = int.from_bytes(file.read(8), "little")
-        data_bytes = size_bytes - 8 - length
-        text = file.read(length) if length <= min(size_bytes, MAX_DESCRIPTION_BYTES) else b""
-    try:
-        header = json.loads(text)
-    except (ValueError, RecursionError):
-        header = None
-    if not isinstance(header, dict) or any(_end(value) > data_bytes for value in header.values()):
-        raise ModelFileError(f"{path}: is not a whole safetensors file; download or copy it again")
-    return {key: _shape(value) for key, value in header.items()}
-
-
-def _end(described: Mapping[str, Any] | Any) -> int:
-    """Return where a tensor's numbers end, in bytes after the header."""
-    offsets = described.get("data_offsets") if isinstance(described, dict) else None
-    return offsets[1] if isinstance(offsets, list) and len(offsets) == 2 and type(offsets[1]) is int else 0
-
-
-def _shape(described: Mapping[str, Any] | Any) -> tuple[int, ...]:
-    sizes = described.get("shape") if isinstance(described, dict) else None
-    return tuple(sizes) if isinstance(sizes, list) and all(type(size) is int for size in sizes) else ()

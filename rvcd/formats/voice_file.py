@@ -7,10 +7,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from rvcd.formats.checkpoint import outlined_tensors
-from rvcd.formats.torch_file import read_outline
+from rvcd.formats.checkpoint import load_tensors, outlined_tensors
+from rvcd.formats.safetensors_header import SUFFIX, without_prefix
 from rvcd.formats.voice_config import SynthesizerConfig
-from rvcd.formats.voice_header import VoiceSpec, is_voice_key, read_voice_spec, upstream_key, voice_spec
+from rvcd.formats.voice_header import VoiceSpec, is_voice_key, read_voice_spec, upstream_key, voice_outline, voice_spec
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,14 @@ class VoiceFile:
 
 def read_voice(path: Path | str) -> VoiceFile:
     """Read and check a voice. Raises ModelFileError with one sentence when it is not a whole, usable RVC voice."""
-    outline = read_outline(path)
+    path = Path(path)
+    outline = voice_outline(path)
     spec = voice_spec(outline)
-    weights = outlined_tensors(outline, "weight")
+    if path.suffix.lower() == SUFFIX:
+        tensors = load_tensors(path)
+        weights = {without_prefix(key, tensors): value for key, value in tensors.items()}
+    else:
+        weights = outlined_tensors(outline, "weight")
     return VoiceFile(spec, {upstream_key(key): value for key, value in weights.items() if is_voice_key(key)})
 
 

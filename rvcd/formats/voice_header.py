@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rvcd.errors import ModelFileError
+from rvcd.formats import safetensors_header
 from rvcd.formats.pickle_scan import TensorRef
 from rvcd.formats.torch_file import Outline, read_outline
 from rvcd.formats.voice_config import ConfigProblem, SynthesizerConfig, Vocoder, parse_config
@@ -56,8 +57,12 @@ class VoiceSpec:
 
 def read_voice_spec(path: Path | str) -> VoiceSpec:
     """Read a voice file's description. Raises ModelFileError with one sentence when it is not a usable RVC voice."""
-    outline = read_outline(path)
-    return voice_spec(outline)
+    return voice_spec(voice_outline(Path(path)))
+
+
+def voice_outline(path: Path) -> Outline:
+    """Return what a voice's file holds, whichever of the formats it has. Raises ModelFileError."""
+    return safetensors_header.read_voice_outline(path) if path.suffix.lower() == safetensors_header.SUFFIX else read_outline(path)
 
 
 def voice_spec(outline: Outline) -> VoiceSpec:

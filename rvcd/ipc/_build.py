@@ -1,7 +1,7 @@
-"""Builds the C core: the shared segment, the device callback and the virtual clock, as the extension module rvcd.ipc._native.
+"""Builds the C core as the extension module rvcd.ipc._native: segment, callback, JACK client, two clocks, virtual clock.
 
 setuptools runs this through `cffi_modules=["rvcd/ipc/_build.py:ffibuilder"]` from the project's root; after a change to
-the C files, `python setup.py build_ext --inplace` does it again. No PortAudio headers are needed.
+the C files, `python setup.py build_ext --inplace` does it again. No headers of PortAudio or JACK are needed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from cffi import FFI
 
 IPC, AUDIO = Path("rvcd/ipc"), Path("rvcd/audio")
 """Relative, because distutils wants sources relative to the project's root."""
-PARTS = (IPC / "_segment", AUDIO / "_callback", AUDIO / "_clock")
+PARTS = (
+    IPC / "_segment",
+    *(AUDIO / name for name in ("_callback", "_split", "_probe", "_drift", "_clock", "_jack")),
+)  # fmt: skip
 """Each has a header and a source; a header may use those before it."""
 
 
@@ -26,10 +29,10 @@ ffibuilder = FFI()
 ffibuilder.cdef(declarations())
 ffibuilder.set_source(
     "rvcd.ipc._native",
-    '#include "_clock.h"',
+    '#include "_split.h"\n#include "_probe.h"\n#include "_drift.h"\n#include "_clock.h"\n#include "_jack.h"',
     sources=[str(part.with_suffix(".c")) for part in PARTS],
     depends=[str(part.with_suffix(".h")) for part in PARTS],
     include_dirs=[str(IPC), str(AUDIO)],
-    libraries=["m", "pthread"],
+    libraries=["m", "pthread", "dl"],
     extra_compile_args=["-O2", "-std=c11", "-Wall", "-Wextra"],
 )

@@ -291,6 +291,8 @@ void rvcd_read_counters(rvcd_segment *segment, rvcd_counters *out)
     out->in_clips = LOAD(segment->in_clips);
     out->out_clips = LOAD(segment->out_clips);
     out->period_samples = LOAD(segment->period_samples);
+    out->stale_samples = LOAD(segment->stale_samples);
+    out->absent_samples = LOAD(segment->absent_samples);
 }
 
 void rvcd_take_peaks(rvcd_segment *segment, float *in_peak, float *out_peak)

@@ -11,7 +11,7 @@
 
 /* cffi: begin */
 #define RVCD_VALUES 64
-#define RVCD_LAYOUT_VERSION 3
+#define RVCD_LAYOUT_VERSION 4
 #define RVCD_CHUNK 4096
 
 typedef struct rvcd_segment rvcd_segment;
@@ -47,6 +47,8 @@ typedef struct {
     uint64_t in_clips;
     uint64_t out_clips;
     uint64_t period_samples;
+    uint64_t stale_samples;
+    uint64_t absent_samples;
 } rvcd_counters;
 
 typedef struct {
@@ -164,6 +166,8 @@ struct rvcd_segment {
     _Atomic uint64_t out_clips;
     _Atomic uint32_t in_peak_bits;
     _Atomic uint32_t out_peak_bits;
+    _Atomic uint64_t stale_samples;  /* of the microphone: dropped to hold the latency, where it has a queue of its own */
+    _Atomic uint64_t absent_samples; /* of the microphone: silence, because they were not there in time */
     _Atomic uint32_t period_samples; /* of the last callback */
 
     rvcd_vector params;       /* written by the control process, for the worker */

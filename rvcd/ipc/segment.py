@@ -91,7 +91,7 @@ class CallbackCounters:
     gap_samples: int
     """Samples that the worker skipped over: silence between two writes."""
     bad_input_samples: int
-    """Not-a-number or infinite samples from the device, taken as 0."""
+    """Samples from the device that were no finite number, taken as 0, or beyond 8.0, cut to it."""
     bad_output_samples: int
     """Not-a-number or infinite samples from the worker, played as 0."""
     in_clips: int
@@ -99,6 +99,10 @@ class CallbackCounters:
     out_clips: int
     period_samples: int
     """Samples in the last callback."""
+    stale_samples: int
+    """Samples of the microphone that were dropped, so that the latency holds (see audio/_split.c)."""
+    absent_samples: int
+    """Samples of the microphone that were not there in time, taken as 0."""
 
 
 def capacities(rate_hz: int) -> tuple[int, int]:

@@ -26,6 +26,7 @@ RATE_HZ = 16000
 HOP_SAMPLES = 256
 BANDS, LOW_BANDS, CLASSES = 128, 96, 95
 WINDOWS_SAMPLES = (1024, 2048, 512)
+LONGEST = max(WINDOWS_SAMPLES)
 DILATIONS = (1, 17, 27, 40, 48, 2)
 """Of each residual block, over the bands: the distances of a tone's harmonics."""
 BAND_GROUP = 32
@@ -44,7 +45,7 @@ class BandSums:
 
 
 class Spectrum:
-    """Audio -> log magnitudes in bands, for one length of window."""
+    """Audio -> magnitudes in bands, for one length of window."""
 
     def __init__(self, length: int, shares: Tensor) -> None:
         """shares (length / 2 + 1, BANDS)."""
@@ -56,13 +57,12 @@ class Spectrum:
             self.groups.append(BandSums(bins, group[:bins].contiguous()))
 
     def __call__(self, audio: Tensor, hops: int) -> Tensor:
-        """audio (n,), n >= hops * HOP_SAMPLES -> (hops, BANDS); hop j is centred at sample 256 * j."""
-        framed = F.pad(audio, (self.length // 2, self.length // 2)).unfold(0, self.length, HOP_SAMPLES)[:hops]
+        """audio with LONGEST / 2 zeros at each end -> (hops, BANDS); hop j is centred at sample 256 * j of what is between."""
+        framed = audio[(LONGEST - self.length) // 2 :].unfold(0, self.length, HOP_SAMPLES)[:hops]
         bins = torch.fft.rfft(framed * self.window)
         # numpy's magnitude: ten times as fast as torch's.
         magnitudes = torch.from_numpy(np.abs(bins.numpy()))
-        bands = torch.cat([magnitudes[:, : group.bins] @ group.shares for group in self.groups], dim=1)
-        return torch.log(bands + FLOOR)
+        return torch.cat([magnitudes[:, : group.bins] @ group.shares for group in self.groups], dim=1)
 
 
 class Conv:
@@ -120,8 +120,10 @@ class SwiftF0:
         Confidence is 0 where the best class lies outside low_hz..high_hz; the pitch is the best one inside.
         """
         hops = max(len(audio) // HOP_SAMPLES, 1)
-        audio = F.pad(audio, (0, max(HOP_SAMPLES - len(audio), -len(audio) % HOP_SAMPLES)))
-        seen = torch.stack([spectrum(audio, hops) for spectrum in self.spectra])[None].transpose(2, 3)
+        missing = max(HOP_SAMPLES - len(audio), -len(audio) % HOP_SAMPLES)
+        audio = F.pad(audio, (LONGEST // 2, missing + LONGEST // 2))
+        bands = torch.stack([spectrum(audio, hops) for spectrum in self.spectra])
+        seen = bands.add_(FLOOR).log_()[None].transpose(2, 3)
         yield_point()
         x = self.stem(seen.contiguous(memory_format=torch.channels_last))
         for first, second in self.blocks:

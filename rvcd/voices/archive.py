@@ -1,6 +1,6 @@
 """Takes a voice out of an untrusted archive. Names inside it never become paths; every size is bounded before it is read.
 
-Only what may be part of a voice is unpacked, under names of our own: *.pth, *.index and voice.toml. Stdlib only.
+Only what may be part of a voice is unpacked, under names of our own: *.pth and the like, *.index, voice.toml. Stdlib only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from rvcd.errors import ModelFileError
 from rvcd.formats.torch_file import MAX_FILE_BYTES, open_model_file
-from rvcd.voices.voice_folders import TRAINING_FILE, TRAINING_SENTENCE, is_voice_name
+from rvcd.voices.voice_folders import TRAINING_FILE, TRAINING_SENTENCE, may_be_voice
 from rvcd.voices.voice_toml import MAX_BYTES as MAX_TOML_BYTES
 from rvcd.voices.voice_toml import printable
 
@@ -48,7 +48,7 @@ class Part:
 
 def is_part(name: str) -> bool:
     """Say whether a file may belong to a voice by its name."""
-    return not name.startswith(".") and (is_voice_name(name) or name.lower().endswith((".index", ".toml")))
+    return not name.startswith(".") and (may_be_voice(name) or name.lower().endswith((".index", ".toml")))
 
 
 def unpack_voice(archive: Path, make_folder: Callable[[], Path], notes: list[str]) -> list[Part]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from rvcd.config.folders import cache_folder
 from rvcd.config.settings import BUILT_IN, TEST_WEIGHTS, Settings
 from rvcd.ipc.messages import ModelSetup, VoiceFiles
+from rvcd.protocol import names_voice_file
 from rvcd.voices.builtin_paths import BUILT_IN_ENCODER, BUILT_IN_FOLDER
 from rvcd.voices.identity import identity_of
 from rvcd.voices.registry import VoiceEntry, VoiceRegistry, voice_of_file
@@ -35,7 +36,7 @@ def first_voice(settings: Settings, registry: VoiceRegistry, resumed: str) -> Vo
     if resumed and any(entry.name == resumed for entry in registry.entries):
         return registry.find(resumed)
     if chosen:
-        entry = voice_of_file(Path(chosen)) if chosen.endswith(".pth") else registry.find(chosen)
+        entry = voice_of_file(Path(chosen)) if names_voice_file(chosen) else registry.find(chosen)
         return replace(entry, index_path=Path(settings.voices.index)) if settings.voices.index else entry
     return registry.entries[0] if registry.entries else None
 
@@ -45,7 +46,7 @@ def named_voice(settings: Settings, voice: str, index: str) -> VoiceEntry | None
 
     index: replaces the voice's own. Raises RvcdError for a name that no voice has.
     """
-    if voice.endswith(".pth"):
+    if names_voice_file(voice):
         found: VoiceEntry | None = voice_of_file(Path(voice))
     else:
         registry = scan_voices(settings)

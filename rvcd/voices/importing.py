@@ -1,6 +1,7 @@
 """Copies a voice into a folder of voices: checked before, whole or not at all, never over another voice unasked. Stdlib only.
 
 From a .pth, a .pth and its .index, a folder or a .zip, it becomes NAME/NAME.pth, NAME/NAME.index and NAME/voice.toml.
+A .pt or .safetensors keeps its end.
 """
 
 from __future__ import annotations
@@ -18,16 +19,17 @@ from rvcd.errors import ModelFileError, ParamError
 from rvcd.formats.index_header import IndexHeader, read_fitting_index_header
 from rvcd.formats.torch_file import damaged_entry
 from rvcd.formats.voice_header import VoiceSpec, read_voice_spec
+from rvcd.protocol import VOICE_SUFFIXES
 from rvcd.voices.archive import Part, is_part, unpack_voice
 from rvcd.voices.folder_exchange import exchange
 from rvcd.voices.registry import VoiceRegistry
-from rvcd.voices.voice_folders import TRAINING_FILE, TRAINING_SENTENCE, choose_index, is_voice_name, list_folder, with_subfolders
+from rvcd.voices.voice_folders import TRAINING_FILE, TRAINING_SENTENCE, choose_index, list_folder, may_be_voice, with_subfolders
 from rvcd.voices.voice_toml import FILE_NAME, VoiceSettings, parse_voice_toml, printable, read_voice_toml, voice_toml_text
 
 MAX_NAME_CHARACTERS = 64
 NAMED_IN_ERRORS = 5
 OTHER_ARCHIVES = (".7z", ".rar", ".tar", ".gz", ".xz", ".bz2", ".zst")
-VOICE_FILES = (".pth", ".index", ".toml")
+VOICE_FILES = (*VOICE_SUFFIXES, ".index", ".toml")
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def import_voice(request: ImportRequest, others: VoiceRegistry) -> Imported:
     try:
         with _scratch_in(request.folder) as scratch:
             parts, explicit_index = _gather(request.sources, scratch, notes)
-            part, spec = _choose_voice([part for part in parts if is_voice_name(part.name)], request.sources, notes)
+            part, spec = _choose_voice([part for part in parts if may_be_voice(part.name)], request.sources, notes)
             index_part, index = _choose_index(part, spec, parts, explicit_index, notes)
             if spec.note:
                 notes.append(f"{part.label}{spec.note.removeprefix(str(part.path))}")
@@ -75,7 +77,7 @@ def import_voice(request: ImportRequest, others: VoiceRegistry) -> Imported:
             _check_free(target, settings, request.force, others)
             whole = scratch.folder() / "voice"
             whole.mkdir()
-            copied = whole / f"{settings.name}.pth"
+            copied = whole / f"{settings.name}{Path(part.name).suffix.lower()}"
             _copy(part.path, copied)
             if (entry := damaged_entry(copied)) is not None:
                 raise ModelFileError(f"{part.label}: is damaged (checksum of {printable(entry)}); download or copy it again")
@@ -111,7 +113,7 @@ def _gather(sources: Sequence[Path], scratch: _Scratch, notes: list[str]) -> tup
             parts += _in_folder(source, notes)
         elif suffix == ".zip":
             parts += unpack_voice(source, scratch.unpacked, notes)
-        elif suffix in (".pth", ".index"):
+        elif suffix in (*VOICE_SUFFIXES, ".index"):
             parts.append(Part(source.name, printable(source), source))
             if suffix == ".index":
                 if explicit is not None:
@@ -234,7 +236,7 @@ def _check_free(target: Path, settings: VoiceSettings, force: bool, others: Voic
         raise ModelFileError(f"{target}: is no voice's folder, and is not replaced; remove it yourself, or choose another --name")
     names = os.listdir(target)
     strange = [name for name in names if not name.lower().endswith(VOICE_FILES) or not (target / name).is_file()]
-    if strange or sum(map(is_voice_name, names)) > 1:
+    if strange or sum(map(may_be_voice, names)) > 1:
         what = f"'{printable(strange[0])}'" if strange else "several voices"
         raise ModelFileError(f"{target}: holds {what}, and is not replaced; remove it yourself, or choose another --name")
 

@@ -1,4 +1,4 @@
-"""The voices of one folder: which .pth files are voices, which index and which voice.toml belong to each. Stdlib only.
+"""The voices of one folder: which files are voices, which index and which voice.toml belong to each. Stdlib only.
 
 Settings are read from NAME.toml beside NAME.pth; in a folder with a single voice, voice.toml serves as well.
 """
@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rvcd.protocol import NAME_PATTERN, NAME_RULE
+from rvcd.errors import ModelFileError
+from rvcd.formats.voice_header import read_voice_spec
+from rvcd.protocol import NAME_PATTERN, NAME_RULE, VOICE_SUFFIX, names_voice_file
 from rvcd.voices.voice_toml import FILE_NAME, NOTHING_SAID, VoiceSettings, printable, read_voice_toml
 
-TRAINING_FILE = re.compile(r"[GD]_\d+\.pth", re.IGNORECASE)
+TRAINING_FILE = re.compile(r"[GD]_\d+\.pth?", re.IGNORECASE)
 TRAINING_SENTENCE = "is a training checkpoint by its name; use the small .pth that the trainer exported"
 TRAINED_SO_FAR = re.compile(r"[_ -](?:e\d+|s\d+|\d+e|\d+s|best_epoch)\Z")
 """How trainers end a voice's file name: Anna_e200_s12400.pth (RVC), Anna_200e_12400s_best_epoch.pth (Applio)."""
@@ -45,7 +47,7 @@ def with_subfolders(root: Path, skipped: list[str]) -> list[Path]:
 def voices_in(folder: Path, skipped: list[str]) -> list[FoundVoice]:
     """Return the voices of one folder, in the order of their files' names. skipped: takes a sentence for what is passed over."""
     names = [name for name in list_folder(folder, skipped) if not name.startswith(".")]
-    files = [name for name in names if is_voice_name(name) and os.path.isfile(folder / name)]
+    files = [name for name in names if may_be_voice(name) and os.path.isfile(folder / name) and _is_voice(folder / name)]
     voices = [name for name in files if not TRAINING_FILE.fullmatch(name)]
     for name in files:
         if name not in voices:
@@ -72,9 +74,20 @@ def voices_in(folder: Path, skipped: list[str]) -> list[FoundVoice]:
     return found
 
 
-def is_voice_name(name: str) -> bool:
+def may_be_voice(name: str) -> bool:
     """Say whether a file may be a voice by its name."""
-    return name.lower().endswith(".pth")
+    return names_voice_file(name)
+
+
+def _is_voice(path: Path) -> bool:
+    """Say whether a file counts as a voice: a .pth always, so that what is wrong with it is told; others by their header."""
+    if path.name.lower().endswith(VOICE_SUFFIX):
+        return True
+    try:
+        read_voice_spec(path)
+    except ModelFileError:
+        return False
+    return True
 
 
 def choose_index(voice: str, names: Sequence[str], *, alone: bool) -> str | None:

@@ -6,11 +6,20 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from rvcd.audio.device import DeviceInfo, DeviceRequest, PortAudioDevice, _believable_ms, choose_devices, list_devices
+from rvcd.audio.device import (
+    DeviceInfo,
+    DeviceRequest,
+    PortAudioDevice,
+    _believable_ms,
+    choose_devices,
+    has_two_clocks,
+    list_devices,
+)
 from rvcd.audio.device_supervisor import DeviceState, DeviceSupervisor
 from rvcd.audio.portaudio import check_version
 from rvcd.errors import AudioDeviceError
@@ -41,6 +50,16 @@ def test_devices_are_found_by_name_part_number_or_default() -> None:
     assert chosen(host_api="jack") == ("system", "system")
     assert chosen(input="system", output="") == ("system", "none")
     assert chosen(input="", output="usb") == ("none", "USB Speaker")
+    assert chosen(input="microphone", output="system") == ("USB Microphone", "system")
+
+
+def test_two_devices_have_two_clocks_unless_one_server_drives_both() -> None:
+    analog, microphone, speaker, system = DEVICES
+    other_client = replace(system, index=4, name="player")
+    assert has_two_clocks(microphone, speaker) and has_two_clocks(microphone, system)
+    assert not has_two_clocks(analog, analog)
+    assert not has_two_clocks(system, other_client)
+    assert not has_two_clocks(None, speaker) and not has_two_clocks(microphone, None)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +68,6 @@ def test_devices_are_found_by_name_part_number_or_default() -> None:
         ({"input": "USB Micorphone"}, r"not found: did you mean \[1\] 'USB Microphone'"),
         ({"output": "zzzzzz"}, "not found: there is .*HDA Intel"),
         ({"input": "2"}, "input device '2' was not found"),
-        ({"input": "microphone", "output": "system"}, "one host API"),
         ({"host_api": "CoreAudio"}, "choose from ALSA, JACK"),
         ({"input": "", "output": ""}, "neither an input nor an output"),
     ],

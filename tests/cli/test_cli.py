@@ -18,9 +18,12 @@ import pytest
 
 from rvcd.audio.device import DeviceInfo
 from rvcd.cli import main as cli
+from rvcd.cli.checks.finding import Finding, Level
+from rvcd.cli.checks.trial import TrialRequest
 from rvcd.config.settings import DEFAULT_CONFIG, Settings
+from rvcd.daemon.state import SavedState, save_state
 from rvcd.daemon.worker import WorkerChild
-from rvcd.errors import AudioDeviceError
+from rvcd.errors import AudioDeviceError, ModelFileError
 from rvcd.params import BY_NAME
 from rvcd.protocol import PROTOCOL_VERSION
 from rvcd.voices.builtin_paths import BUILT_IN_ENCODER
@@ -50,12 +53,17 @@ class Machine:
         self.rendered: list[Any] = []
         self.ran: list[Settings] = []
         self.resumed = ""
+        self.closed: Exception | None = None
+        self.tried: list[TrialRequest] = []
+        self.trial = [Finding(Level.OK, "trial", "everything was loaded, and anna converts")]
         for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
             monkeypatch.setenv(name, str(tmp_path / name))
         for name in ("RVCD_CONFIG", "RVCD_DEBUG", "STATE_DIRECTORY", "CACHE_DIRECTORY"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setattr("rvcd.config.folders.SYSTEM_CONFIG", tmp_path / "no.toml")
         monkeypatch.setattr("rvcd.audio.device.list_devices", self._list_devices)
+        monkeypatch.setattr("rvcd.audio.configured.open_once", self._open)
+        monkeypatch.setattr("rvcd.cli.checks.trial.trial_findings", self._try_out)
         monkeypatch.setattr("rvcd.formats.voice_header.read_voice_spec", self._read_voice)
         monkeypatch.setattr("rvcd.voices.configured.scan_voices", lambda settings: None)
         monkeypatch.setattr("rvcd.voices.configured.first_voice", self._first_voice)
@@ -65,6 +73,14 @@ class Machine:
         engine.RenderRequest = dict
         engine.render_file = self._render
         monkeypatch.setitem(sys.modules, "rvcd.rendering.file", engine)
+
+    def _open(self, settings: Settings) -> None:
+        if self.closed:
+            raise self.closed
+
+    def _try_out(self, request: TrialRequest) -> list[Finding]:
+        self.tried.append(request)
+        return self.trial
 
     def _list_devices(self) -> list[DeviceInfo]:
         if self.broken:
@@ -95,24 +111,6 @@ class Machine:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     return Machine(monkeypatch, tmp_path)
-
-
-@pytest.fixture
-def rvcd(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Any:
-    """Run a command line in this process; gives (exit code, stdout, stderr)."""
-
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["rvcd", *map(str, arguments)])
-        code: Any = 0
-        try:
-            cli.main()
-        except SystemExit as error:
-            code = error.code
-        out, err = capfd.readouterr()
-        assert "Traceback" not in out + err
-        return int(code or 0), out, err
-
-    return call
 
 
 @pytest.fixture
@@ -332,6 +330,51 @@ def test_a_working_machine_passes_the_check(machine: Machine, rvcd: Any, config:
     assert code == 0
     assert "latency   396 ms" in out
     assert out.endswith("rvcd can run\n")
+
+
+def test_the_check_tries_what_the_daemon_would_resume(machine: Machine, rvcd: Any, config: Any, tmp_path: Path) -> None:
+    machine.spec = replace(machine.spec, unit_width=64)
+    state = tmp_path / "XDG_STATE_HOME" / "rvcd" / "state.json"
+    state.parent.mkdir(parents=True)
+    save_state(SavedState(voice="anna", f0_method="yin", latency_preset="safe"), state)
+    path = config("[osc]\nport = 59720")
+    machine.trial = [Finding(Level.FAIL, "voice", "anna.pth: tensor 'x' holds NaN or infinity")]
+    code, out, _ = rvcd("check", "--config", path)
+    assert machine.tried == [TrialRequest(str(path), "anna", "yin", "safe")]
+    assert code == 1
+    assert "fail  voice     anna.pth: tensor 'x' holds NaN" in out
+
+
+def test_a_quick_check_loads_nothing_opens_nothing_and_hashes_nothing(
+    machine: Machine, rvcd: Any, config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.spec = replace(machine.spec, unit_width=64)
+    machine.closed = AudioDeviceError("must not be opened")
+    monkeypatch.setattr("rvcd.voices.assets.sha256_of", None)
+    code, out, _ = rvcd("check", "--quick", "--config", config("[osc]\nport = 59720"))
+    assert (code, machine.tried) == (0, [])
+    assert "it opens" not in out
+
+
+def test_what_the_headers_told_is_not_tried(machine: Machine, rvcd: Any, config: Any) -> None:
+    machine.broken = ModelFileError("anna.pth: is cut short")
+    assert rvcd("check", "--config", config("[osc]\nport = 59720"))[0] == 1
+    assert machine.tried == []
+
+
+def test_a_device_that_does_not_open_fails_the_check(machine: Machine, rvcd: Any, config: Any) -> None:
+    machine.spec = replace(machine.spec, unit_width=64)
+    machine.closed = AudioDeviceError("Desk microphone cannot run at 48000 Hz: use 44100 Hz")
+    code, out, _ = rvcd("check", "--config", config("[osc]\nport = 59720"))
+    assert code == 1
+    assert "fail  device    Desk microphone cannot run at 48000 Hz: use 44100 Hz" in out
+
+
+def test_an_input_channel_that_the_device_does_not_have_fails_the_check(machine: Machine, rvcd: Any, config: Any) -> None:
+    machine.spec = replace(machine.spec, unit_width=64)
+    code, out, _ = rvcd("check", "--config", config("[audio]\ninput_channel = 3\n[osc]\nport = 59720"))
+    assert code == 1
+    assert "audio.input_channel is 3, but Desk microphone has 1; choose 1..1, or 0 for all of them" in out
 
 
 def test_the_check_finds_everything_that_would_fail(machine: Machine, rvcd: Any, config: Any, tmp_path: Path) -> None:

@@ -8,18 +8,16 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from rvcd.cli import main as cli
 from rvcd.cli.voice_check import check_voice, find_twins
 from rvcd.nets.test_weights import ensure_test_weights
 from rvcd.voices.registry import VoiceEntry
 from rvcd.voices.test_weight_paths import TestWeightPaths
+from tests.cli.conftest import Rvcd
 from tests.rvcctl.fake_daemon import running_daemon
 
 PARITY = Path(__file__).parents[1] / "data" / "parity"
@@ -27,8 +25,6 @@ V2, V1 = PARITY / "v2_40k_f0.pth", PARITY / "v1_40k_f0.pth"
 INDEX_V1, INDEX_V2 = (PARITY / f"added_IVF8_Flat_nprobe_1_kit_{version}.index" for version in ("v1", "v2"))
 
 RVCCTL = "from rvcctl.cli import main; main()"
-
-Rvcd = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="session")
@@ -44,26 +40,15 @@ def voices(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def rvcd(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path, voices: Path) -> Rvcd:
-    """Run a command line in this process, its configuration in $RVCD_CONFIG; gives (exit code, stdout, stderr)."""
+def rvcd(rvcd: Rvcd, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, voices: Path) -> Rvcd:
+    """Run `rvcd voice` in this process, its configuration in $RVCD_CONFIG; gives (exit code, stdout, stderr)."""
     for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(name, str(tmp_path / name))
     monkeypatch.setenv("RVCD_CONFIG", str(tmp_path / "rvcd.toml"))
     monkeypatch.delenv("CACHE_DIRECTORY", raising=False)
     (tmp_path / "rvcd.toml").write_text('[voices]\nfolders = ["voices"]\n')
 
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["rvcd", "voice", *map(str, arguments)])
-        code: Any = 0
-        try:
-            cli.main()
-        except SystemExit as error:
-            code = error.code
-        out, err = capfd.readouterr()
-        assert "Traceback" not in out + err
-        return int(code or 0), out, err
-
-    return call
+    return lambda *arguments: rvcd("voice", *arguments)
 
 
 @pytest.fixture
@@ -298,7 +283,7 @@ def test_an_encoder_that_is_none_is_one_sentence(rvcd: Rvcd, voices: Path, tmp_p
     with (tmp_path / "rvcd.toml").open("a") as file:
         file.write(f'[models]\ncontent_encoder = "{V2}"\n')
     code, out, err = rvcd("check")
-    assert (code, out) == (1, "") and "is not a HuBERT content encoder" in err and err.count("\n") == 1
+    assert (code, out) == (1, "") and "is an RVC voice, not a content encoder" in err and err.count("\n") == 1
 
 
 # ---- import

@@ -140,7 +140,7 @@ def test_all_problems_are_reported_at_once_with_path_bound_and_suggestion(tmp_pa
     )
     assert sorted(found) == sorted(
         [
-            "audio.backend: 'virtul' is not one of auto, portaudio, virtual; did you mean 'virtual'?",
+            "audio.backend: 'virtul' is not one of auto, jack, portaudio, virtual; did you mean 'virtual'?",
             "audio.host_api: true is a boolean; it takes text",
             "audio.rate_hz: '48000' is text; it takes a whole number, 8000..192000 in steps of 100",
             "audio.period_samples: 8 is too small; it takes a whole number, 16..4096",

@@ -22,7 +22,7 @@ import torch
 
 from rvcd.nets.test_weights import ensure_test_weights
 from rvcd.params import BY_NAME
-from tests.daemon_process import DaemonProcess, running
+from tests.daemon_process import DEMO, DaemonProcess, running
 from tests.waiting import HANG_S, signals_as_at_a_terminal
 
 
@@ -34,16 +34,6 @@ class Evil:
 
     def __reduce__(self):
         return os.system, (f"touch {self.proof}",)
-
-
-DEMO = """
-[audio]
-backend = "virtual"
-[voices]
-voice = "test-buzz"
-[latency]
-preset = "safe"
-"""
 
 
 @pytest.fixture(scope="module")

@@ -248,3 +248,21 @@ def test_a_worker_that_cannot_be_started_is_tried_again_and_the_reason_is_told(m
             assert supervisor.owner.applied.voice == ANNA  # type: ignore[attr-defined]  # nobody blamed the voice
 
     run(work)
+
+
+def test_a_worker_that_is_back_is_said_once_for_each_death_and_never_at_the_first_start(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "rvcd.worker")
+
+    def said() -> int:
+        return sum("the worker converts again after" in record.getMessage() for record in caplog.records)
+
+    async def work() -> None:
+        async with supervising() as supervisor:
+            for deaths in (1, 2):
+                await until(lambda deaths=deaths: is_running(supervisor) and supervisor.restarts == deaths - 1)
+                assert said() == deaths - 1 and supervisor.pid is not None
+                os.kill(supervisor.pid, signal.SIGKILL)
+                await until(lambda deaths=deaths: is_running(supervisor) and supervisor.restarts == deaths)
+                assert said() == deaths
+
+    run(work)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rvcctl.reading import MAX_ARGUMENTS
 from rvcd.errors import ProtocolError
 from rvcd.osc.codec import decode, encode
 from rvcd.osc.telemetry import meter_messages, stats_message
@@ -16,7 +17,7 @@ SAMPLE = Stats(state="live", voice="Anna", voice_slot=1, f0_hz=440.0, input_xrun
 
 def test_stats_travel_in_one_message_and_come_back_equal() -> None:
     address, args = stats_message(SAMPLE)
-    (message,) = decode(encode(PREFIX + address, *args), max_arguments=64)
+    (message,) = decode(encode(PREFIX + address, *args), max_arguments=MAX_ARGUMENTS)
     assert message.address == "/rvc/stats"
     assert stats_from_args(message.args) == SAMPLE
 

@@ -15,7 +15,7 @@ from rvcctl.client import DaemonClient
 from rvcctl.demo import DemoClient
 from rvcctl.names import MEASURED, READABLE, SETTABLE, STATS_NAMES, Kind
 from rvcctl.scripts import asking
-from rvcctl.scripts.writing import SECTIONS
+from rvcctl.scripts.writing import SECTIONS, stats_values, status_lines
 from rvcd import protocol
 from rvcd.osc.codec import OscValue
 from rvcd.osc.session import VoiceStatus
@@ -56,7 +56,7 @@ def test_status_for_people_has_sections_with_one_value_a_line(daemon: FakeDaemon
     assert ["callback_gap_max_ms", "0.0 (of the last minute)"] in lines
     assert ["scheduling", "FIFO 60 (of the device's thread)"] in lines
     assert [line for line in out.splitlines() if line[0] != " "] == [
-        "state:", "voice:", "levels:", "latency:", "losses:", "engine:", "gpu: none", "recording:",
+        "state:", "voice:", "levels:", "latency:", "losses:", "engine:", "clocks: one", "gpu: none", "recording:",
     ]  # fmt: skip
 
 
@@ -426,3 +426,11 @@ def test_a_command_for_scripts_loads_neither_textual_nor_anything_heavy(served: 
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=HANG_S)
     assert done.stdout.split("\n") == ["0", "[]", ""]
+
+
+def test_two_clocks_are_a_section_of_the_status() -> None:
+    values = {**stats_values(protocol.Stats()), "clock_ratio": 0.91877, "clock_drift_ppm": 41.23456, "clock_fill_ms": 12.5}
+    lines = [line.split(maxsplit=1) for line in status_lines(values)]
+    assert ["clocks:"] in lines
+    assert ["clock_ratio", "0.91877"] in lines
+    assert ["clock_drift_ppm", "41.23"] in lines

@@ -198,10 +198,17 @@ def test_the_slow_blocks_are_compared_with_the_deadline_not_with_the_block() -> 
     assert compute_text(late) == "▲ LATE p95 84 of 70 ms"
 
 
-@given(st.tuples(*[st.integers(0, 10**9)] * 3), st.integers(0, 10**9), st.integers(0, 10**9), st.integers(4, 100))
-def test_a_computing_bar_is_as_wide_as_asked(parts: tuple[int, int, int], p95: int, deadline: int, cells: int) -> None:
+@given(st.tuples(*[st.integers(0, 10**9)] * 4), st.integers(0, 10**9), st.integers(0, 10**9), st.integers(5, 100))
+def test_a_computing_bar_is_as_wide_as_asked(parts: tuple[int, int, int, int], p95: int, deadline: int, cells: int) -> None:
     model = ComputeModel(parts, p95, deadline)
     assert len(compute_bar(model, cells).plain) == (cells if any(parts) or deadline else 0)
+
+
+def test_a_letter_in_the_compute_bar_never_runs_into_the_next_name() -> None:
+    model = ComputeModel(parts=(100, 8, 0, 510), p95=700, deadline=1360)
+    texts = [compute_bar(model, cells).plain for cells in range(3, 121)]
+    assert not [text for text in texts if "uf0" in text.lower() or "fvoice" in text]
+    assert any("f voice 51.0" in text for text in texts)
 
 
 def test_between_two_looks_the_highest_peak_the_worst_load_and_the_lowest_fill_are_kept() -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from rvcd.errors import VoiceNotFoundError
 from rvcd.voices.registry import VoiceRegistry, assign_slots, voice_of_file
 from rvcd.voices.voice_folders import choose_index, voices_in
+from tests.formats.hostile import voice_dict
 
 
 def make(folder: Path, *names: str) -> Path:
@@ -314,3 +318,16 @@ def test_the_registry_does_not_depend_on_the_order_of_a_listing(tmp_path: Path, 
     monkeypatch.setattr("os.listdir", lambda path: sorted(listdir(path), reverse=True))
     assert VoiceRegistry.scan([tmp_path]) == expected
     assert [voice.name for voice in voices_in(tmp_path / "bob", [])] == ["bob"]
+
+
+def test_a_voice_may_be_a_pt_or_a_safetensors_and_other_models_beside_it_are_none(tmp_path: Path) -> None:
+    content = voice_dict()
+    torch.save(content, tmp_path / "Ann.pt")
+    tensors = {key: value.contiguous() for key, value in content["weight"].items()}
+    save_file(tensors, tmp_path / "Bert.safetensors", {"config": json.dumps(content["config"])})
+    torch.save({"model": {"encoder.layer_norm.weight": torch.ones(3)}}, tmp_path / "hubert_base.pt")
+    save_file({"x": torch.ones(3)}, tmp_path / "other.safetensors")
+    registry = VoiceRegistry.scan([tmp_path])
+    assert registry.names == ("Ann", "Bert")
+    assert registry.skipped == ()
+    assert voice_of_file(tmp_path / "Ann.pt").path == tmp_path / "Ann.pt"

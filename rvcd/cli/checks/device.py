@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rvcd.audio.files import FORMATS, AudioReader
 from rvcd.cli.checks.finding import Finding, Level
+from rvcd.cli.checks.probes import Probes
 from rvcd.config.settings import Settings
 from rvcd.errors import ParamError, RvcdError
 
@@ -16,18 +17,64 @@ if TYPE_CHECKING:
     from rvcd.audio.device import DeviceInfo
 
 
-def device_findings(settings: Settings, list_devices: Callable[[], list[DeviceInfo]]) -> list[Finding]:
-    """Say which devices the daemon would open, or what keeps it from that."""
+def device_findings(settings: Settings, probes: Probes, *, daemon_runs: bool) -> list[Finding]:
+    """Say which devices the daemon would open, or what keeps it from that.
+
+    daemon_runs: one seems to run already: a device that cannot be opened may be its.
+    """
     audio = settings.audio
     if audio.backend == "virtual":
         return _virtual(settings)
+    if audio.backend == "jack" or (audio.backend == "auto" and (not audio.host_api or "jack" in audio.host_api.lower())):
+        found = _jack(settings)
+        if found or audio.backend == "jack":
+            return found or [
+                Finding(
+                    Level.FAIL,
+                    "device",
+                    "no JACK or PipeWire server answers: rvcd would wait for one; start it, or set audio.backend",
+                )
+            ]
     try:
-        devices = list_devices()
+        devices = probes.list_devices()
         if audio.backend == "auto" and not _duplex(devices):
             return [Finding(Level.NOTE, "device", "there is no sound card: the virtual device would run"), *_virtual(settings)]
-        return [*_devices(settings, devices)]
+        findings = [*_devices(settings, devices)]
+        if probes.open_device is not None and not any(finding.level is Level.FAIL for finding in findings):
+            findings.append(_opened(settings, probes.open_device, daemon_runs))
+        return findings
     except RvcdError as error:
         return [Finding(Level.FAIL, "device", f"{error}; audio.backend = 'virtual' runs without a sound card")]
+
+
+def _opened(settings: Settings, open_device: Callable[[Settings], None], daemon_runs: bool) -> Finding:
+    """Open the device as the daemon would, and close it."""
+    try:
+        open_device(settings)
+    except RvcdError as error:
+        if daemon_runs:
+            return Finding(Level.NOTE, "device", f"cannot be opened now, while rvcd seems to run: {error}")
+        return Finding(Level.FAIL, "device", f"{error}")
+    return Finding(Level.OK, "device", "it opens")
+
+
+def _jack(settings: Settings) -> list[Finding]:
+    """Say what a client of the running JACK or PipeWire server would be connected to; nothing where none answers."""
+    from rvcd.audio.jack import JackRequest, survey
+    from rvcd.ipc.segment import AudioSegment
+
+    audio = settings.audio
+    with AudioSegment.create(audio.rate_hz) as segment:
+        seen = survey(JackRequest(audio.input, audio.output, audio.input_channel), segment)
+    if seen is None:
+        return []
+    findings = []
+    for kind, (ports, problem) in seen.sides.items():
+        if problem:
+            findings.append(Finding(Level.FAIL, "device", problem))
+        else:
+            findings.append(Finding(Level.OK, "device", f"audio.{kind}: {', '.join(ports) or 'none'}"))
+    return [*findings, Finding(Level.OK, "device", f"{seen.server}: {seen.rate_hz} Hz, {seen.period_samples} samples a period")]
 
 
 def _duplex(devices: Sequence[DeviceInfo]) -> bool:
@@ -47,6 +94,14 @@ def _devices(settings: Settings, devices: list[DeviceInfo]) -> Iterator[Finding]
             yield Finding(Level.OK, "device", f"audio.{kind}: the system's default")
         else:
             yield Finding(Level.OK, "device", f"audio.{kind}: [{device.index}] {device.name} ({device.host_api})")
+    source, wanted = chosen[0], audio.input_channel
+    if source is not None and wanted > source.max_input_channels:
+        yield Finding(
+            Level.FAIL, "device",
+            f"audio.input_channel is {wanted}, but {source.name} has {source.max_input_channels}; "
+            f"choose 1..{source.max_input_channels}, or 0 for all of them",
+        )  # fmt: skip
+        return
     jack = next((device for device in chosen if device is not None and "JACK" in device.host_api), None)
     if jack is not None and jack.default_rate_hz != audio.rate_hz:
         yield Finding(

@@ -16,19 +16,22 @@ OPTIONAL_METHODS = {"fcpe": "torchfcpe", "pm": "parselmouth"}
 """Pitch methods that need an extra of the same name, and the module it installs."""
 
 
-def model_findings(settings: Settings) -> list[Finding]:
-    """Look at the configured content encoder, and at RMVPE where it is configured or needed."""
+def model_findings(settings: Settings, hashes: bool = True) -> list[Finding]:
+    """Look at the configured content encoder, and at RMVPE where it is configured or needed.
+
+    hashes False: at their sizes and headers alone, however large they are.
+    """
     findings = []
     for key in ("content_encoder", "rmvpe"):
         if key == "rmvpe" and settings.engine.f0_method != "rmvpe" and not settings.models.rmvpe:
             continue
         try:
             configured = settings.models.real_encoder if key == "content_encoder" else settings.models.rmvpe
-            status = examine(key, configured, getattr(settings.models.sha256, key))
+            status = examine(key, configured, getattr(settings.models.sha256, key), hashes)
         except RvcdError as error:
             findings.append(Finding(Level.FAIL, "models", f"models.{key}: {error}"))
         else:
-            findings.append(_model(settings, status))
+            findings.append(_model(settings, status, hashes))
     return findings
 
 
@@ -40,21 +43,22 @@ def unit_widths(settings: Settings) -> tuple[int, ...]:
         return ()
 
 
-def _look_inside(status: AssetStatus, configured: str) -> str:
-    """Return why the worker could not load a model file, "" where nothing speaks against it. Reads the whole file."""
+def _look_inside(status: AssetStatus, configured: str, whole: bool) -> str:
+    """Return why the worker could not load a model file, "" where nothing speaks against it. whole: read all of it."""
     try:
         if status.key == "content_encoder":
             read_unit_widths(configured)
         else:
             check_rmvpe(configured)
-        entry = damaged_entry(status.path) if status.path is not None and status.path.suffix != ".safetensors" else None
+        zipped = status.path is not None and status.path.suffix != ".safetensors"
+        entry = damaged_entry(status.path) if whole and zipped and status.path is not None else None
     except RvcdError as error:
         reason = str(error)
         return reason if "download" in reason else f"{reason}; `rvcd assets` names the file to download"
     return f"{status.path}: is damaged (checksum of {entry}); download or copy it again" if entry else ""
 
 
-def _model(settings: Settings, status: AssetStatus) -> Finding:
+def _model(settings: Settings, status: AssetStatus, hashes: bool) -> Finding:
     name = f"models.{status.key}"
     if status.match is Match.BUILT_IN:
         if status.key == "rmvpe":
@@ -74,9 +78,13 @@ def _model(settings: Settings, status: AssetStatus) -> Finding:
         return Finding(
             Level.FAIL, "models", f"{name}: {status.path} has SHA-256 {status.sha256}, not {expected}; download it again"
         )
-    unfit = _look_inside(status, settings.models.real_encoder if status.key == "content_encoder" else settings.models.rmvpe)
+    unfit = _look_inside(
+        status, settings.models.real_encoder if status.key == "content_encoder" else settings.models.rmvpe, hashes
+    )
     if unfit:
         return Finding(Level.FAIL, "models", f"{name}: {unfit}")
+    if not hashes:
+        return Finding(Level.OK, "models", f"{name}: {status.path}, {status.size_bytes:,} bytes, its checksum was not looked at")
     known = f" = {status.asset.name}" if status.asset else ""
     level = Level.OK if status.match is Match.VERIFIED else Level.NOTE
     return Finding(
@@ -86,10 +94,10 @@ def _model(settings: Settings, status: AssetStatus) -> Finding:
     )
 
 
-def pitch_method_finding(settings: Settings) -> Finding:
-    """Say whether the package of the pitch method is installed."""
-    method = settings.engine.f0_method
+def pitch_method_finding(settings: Settings, resumed: str = "") -> Finding:
+    """Say whether the package of the pitch method is installed. resumed: the method of the last run, "" for none."""
+    method = resumed or settings.engine.f0_method
     module = OPTIONAL_METHODS.get(method)
     if module is not None and importlib.util.find_spec(module) is None:
-        return Finding(Level.FAIL, "pitch", f"engine.f0_method = '{method}' needs an extra: {how_to_install(method)}")
+        return Finding(Level.FAIL, "pitch", f"f0_method '{method}' needs an extra: {how_to_install(method)}")
     return Finding(Level.OK, "pitch", f"method {method}")

@@ -11,6 +11,8 @@ from rvcd.config.settings import Settings
 
 if TYPE_CHECKING:
     from rvcd.audio.device import DeviceInfo
+    from rvcd.cli.checks.finding import Finding
+    from rvcd.cli.checks.trial import TrialRequest
     from rvcd.voices.registry import VoiceEntry
 
 
@@ -29,9 +31,14 @@ class VoiceLike(Protocol):
 class Probes:
     """How the check looks at the machine; tests put fakes here.
 
+    open_device: open what the settings name and close it again; raises RvcdError; None: do not.
     first_voice: given the name to resume ("" for none), the voice the daemon would start with, None for none.
+    try_out: load everything in another process; None: do not. hashes: whether model files are read whole for their checksums.
     """
 
     list_devices: Callable[[], list[DeviceInfo]]
+    open_device: Callable[[Settings], None] | None
     first_voice: Callable[[Settings, str], VoiceEntry | None]
     read_voice: Callable[[Path], VoiceLike]
+    try_out: Callable[[TrialRequest], list[Finding]] | None
+    hashes: bool
