@@ -89,8 +89,8 @@ def device_factory(
         target = keeper.prepare() if keeper is not None else None
         if backend == "jack" or (backend == "server or card" and server_answers()):
             # The keeper connects the output to the microphone: two of PipeWire's nodes may have one name, but not one id.
-            kept_by_keeper = target is not None and target.server is SoundServer.PIPEWIRE and pipewire_answers()
-            return JackDevice(replace(jack, output="") if kept_by_keeper else jack, segment, kept, on_rate)
+            is_kept = target is not None and target.server is SoundServer.PIPEWIRE and pipewire_answers()
+            return JackDevice(replace(jack, output_is_kept=is_kept), segment, kept, on_rate)
         return PortAudioDevice(request, segment)
 
     return make

@@ -45,6 +45,8 @@ class JackRequest:
     """From 1; 0 averages the first two."""
     name: str = "rvcd"
     """The client's name in the graph."""
+    output_is_kept: bool = False
+    """Somebody else connects the output (the keeper of the microphone): nothing of it is made, missed or remembered here."""
 
 
 class Memory:
@@ -253,6 +255,8 @@ class JackDevice:
             "input": Side("input", tuple(own[:in_ports]), request.input, request.input_channel),
             "output": Side("output", tuple(own[in_ports:]), request.output),
         }
+        if request.output_is_kept:
+            del self._sides["output"]
         for kind, side in self._sides.items():
             side.by_hand = self._memory.links.get((kind, side.wanted), frozenset())
 
