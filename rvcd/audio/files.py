@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,9 @@ LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 8_000, 384_000
 """Of a file. A header that says 1 Hz makes 48,000 samples of each one, and whoever resamples it dies."""
 MAX_LOSS = 10 ** (-4.5 / 10)
 """Share of the loudest channel's energy that the average of all must keep: two that have nothing in common keep 3 dB less."""
+SMALL_BLOCK_SAMPLES = 1024
+SHORT_OF = 0.98
+"""Less than this part of what the header says is told. The length of an MP3 is an estimate."""
 MAX_BLOCK_VALUES = 2**20
 """Samples of all channels that are read at once: a file may have a thousand channels."""
 
@@ -63,10 +67,11 @@ class AudioReader:
         self.rate_hz = int(self._file.samplerate)
         self.channels = int(self._file.channels)
         self.block_samples = max(1, min(block_samples, MAX_BLOCK_VALUES // max(1, self.channels)))
-        self.note = ""
-        """A sentence about what was made of the channels, known once iterating has begun; "" where they are averaged."""
+        self._notes: list[str] = []
+        self._header_is_longer = "should be" in self._file.extra_info
+        """libsndfile's word for a header of a WAV or AIFF that promises more than the file holds."""
         self.total_samples = int(self._file.frames)
-        """As the header says; a damaged file may hold fewer."""
+        """As the header says; a file that is cut short holds fewer."""
         if self.total_samples <= 0:
             self.close()
             raise AudioFileError(f"{self.path}: the file holds no samples: record or export it again")
@@ -77,19 +82,52 @@ class AudioReader:
                 f"{HIGHEST_RATE_HZ:,} Hz: export it again, for example with 48,000"
             )
 
+    @property
+    def note(self) -> str:
+        """What was made of the channels, and how much of a cut file there was: known once it was read; "" for nothing."""
+        return "; ".join(self._notes)
+
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
-        """Yield the rest of the file. Raises AudioFileError when it is damaged."""
+        """Yield the rest of the file, of a cut or damaged one what can be read. Raises AudioFileError where that is nothing."""
         channel = self._channel_to_take() if self.channels > 1 else None
+        read_samples, reason = 0, ""
         while True:
             try:
                 frames = _read(self._file, self.block_samples)
             except (self._error, RuntimeError) as error:
-                raise AudioFileError(
-                    f"{self.path}: damaged after {self._file.tell()} samples ({_reason(error)}): export it again"
-                ) from error
-            if len(frames) == 0:
-                return
-            yield _to_mono(frames if channel is None else frames[:, channel : channel + 1])
+                reason = _reason(error)
+                frames = self._what_is_left(read_samples)
+            if len(frames):
+                read_samples += len(frames)
+                yield _to_mono(frames if channel is None else frames[:, channel : channel + 1])
+            if not len(frames) or reason:
+                break
+        if not read_samples:
+            raise AudioFileError(f"{self.path}: damaged at its first sample ({reason or 'nothing follows'}): export it again")
+        self._note_the_end(read_samples, reason)
+
+    def _what_is_left(self, read_samples: int) -> NDArray[np.float32]:
+        """Return what can be read of the block in which reading failed, in small pieces: a decoder gives whole blocks or none."""
+        import numpy as np
+        import soundfile
+
+        pieces: list[NDArray[np.float32]] = []
+        with contextlib.suppress(self._error, RuntimeError, OSError), soundfile.SoundFile(os.fsencode(self.path)) as file:
+            file.seek(read_samples)
+            while len(piece := _read(file, SMALL_BLOCK_SAMPLES)):
+                pieces.append(piece)
+        return np.concatenate(pieces) if pieces else np.zeros((0, self.channels), np.float32)
+
+    def _note_the_end(self, read_samples: int, reason: str) -> None:
+        had_s, wanted_s = read_samples / self.rate_hz, self.total_samples / self.rate_hz
+        if reason:
+            self._notes.append(
+                f"{self.path}: damaged after {had_s:.1f} of {wanted_s:.1f} s ({reason}); what is before that is used"
+            )
+        elif self._header_is_longer:
+            self._notes.append(f"{self.path}: is cut short: its header promises more than the {had_s:.1f} s that are there")
+        elif had_s < SHORT_OF * wanted_s:
+            self._notes.append(f"{self.path}: is cut short: {had_s:.1f} of {wanted_s:.1f} s are there")
 
     def _channel_to_take(self) -> int | None:
         """Return the loudest channel where the average of all would lose much of it, else None. Reads the file once more."""
@@ -105,7 +143,7 @@ class AudioReader:
         loudest = int(energies.argmax())
         if of_mean >= MAX_LOSS * energies[loudest]:
             return None
-        self.note = (
+        self._notes.append(
             f"{self.path}: its {self.channels} channels would lose much of the sound if they were mixed; "
             f"only channel {loudest + 1}, the loudest, is used"
         )
@@ -153,9 +191,10 @@ def _to_mono(frames: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 class AtomicAudioWriter:
-    """Writes an audio file under a temporary name beside it and gives it its own name only once it is whole and on disk.
+    """Writes an audio file that has no name until it is whole and on disk: whatever ends the process, nothing is left behind.
 
-    As a context manager it commits on success and removes the temporary file when the block raises.
+    Where the file system knows no file without a name, it has a temporary one beside the target until then. As a context manager
+    it commits on success, and forgets the unfinished file when the block raises.
     """
 
     def __init__(
@@ -179,6 +218,8 @@ class AtomicAudioWriter:
         self._error = soundfile.SoundFileError
         self._file: Any = None
         self._part = self.path.with_name(f"{self.path.name}.part-{os.getpid()}")
+        self._nameless = -1
+        """The descriptor of the file while it has no name; -1: it has the temporary one."""
         extension = self.path.suffix.lower()
         if extension not in FORMATS:
             raise AudioFileError(f"{self.path}: unknown extension {extension!r}: use one of {', '.join(FORMATS)}")
@@ -189,13 +230,20 @@ class AtomicAudioWriter:
         container, usual = FORMATS[extension]
         encoding = subtype or usual
         try:
-            with open(self._part, "wb"):
-                pass
+            self._nameless = _open_nameless(self.path.parent)
+            if self._nameless < 0:
+                with open(self._part, "wb"):
+                    pass
         except OSError as error:
             raise AudioFileError(f"{self.path}: cannot be written there ({error.strerror}): choose another place") from error
         try:
             self._file = soundfile.SoundFile(
-                os.fsencode(self._part), "w", samplerate=rate_hz, channels=channels, format=container, subtype=encoding
+                os.fsencode(self._part) if self._nameless < 0 else os.dup(self._nameless),
+                "w",
+                samplerate=rate_hz,
+                channels=channels,
+                format=container,
+                subtype=encoding,
             )
         except (soundfile.SoundFileError, TypeError, ValueError, OSError) as error:
             self.discard()
@@ -223,9 +271,13 @@ class AtomicAudioWriter:
         try:
             self._file.close()
             self._file = None
-            descriptor = os.open(self._part, os.O_RDONLY)
+            descriptor = os.open(self._part, os.O_RDONLY) if self._nameless < 0 else self._nameless
+            self._nameless = -1
             try:
                 os.fsync(descriptor)
+                if not self._part.exists():
+                    # With a folder's descriptor, or Python would link the link in /proc instead of what it leads to.
+                    os.link(f"/proc/self/fd/{descriptor}", self._part, src_dir_fd=descriptor)
             finally:
                 os.close(descriptor)
             self._rename()
@@ -261,6 +313,9 @@ class AtomicAudioWriter:
             with contextlib.suppress(self._error, RuntimeError, OSError):
                 self._file.close()
             self._file = None
+        if self._nameless >= 0:
+            os.close(self._nameless)
+            self._nameless = -1
         self._part.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
@@ -271,6 +326,16 @@ class AtomicAudioWriter:
             self.commit()
         else:
             self.discard()
+
+
+def _open_nameless(folder: Path) -> int:
+    """Return the descriptor of a new file in a folder that has no name, -1 where the file system cannot. Raises OSError."""
+    try:
+        return os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o666)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+            return -1
+        raise
 
 
 def _reason(error: Exception) -> str:

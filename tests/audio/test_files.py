@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -200,3 +203,55 @@ def test_impossible_targets_are_refused_in_one_sentence(tmp_path) -> None:
         with pytest.raises(AudioFileError, match=words):
             AtomicAudioWriter(tmp_path / name, rate_hz)
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- cut files, and processes that are killed
+
+
+@pytest.mark.parametrize("suffix, said", [(".mp3", "is cut short: "), (".flac", "damaged after "), (".wav", "is cut short: ")])
+def test_of_a_cut_file_what_is_there_is_read_and_the_rest_is_told(tmp_path: Path, suffix: str, said: str) -> None:
+    whole, cut = tmp_path / f"whole{suffix}", tmp_path / f"cut{suffix}"
+    sound = (0.1 * np.random.default_rng(0).standard_normal(4 * 48000)).astype(np.float32)
+    soundfile.write(whole, sound, 48000)
+    data = whole.read_bytes()
+    cut.write_bytes(data[: len(data) // 2])
+    with AudioReader(cut) as reader:
+        samples = sum(len(block) for block in reader)
+        assert 1.5 * 48000 < samples < 2.1 * 48000
+        assert reader.note.startswith(f"{cut}: {said}")
+    with AudioReader(whole) as reader:
+        assert sum(len(block) for block in reader) >= 4 * 48000
+        assert reader.note == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_writer_that_is_killed_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
+    script = f"""
+import os, numpy as np
+from rvcd.audio.files import AtomicAudioWriter
+writer = AtomicAudioWriter({str(tmp_path / "out.wav")!r}, 48000)
+writer.write(np.zeros(100_000, np.float32))
+os.kill(os.getpid(), {int(number)})
+"""
+    if not hasattr(os, "O_TMPFILE") or not _knows_nameless_files(tmp_path):
+        pytest.skip("this file system knows no file without a name")
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True)
+    assert done.returncode == -number
+    assert list(tmp_path.iterdir()) == []
+
+
+def _knows_nameless_files(folder: Path) -> bool:
+    try:
+        os.close(os.open(folder, os.O_TMPFILE | os.O_RDWR))
+    except OSError:
+        return False
+    return True
+
+
+def test_without_nameless_files_a_temporary_one_is_used_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rvcd.audio.files._open_nameless", lambda folder: -1)
+    writer = AtomicAudioWriter(tmp_path / "out.wav", 48000)
+    writer.write(np.zeros(100, np.float32))
+    assert [path.name.split("-")[0] for path in tmp_path.iterdir()] == ["out.wav.part"]
+    writer.commit()
+    assert [path.name for path in tmp_path.iterdir()] == ["out.wav"]
