@@ -139,7 +139,7 @@ def test_configured_feedback_targets_are_told_without_asking() -> None:
                 def told_everything() -> bool:
                     with contextlib.suppress(BlockingIOError):
                         while True:
-                            heard.extend(decode(ear.recv(65536), max_arguments=64))
+                            heard.extend(decode(ear.recv(65536), max_arguments=128))
                     told = {m.address: m.args for m in heard}
                     return told.get("/rvc/pitch") == (5.0,) and "/rvc/stats" in told
 

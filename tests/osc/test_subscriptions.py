@@ -33,7 +33,7 @@ class Wire:
         self.publisher = Publisher(self.session, self.table, self.send, clock, self.reports.append)
 
     def send(self, datagram: bytes, to: object) -> None:
-        (message,) = decode(datagram, max_arguments=64)
+        (message,) = decode(datagram, max_arguments=128)
         self.sent.append((message.address, message.args, to))
 
     def advance(self, seconds: float) -> list[tuple[str, tuple[object, ...], object]]:

@@ -28,7 +28,7 @@ class Client(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         assert addr[:2] == self.server, "replies come from the listening socket"
-        self.inbox += decode(data, max_arguments=64)
+        self.inbox += decode(data, max_arguments=128)
         self._arrived.set()
 
     @property
