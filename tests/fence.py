@@ -121,7 +121,8 @@ class Traced:
         scratch = self.folder / "tmp"
         if path == scratch or scratch in path.parents:
             return path == scratch or not (path.is_symlink() or path.exists())
-        return (self.folder / "out") in path.parents
+        out = self.folder / "out"
+        return path == out or out in path.parents  # itself: where a file without a name was made in it
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class Fence:
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         for name in ("home", "out", "tmp"):
             (self.folder / name).mkdir(exist_ok=True)
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "RVCD_"))}
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "RVCD_", "PULSE_"))}
         own = {"HOME": str(self.folder / "home"), "TMPDIR": str(self.folder / "tmp"), "PYTHONDONTWRITEBYTECODE": "1"}
         # PulseAudio's library starts no server, whose own files would be found.
         (self.folder / "out/pulse.conf").write_text("autospawn = no\n")

@@ -112,6 +112,7 @@ def resources() -> tuple[int, int, int]:
     return len(os.listdir("/proc/self/fd")), threading.active_count(), maps.count("libjack")
 
 
+@pytest.mark.soak
 def test_ten_deaths_of_the_server_leave_nothing_behind(segment: AudioSegment, jack_server: JackServer) -> None:
     supervisor = DeviceSupervisor(lambda: JackDevice(JackRequest(), segment), segment)
     supervisor.start()
