@@ -1,6 +1,7 @@
 """What the search of a large flat index costs and what it misses, against the exact search.
 
     python tools/measure_retrieval.py --threads 1
+    python tools/measure_retrieval.py --threads 2 --beside 2    (beside two busy programs)
     python tools/measure_retrieval.py --units units.npy     (a float32 array (N, C) of an encoder's units, in time order)
 
 Without --units the vectors are invented: clusters as of sounds, followed in time, most of the variance in few directions.
@@ -9,8 +10,11 @@ Without --units the vectors are invented: clusters as of sounds, followed in tim
 from __future__ import annotations
 
 import argparse
+import contextlib
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import faiss
@@ -23,6 +27,8 @@ from rvcd.engine.retrieval import NEIGHBOURS, FaissSearch, UnitIndex
 
 FloatArray = NDArray[np.float32]
 HELD_OUT, REPEATS = 3000, 60
+PAUSE_S = 0.01
+"""Before each block, as live: who never waits is made to wait by the kernel."""
 BLOCKS = {"40 ms": 2, "140 ms": 7, "240 ms": 12}
 
 
@@ -46,10 +52,22 @@ def invented(count: int, width: int = 768, clusters: int = 800) -> FloatArray:
     return out @ turn
 
 
+@contextlib.contextmanager
+def busy_programs(count: int) -> Iterator[None]:
+    programs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for program in programs:
+            program.kill()
+            program.wait()
+
+
 def median_ms(search: Callable[[FloatArray], object], units: FloatArray, rows: int) -> float:
     spent = []
     for i in range(REPEATS):
         block = units[i * rows : (i + 1) * rows]
+        time.sleep(PAUSE_S)
         started = time.perf_counter()
         search(block)
         spent.append(1000 * (time.perf_counter() - started))
@@ -61,6 +79,7 @@ def main() -> None:
     parser.add_argument("--vectors", type=int, default=250_000)
     parser.add_argument("--units", type=Path)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--beside", type=int, default=0, help="so many busy programs")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     everything = np.load(args.units).astype(np.float32) if args.units else invented(args.vectors + HELD_OUT)
@@ -80,10 +99,11 @@ def main() -> None:
     blended, exactly = fast.blend(some, 1.0), exact.blend(some, 1.0)
     print(f"recall of the {NEIGHBOURS} nearest {recall:.4f}; error of what is blended in "
           f"{float((blended - exactly).norm() / exactly.norm()):.3f}")  # fmt: skip
-    for name, rows in BLOCKS.items():
-        ours = median_ms(lambda block: fast.blend(torch.from_numpy(block), 0.75), units, rows)
-        theirs = median_ms(lambda block: exact.blend(torch.from_numpy(block), 0.75), units, rows)
-        print(f"block of {name} ({rows} units): {ours:.2f} ms; exact {theirs:.1f} ms")
+    with busy_programs(args.beside):
+        for name, rows in BLOCKS.items():
+            ours = median_ms(lambda block: fast.blend(torch.from_numpy(block), 0.75), units, rows)
+            theirs = median_ms(lambda block: exact.blend(torch.from_numpy(block), 0.75), units, rows)
+            print(f"block of {name} ({rows} units): {ours:.2f} ms; exact {theirs:.1f} ms")
 
 
 if __name__ == "__main__":

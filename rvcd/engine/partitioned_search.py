@@ -44,6 +44,7 @@ class PartitionedSearch:
         sample = _spread(self._vectors, min(SAMPLE, count))
         self._mean = sum((rows.sum(dim=0) for rows in _pieces(sample)), torch.zeros(width)) / len(sample)
         self._axes = _main_axes(sample, self._mean, min(CODE_WIDTH, width))
+        self._axes_by_row = np.ascontiguousarray(self._axes.numpy().T)
         turned = torch.cat([self._turn(rows) for rows in _pieces(sample)])
         centroids = _centroids(turned, _list_count(count))
         self._index = _empty_index(centroids.numpy(), turned.numpy())
@@ -56,17 +57,27 @@ class PartitionedSearch:
         return (rows - self._mean) @ self._axes
 
     def nearest(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """See NeighbourSearch.nearest."""
-        rows = queries.detach().float().cpu()
-        faiss.omp_set_num_threads(1)  # of this thread: faiss's own threads and torch's wait for each other's core
-        _, found = self._index.search(self._turn(rows).numpy(), max(k, CANDIDATES))
-        ids = torch.from_numpy(found)
-        vectors = self._vectors[ids.clamp_min(0)]
-        distances = (vectors - rows[:, None]).square().sum(dim=2).masked_fill(ids < 0, float("inf"))
-        distances, order = distances.topk(min(k, distances.shape[1]), dim=1, largest=False)
-        chosen = vectors.gather(1, order[:, :, None].expand(-1, -1, vectors.shape[2]))
-        chosen[distances == float("inf")] = 0.0
-        return distances.to(queries.device), chosen.to(queries.device)
+        """See NeighbourSearch.nearest. On the caller's thread alone: beside a busy program, several wait for each other."""
+        faiss.omp_set_num_threads(1)  # of this thread
+        rows = queries.detach().float().cpu().numpy()
+        # einsum: neither torch's threads nor BLAS's, and a row's sums do not depend on how many rows there are.
+        turned = np.einsum("nc,wc->nw", rows - self._mean.numpy(), self._axes_by_row)
+        _, ids = self._index.search(turned, max(k, CANDIDATES))
+        kept = min(k, ids.shape[1])
+        distances = np.empty((len(rows), kept), np.float32)
+        found = np.empty((len(rows), kept, rows.shape[1]), np.float32)
+        for row, candidates, nearest, into in zip(rows, ids, distances, found, strict=True):
+            nearest[:], into[:] = self._best(row, candidates, kept)
+        return torch.from_numpy(distances).to(queries.device), torch.from_numpy(found).to(queries.device)
+
+    def _best(self, row: NDArray[np.float32], ids: NDArray[np.int64], k: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(C,), candidates (M,), -1 for none -> squared distances (k,) and vectors (k, C), compared in full."""
+        vectors = self._vectors.numpy()[np.maximum(ids, 0)]
+        apart = vectors - row
+        distances = np.einsum("mc,mc->m", apart, apart)
+        distances[ids < 0], vectors[ids < 0] = np.inf, 0.0
+        order = np.argsort(distances, kind="stable")[:k]
+        return distances[order], vectors[order]
 
 
 def _pieces(rows: Tensor) -> Iterator[Tensor]:

@@ -102,7 +102,10 @@ class UnitIndex:
         # Relative to the nearest, so that neither tiny nor huge distances leave float32; inf / inf: no neighbour at all.
         weights = (nearest / distances).nan_to_num(nan=0.0).square()
         total = weights.sum(dim=1, keepdim=True)
-        retrieved = (weights[:, :, None] * vectors).sum(dim=1) / total.clamp_min(1.0)
+        retrieved = torch.zeros_like(vectors[:, 0])
+        for weight, vector in zip(weights.unbind(1), vectors.unbind(1), strict=True):  # pieces too small for torch's threads
+            retrieved.addcmul_(weight[:, None], vector)
+        retrieved /= total.clamp_min(1.0)
         retrieved = torch.where(total > 0, retrieved.to(units.device, units.dtype), units)
         return rate * retrieved + (1.0 - rate) * units
 

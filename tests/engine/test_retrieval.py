@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import time
 from pathlib import Path
 
 import faiss
@@ -250,6 +251,22 @@ def test_a_unit_has_the_same_neighbours_whatever_it_is_searched_with(large: Pair
     for cut in (1, 3, 7, 40):
         apart = torch.cat([fast.blend(piece, 0.8) for piece in torch.split(units, cut)])
         assert (apart - together).abs().max() < 1e-6
+
+
+def test_the_fast_search_computes_on_the_callers_thread_alone() -> None:
+    """Several threads wait for each other beside a busy program: a block of 2 ms then takes 30."""
+    vectors = unit_like(LEAST_VECTORS, seed=1, width=768)
+    index, units = UnitIndex(768, len(vectors), PartitionedSearch(vectors)), torch.from_numpy(vectors[:12].copy())
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        own_s, all_s = time.thread_time(), time.process_time()
+        for _ in range(100):
+            index.blend(units, 0.75)
+        own_s, all_s = time.thread_time() - own_s, time.process_time() - all_s
+    finally:
+        torch.set_num_threads(threads)
+    assert all_s < 1.3 * own_s
 
 
 def test_the_fast_search_is_the_same_when_it_is_built_again(large: Pair) -> None:
