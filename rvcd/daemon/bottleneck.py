@@ -11,7 +11,7 @@ from rvcd.ipc.worker_stats import WorkerStats
 KEPT_LOOKS = 50
 """Blocks that the medians are of, one a look: some seconds."""
 ENOUGH_SHARE = 0.8
-"""A block that takes at most this part of the time it has is not late by its own doing."""
+"""A block that computes for at most this part of the time it has is not late by its own doing."""
 RETRIEVAL_SHARE, PITCH_SHARE = 0.15, 0.25
 """Parts of a block's time beyond which retrieval and pitch are what to look at. Usual are 1 % and 3 to 10 %."""
 FAST_METHOD = "swift"
@@ -20,13 +20,19 @@ LONGEST_PRESET = "safe"
 
 @dataclass(frozen=True)
 class Stages:
-    """What a block takes, in milliseconds. synthesis_ms: without retrieval."""
+    """What a block takes, in milliseconds. synthesis_ms: without retrieval. waited_ms: of total_ms, without a processor."""
 
     encode_ms: float
     pitch_ms: float
     retrieval_ms: float
     synthesis_ms: float
     total_ms: float
+    waited_ms: float = 0.0
+
+    @property
+    def computed_ms(self) -> float:
+        """What a block takes where nothing else wants the processor."""
+        return self.total_ms - self.waited_ms
 
 
 class StageWatch:
@@ -44,7 +50,8 @@ class StageWatch:
             return
         self._seen = (stats.generation, stats.blocks)
         if stats.total_ms > 0:
-            self._looks.append(Stages(stats.encode_ms, stats.pitch_ms, stats.retrieval_ms, stats.synthesis_ms, stats.total_ms))
+            stages = (stats.encode_ms, stats.pitch_ms, stats.retrieval_ms, stats.synthesis_ms, stats.total_ms, stats.waited_ms)
+            self._looks.append(Stages(*stages))
 
     @property
     def usual(self) -> Stages | None:
@@ -55,10 +62,11 @@ class StageWatch:
 def advice(stages: Stages, *, deadline_ms: float, f0_method: str, latency_preset: str) -> str:
     """Return which stage is over its share and what would help there. deadline_ms: the time a block may take."""
     may = f"of the {deadline_ms:.0f} ms that a block may take"
-    if stages.total_ms <= ENOUGH_SHARE * deadline_ms:
+    if stages.computed_ms <= ENOUGH_SHARE * deadline_ms:
+        waits = f" and waits another {stages.waited_ms:.0f} for the processor" if stages.waited_ms >= 1.0 else ""
         return (
-            f"a block takes {stages.total_ms:.0f} {may} and comes late all the same: another program holds the processor; "
-            "close it, or give rvcd real-time priority (`rvcd check`)"
+            f"a block takes {stages.computed_ms:.0f} {may}{waits}: another program holds the processor; "
+            "close it, or let rvcd go before it (`rvcd check`)"
         )
     limits = {
         "retrieval": stages.retrieval_ms - RETRIEVAL_SHARE * stages.total_ms,
@@ -66,7 +74,7 @@ def advice(stages: Stages, *, deadline_ms: float, f0_method: str, latency_preset
     }
     worst = max(limits, key=lambda name: limits[name])
     if limits[worst] <= 0:
-        return f"the voice takes {stages.total_ms:.0f} {may}: {_for_the_voice(stages, latency_preset)}"
+        return f"the voice takes {stages.computed_ms:.0f} {may}: {_for_the_voice(stages, latency_preset)}"
     if worst == "retrieval":
         return f"the voice's index takes {stages.retrieval_ms:.0f} {may}: set index_rate 0, or use a smaller index"
     return f"the pitch method {f0_method} takes {stages.pitch_ms:.0f} {may}: choose f0_method {FAST_METHOD}"
