@@ -14,6 +14,7 @@ ENOUGH_SHARE = 0.8
 """A block that computes for at most this part of the time it has is not late by its own doing."""
 RETRIEVAL_SHARE, PITCH_SHARE = 0.15, 0.25
 """Parts of a block's time beyond which retrieval and pitch are what to look at. Usual are 1 % and 3 to 10 %."""
+HOLD_S = 3.0
 FAST_METHOD = "swift"
 LONGEST_PRESET = "safe"
 
@@ -57,6 +58,19 @@ class StageWatch:
     def usual(self) -> Stages | None:
         names = Stages.__dataclass_fields__
         return Stages(**{name: median(getattr(look, name) for look in self._looks) for name in names}) if self._looks else None
+
+
+class Held:
+    """A sentence that changes in its numbers all the time, held so long that it can be read."""
+
+    def __init__(self, hold_s: float = HOLD_S) -> None:
+        self._hold_s, self._sentence, self._until_s = hold_s, "", 0.0
+
+    def show(self, sentence: str, now_s: float) -> str:
+        """Return what to show now. "" shows nothing at once, and lets the next sentence be shown at once."""
+        if not sentence or not self._sentence or now_s >= self._until_s:
+            self._sentence, self._until_s = sentence, now_s + self._hold_s
+        return self._sentence
 
 
 def advice(stages: Stages, *, deadline_ms: float, f0_method: str, latency_preset: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,7 +16,7 @@ from rvcd.audio.device_supervisor import DeviceState
 from rvcd.config.logs import fields
 from rvcd.config.settings import Settings
 from rvcd.config.sizes import geometry_of
-from rvcd.daemon.bottleneck import StageWatch, advice
+from rvcd.daemon.bottleneck import Held, StageWatch, advice
 from rvcd.daemon.disk import DiskWorker
 from rvcd.daemon.input_watch import DEAD_AFTER_S, InputWatch
 from rvcd.daemon.log_tail import LogTail
@@ -77,7 +78,7 @@ class LiveSession:
         self.telemetry = Telemetry(self.segment, self.stream, self.switches, self.recording, settings.audio.latency_offset_ms)
         self.overload, self.stages = OverloadWatch(), StageWatch()
         self.input = InputWatch(self.segment)
-        self._told_hint = ""
+        self._advice, self._told_hint = Held(), ""
         self._asked: VoiceStatus | None = None
         """The voice asked for last, while its files are being looked at."""
         self._looking: asyncio.Future[VoiceFiles] | None = None
@@ -392,12 +393,13 @@ class LiveSession:
         """Say what makes blocks late and what would help, "" while they are in time."""
         usual = self.stages.usual
         if usual is None or not (self.overload.active or self.overload.many_late):
-            return ""
+            return self._advice.show("", 0.0)
         geometry = self.stream.geometry
-        return advice(
+        sentence = advice(
             usual, deadline_ms=geometry.ms(geometry.deadline_samples), f0_method=self.f0_method(),
             latency_preset=self.latency_preset(),
         )  # fmt: skip
+        return self._advice.show(sentence, time.monotonic())
 
     def _look_at_input(self) -> None:
         """Only of a card or server that runs: the virtual device has no microphone and no loudspeaker."""

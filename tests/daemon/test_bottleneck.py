@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rvcd.daemon.bottleneck import ENOUGH_SHARE, PITCH_SHARE, RETRIEVAL_SHARE, Stages, StageWatch, advice
+from rvcd.daemon.bottleneck import ENOUGH_SHARE, PITCH_SHARE, RETRIEVAL_SHARE, Held, Stages, StageWatch, advice
 from rvcd.ipc.worker_stats import WorkerStats
 
 
@@ -70,6 +70,15 @@ def test_the_usual_times_are_the_medians_and_each_block_counts_once() -> None:
         for _ in range(block):
             watch.look(WorkerStats(1, blocks=block, encode_ms=30.0, total_ms=total))
     assert watch.usual == Stages(30.0, 0.0, 0.0, 0.0, 100.0)
+
+
+def test_a_sentence_is_held_until_it_can_be_read_and_goes_at_once() -> None:
+    held = Held(hold_s=3.0)
+    assert held.show("first", 10.0) == "first"
+    assert held.show("second", 12.9) == "first"
+    assert held.show("third", 13.0) == "third"
+    assert held.show("", 13.1) == ""
+    assert held.show("fourth", 13.2) == "fourth"
 
 
 def test_another_workers_blocks_begin_anew() -> None:
