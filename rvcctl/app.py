@@ -24,7 +24,8 @@ from rvcctl.widgets.name_screen import NameScreen
 from rvcd import protocol
 from rvcd.params import BY_NAME, PARAMS
 
-SCREEN_HZ = 15.0
+SCREEN_HZ = 10.0
+NOTE_HZ = 5.0
 TABLE_HZ = 2.0
 SLOTS_ON_KEYS = 9
 LATENCY_WORDS = {
@@ -94,8 +95,10 @@ class RvcctlApp(App[None]):
         self.run_worker(self._client.run(self), name="daemon", exit_on_error=True)
         if self._refresh_hz > 0:
             self.set_interval(1.0 / self._refresh_hz, self.show_levels)
+            self.set_interval(1.0 / NOTE_HZ, self.show_note)
             self.set_interval(1.0 / TABLE_HZ, self.show_tables)
         self.show_levels()
+        self.show_note()
         self.show_tables()
 
     # ---- what the client says
@@ -119,6 +122,10 @@ class RvcctlApp(App[None]):
         view, now_s = self._client.view, self._clock()
         values = tuple(self._steering.value(param) for param in PARAMS)
         self._dashboard.show_fast(view, values, self._peaks.take_levels(now_s, fresh=view.connected(now_s)), now_s)
+
+    def show_note(self) -> None:
+        """Bring the note up to date."""
+        self._dashboard.show_note(self._client.view, self._clock())
 
     def show_tables(self) -> None:
         """Bring counters and histories up to date."""

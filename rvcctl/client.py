@@ -75,7 +75,7 @@ class DaemonClient:
         host: str = protocol.DEFAULT_HOST,
         port: int = protocol.DEFAULT_PORT,
         *,
-        rate_hz: int = 15,
+        rate_hz: int = 10,
         timing: Timing | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

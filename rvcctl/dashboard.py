@@ -60,6 +60,7 @@ class Dashboard(Vertical):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._losses = CounterMemory()
+        self._titles: dict[str, str] = {}
         self._chosen = {"steer": "params", "watch": "engine"}
         self._group = "steer"
 
@@ -141,15 +142,24 @@ class Dashboard(Vertical):
             return
         self.query_one("#in", LevelMeter).show(peaks_dbfs[0], stats.in_clips, now_s)
         self.query_one("#out", LevelMeter).show(peaks_dbfs[1], stats.out_clips, now_s)
-        note, latency = self.query_one(NoteDisplay), self.query_one(LatencyBar)
-        note.show(stats.f0_hz if connected else 0.0, now_s)
-        _title(note, "note", "f", stats.f0_method)
-        latency.model = latency_of(stats)
-        _title(latency, "latency", "d", stats.latency_preset)
+        self._title(self.query_one(NoteDisplay), "note", "f", stats.f0_method)
+        self._title(self.query_one(LatencyBar), "latency", "d", stats.latency_preset)
+
+    def _title(self, widget: Widget, name: str, key: str, choice: str) -> None:
+        """Set a panel's title with what was chosen, only when that changes: setting it redraws the whole panel."""
+        if self._titles.get(name) != choice:
+            self._titles[name] = choice
+            widget.border_title = f" {name} · [b $accent]{key}[/] {escape(choice) or '–'} "
+
+    def show_note(self, view: DaemonView, now_s: float) -> None:
+        """Bring the note up to date: it is drawn in large letters, so less often than the levels."""
+        if view.stats is not None:
+            self.query_one(NoteDisplay).show(view.stats.f0_hz if view.connected(now_s) else 0.0, now_s)
 
     def show_slow(self, stats: protocol.Stats, worst_load: float, lowest_fill: float, now_s: float) -> None:
-        """Bring losses and histories up to date. worst_load, lowest_fill: since the last call, as shares."""
+        """Bring latency, losses and histories up to date. worst_load, lowest_fill: since the last call, as shares."""
         rows = self._losses.feed(stats, now_s)
+        self.query_one(LatencyBar).model = latency_of(stats)
         self.query_one(LossLine).rows = rows
         self.query_one(StrainLine).show(stats, worst_load, lowest_fill)
         self.query_one(EnginePage).show(stats, rows, worst_load, lowest_fill)
@@ -165,10 +175,3 @@ def _make(page: str) -> Widget:
         "params": ParamTable, "voices": VoiceList, "presets": PresetList, "engine": EnginePage, "log": LogTail,
     }  # fmt: skip
     return kinds[page](id=page, classes="page")
-
-
-def _title(widget: Widget, name: str, key: str, choice: str) -> None:
-    """Set a panel's title with what was chosen, only when it changes: setting it redraws the border."""
-    title = f" {name} · [b $accent]{key}[/] {escape(choice) or '–'} "
-    if widget.border_title != title:
-        widget.border_title = title

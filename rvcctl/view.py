@@ -207,14 +207,16 @@ def _restated(stats: protocol.Stats) -> protocol.Stats:
         if stats.talk_mode == "push-to-talk" and held_back
         else State.BYPASS
         if stats.bypass or (stats.talk_mode == "push-to-convert" and held_back)
-        else State.OVERLOADED
-        if stats.state == State.OVERLOADED
+        else State(stats.state)
+        if stats.state in _UNSWITCHED
         else State.LIVE
     )
     return replace(stats, state=state.value)
 
 
-_SWITCHED = frozenset({State.LIVE, State.OVERLOADED, State.BYPASS, State.STANDBY, State.MUTED, State.PANIC})
+_UNSWITCHED = frozenset({State.NO_INPUT, State.OVERLOADED})
+"""States that no switch brings about, and that any switch hides."""
+_SWITCHED = frozenset({State.LIVE, *_UNSWITCHED, State.BYPASS, State.STANDBY, State.MUTED, State.PANIC})
 """States in which only the switches decide; in any other, something else is amiss."""
 
 
@@ -231,5 +233,5 @@ def _printable(stats: protocol.Stats) -> protocol.Stats:
 
 NAME_CHARACTERS = 64
 _WORDS = ("state", "f0_method", "talk_mode", "latency_preset", "scheduling")
-_TEXT_LIMITS = {**dict.fromkeys(_WORDS, 24), "fault": 300, "advice": 300}
+_TEXT_LIMITS = {**dict.fromkeys(_WORDS, 24), "fault": 300, "advice": 300, "hint": 300, "device": 200}
 """Characters shown of a text; of any other, NAME_CHARACTERS."""

@@ -57,6 +57,8 @@ class State(str, enum.Enum):
     """Push-to-talk, and /talk is not held."""
     BYPASS = "bypass"
     NO_VOICE = "no-voice"
+    NO_INPUT = "no-input"
+    """It would be live, but nothing except digital silence has come from the microphone for some seconds."""
     OVERLOADED = "overloaded"
     """It would be live, but nothing audible gets through: the blocks come too late. A faster machine or a safer latency helps."""
     LIVE = "live"
@@ -79,6 +81,7 @@ class Stats:
     much faster the input's clock runs, what the ring between them holds, runs of input that came too late, jumps over lost input;
     the two counts are of the present stream.
     stale_samples: of the microphone, dropped so that the latency holds. absent_samples: of it, not there in time, taken as 0.
+    hint: one sentence, what is amiss around rvcd: a dead microphone, or one that hears what rvcd plays; "" when nothing is.
     latency_offset_ms: audio.latency_offset_ms as it is contained in latency_device_out_ms or latency_device_in_ms.
     f0_hz is 0.0 when the newest frame is unvoiced (a wire format's convention: inside the daemon voicing is a boolean).
     """
@@ -150,6 +153,7 @@ class Stats:
     stale_samples: int = 0
     absent_samples: int = 0
     latency_offset_ms: float = 0.0
+    hint: str = ""
 
 
 ALWAYS_SENT = [field.name for field in fields(Stats)].index("late_samples")

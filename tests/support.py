@@ -86,7 +86,7 @@ class FakePitch:
     def estimate(self, audio_16k: np.ndarray) -> PitchTrack:
         frames = len(audio_16k) // FRAME_SAMPLES
         level = np.abs(np.asarray(audio_16k[: frames * FRAME_SAMPLES]).reshape(frames, FRAME_SAMPLES)).max(axis=1)
-        voiced = level > 1e-4
+        voiced = level > 1e-3
         return PitchTrack(np.where(voiced, self.f0_hz, 0).astype(np.float32), voiced)
 
 

@@ -16,7 +16,9 @@ NOTHING = "-"
 """Stands for an empty text where a value has to be seen: in a status and in a column."""
 
 SECTIONS: Mapping[str, Sequence[str]] = {
-    "state": ("state", "bypass", "mute", "panic", "talk", "talk_mode", "fault", "advice", "device", "rate_hz", "uptime_s"),
+    "state": (
+        "state", "bypass", "mute", "panic", "talk", "talk_mode", "fault", "advice", "hint", "device", "rate_hz", "uptime_s",
+    ),
     "voice": ("voice", "voice_slot", "speaker", "speakers", "loading", "preset", "f0_method"),
     "levels": ("in_peak_dbfs", "out_peak_dbfs", "in_clips", "out_clips", "f0_hz", "note", "cents"),
     "latency": ("latency_preset", "latency_total_ms", "latency_device_in_ms", "latency_block_ms", "latency_lookahead_ms",

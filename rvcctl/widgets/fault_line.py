@@ -1,4 +1,7 @@
-"""Why what is wanted does not run, or why blocks are late, in the daemon's own words. Takes no room while all is well."""
+"""Why what is wanted does not run, why blocks are late, or what is amiss around the daemon, in the daemon's own words.
+
+Takes no room while all is well.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,11 @@ NOTHING = ("", "")
 
 
 def said_of(stats: protocol.Stats | None) -> tuple[str, str]:
-    """Return the word and the sentence for what is known; a fault goes first."""
-    if stats is None or not (stats.fault or stats.advice):
+    """Return the word and the sentence for what weighs most of what is known."""
+    if stats is None:
         return NOTHING
-    return ("FAULT", stats.fault) if stats.fault else ("LATE", stats.advice)
+    known = (("FAULT", stats.fault), ("LATE", stats.advice), ("HINT", stats.hint))
+    return next((said for said in known if said[1]), NOTHING)
 
 
 class FaultLine(Widget):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -66,6 +67,14 @@ def dbfs_text(level_dbfs: float) -> str:
     return "    -∞" if level_dbfs <= SILENCE_DBFS else f"{level_dbfs:6.1f}"
 
 
+ZONES = ("low", "loud", "hot")
+
+
+def _first_cell(dbfs: float, cells: int) -> int:
+    """Return the first cell whose middle is above a level."""
+    return math.floor((dbfs - LOW_DBFS) / (HIGH_DBFS - LOW_DBFS) * cells - 0.5) + 1
+
+
 class LevelMeter(Widget):
     """One channel: label, bar, level, held peak, clips. Fed by show(); redrawn only when a cell changes."""
 
@@ -119,7 +128,7 @@ class LevelMeter(Widget):
         """Return one row: all rows carry the bar, the first one also the label and the numbers."""
         plain = self.rich_style
         segments = [Segment(f" {self._label}".ljust(LABEL_CELLS) if y == 0 else " " * LABEL_CELLS, plain + Style(bold=True))]
-        segments += self._bar(plain)
+        segments += self._bar()
         if y == 0:
             kind = "clip" if self.ballistics.clips else "text"
             head, clip = self._text()[:NUMBERS_CELLS], self._text()[NUMBERS_CELLS:]
@@ -127,27 +136,21 @@ class LevelMeter(Widget):
             segments.append(Segment(clip, self._style(kind)))
         return Strip(segments).adjust_cell_length(self.size.width, plain)
 
-    def _bar(self, plain: Style) -> list[Segment]:
+    def _bar(self) -> list[Segment]:
+        """The lit run, cut where the colour changes, then the rest with the held peak in it."""
         cells = self._bar_cells()
-        lit = bar_eighths(self.ballistics.level_dbfs, cells)
+        full, eighths = divmod(bar_eighths(self.ballistics.level_dbfs, cells), 8)
+        lit = "█" * full + (_EIGHTHS[eighths] if eighths else "")
+        rest = ["·"] * (cells - len(lit))
         held = bar_eighths(self.ballistics.held_dbfs, cells)
-        held_cell = min(cells - 1, held // 8) if held else -1
-        segments = []
-        for cell in range(cells):
-            eighths = min(8, lit - 8 * cell)
-            if cell == held_cell and eighths <= 0:
-                segments.append(Segment("▌", self._style("held")))
-            elif eighths >= 8:
-                segments.append(Segment("█", self._zone(cell, cells)))
-            elif eighths > 0:
-                segments.append(Segment(_EIGHTHS[eighths], self._zone(cell, cells)))
-            else:
-                segments.append(Segment("·", self._style("rest")))
-        return list(Segment.simplify(segments))
-
-    def _zone(self, cell: int, cells: int) -> Style:
-        dbfs = LOW_DBFS + (HIGH_DBFS - LOW_DBFS) * (cell + 0.5) / cells
-        return self._style("hot" if dbfs > HOT_DBFS else "loud" if dbfs > LOUD_DBFS else "low")
+        held_cell = min(cells - 1, held // 8) - len(lit) if held else -1
+        cuts = (0, _first_cell(LOUD_DBFS, cells), _first_cell(HOT_DBFS, cells), cells)
+        segments = [Segment(lit[start:end], self._style(part)) for part, start, end in zip(ZONES, cuts, cuts[1:], strict=False)]
+        if held_cell >= 0:
+            segments.append(Segment("·" * held_cell, self._style("rest")))
+            segments.append(Segment("▌", self._style("held")))
+        segments.append(Segment("".join(rest[held_cell + 1 :]), self._style("rest")))
+        return [segment for segment in segments if segment.text]
 
     def _style(self, part: str) -> Style:
         return self.get_component_rich_style(f"level-meter--{part}")

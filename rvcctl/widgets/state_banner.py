@@ -30,6 +30,7 @@ FACES: dict[str, Face] = {
     State.PANIC.value: Face("▲", "PANIC", "silenced and flushed · c clears", "-alarm"),
     State.NO_VOICE.value: Face("○", "NO VOICE", "silence until a voice is chosen · v", "-warn"),
     State.OVERLOADED.value: Face("!", "OVERLOADED", "silence: blocks come too late · d: safer latency", "-alarm"),
+    State.NO_INPUT.value: Face("○", "NO INPUT", "silence: nothing comes from the microphone", "-warn"),
     State.STARTING.value: Face("◌", "STARTING", "loading, silence until it is done", "-idle"),
     State.RECOVERING.value: Face("↻", "RECOVERING", "the worker restarts, silence meanwhile", "-alarm"),
     State.NO_DEVICE.value: Face("✕", "NO DEVICE", "the audio device is gone", "-alarm"),

@@ -67,6 +67,11 @@ class Memory:
             self._save(sides)
 
 
+NAME_WAIT_S, NAME_LOOK_S = 3.0, 0.1
+_LEAVING: set[str] = set()
+"""Names of clients of this process that were given up on a frozen server and have not left it yet."""
+
+
 def library_paths() -> list[str]:
     """Return the libjacks to try, in order: the environment's alone, or the system's and then PipeWire's own."""
     if chosen := os.environ.get(LIBRARY_VARIABLE):
@@ -237,11 +242,7 @@ class JackDevice:
         if not request.input and not request.output:
             raise AudioDeviceError("audio device: neither an input nor an output is named: name one, or use default")
         in_ports = 2 if request.input_channel == 0 else 1
-        self._client, is_pipewire = join(request.name, in_ports)
-        if self._client == ffi.NULL:
-            raise AudioDeviceError("no JACK or PipeWire server answers: start one, or set audio.backend")
-        self._server = PIPEWIRE if is_pipewire else "JACK"
-        self._own_name = ffi.string(lib.rvcd_jack_name(self._client)).decode(errors="replace")
+        self._server = PIPEWIRE if self._join_as_named(in_ports) else "JACK"
         server_hz = int(lib.rvcd_jack_rate_hz(self._client))
         if server_hz != self._segment.rate_hz:
             self._close_client()
@@ -259,6 +260,23 @@ class JackDevice:
             del self._sides["output"]
         for kind, side in self._sides.items():
             side.by_hand = self._memory.links.get((kind, side.wanted), frozenset())
+
+    def _join_as_named(self, in_ports: int) -> bool:
+        """Join the server, and say whether it is PipeWire.
+
+        While a predecessor of this process is leaving a server that was frozen, its name is taken and the server gives us another
+        one: the name, and with it the user's connections, is waited for.
+        """
+        name, deadline_s = self._request.name, time.monotonic() + NAME_WAIT_S
+        while True:
+            self._client, is_pipewire = join(name, in_ports)
+            if self._client == ffi.NULL:
+                raise AudioDeviceError("no JACK or PipeWire server answers: start one, or set audio.backend")
+            self._own_name = ffi.string(lib.rvcd_jack_name(self._client)).decode(errors="replace")
+            if self._own_name == name or name not in _LEAVING or time.monotonic() >= deadline_s:
+                return is_pipewire
+            self._close_client()
+            time.sleep(NAME_LOOK_S)
 
     def start(self) -> None:
         """Let the server call, connect the ports, and wait a moment for the first call. Raises AudioDeviceError."""
@@ -293,12 +311,14 @@ class JackDevice:
 
     def abandon(self) -> None:
         """Leave it to the call that hangs, which ends the client as soon as the server answers."""
+        _LEAVING.add(self._own_name)
         self._ending.set()
 
     def _close_client(self) -> None:
         if self._client != ffi.NULL:
             client, self._client = self._client, ffi.NULL
             lib.rvcd_jack_close(client)
+            _LEAVING.discard(self._own_name)
 
     # ---- looking
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,8 +16,9 @@ from rvcd.audio.device_supervisor import DeviceState
 from rvcd.config.logs import fields
 from rvcd.config.settings import Settings
 from rvcd.config.sizes import geometry_of
-from rvcd.daemon.bottleneck import StageWatch, advice
+from rvcd.daemon.bottleneck import Held, StageWatch, advice
 from rvcd.daemon.disk import DiskWorker
+from rvcd.daemon.input_watch import DEAD_AFTER_S, InputWatch
 from rvcd.daemon.log_tail import LogTail
 from rvcd.daemon.overload import OverloadWatch
 from rvcd.daemon.presets import PresetBook, load_presets, presets_path, save_presets
@@ -75,6 +77,8 @@ class LiveSession:
         self.recording = Recording(self.segment, record_settings(settings.record), lambda reason: self._on_change())
         self.telemetry = Telemetry(self.segment, self.stream, self.switches, self.recording, settings.audio.latency_offset_ms)
         self.overload, self.stages = OverloadWatch(), StageWatch()
+        self.input = InputWatch(self.segment)
+        self._advice, self._told_hint = Held(), ""
         self._asked: VoiceStatus | None = None
         """The voice asked for last, while its files are being looked at."""
         self._looking: asyncio.Future[VoiceFiles] | None = None
@@ -170,6 +174,8 @@ class LiveSession:
             return State.BYPASS
         if self.stream.voice is None:
             return State.NO_VOICE
+        if self.input.dead:
+            return State.NO_INPUT
         return State.OVERLOADED if self.overload.active else State.LIVE
 
     # ---- numbers and presets
@@ -375,6 +381,7 @@ class LiveSession:
         self.telemetry.tick()
         if self.overload.look(now_s, counters.device_position, counters.late_samples):
             self._on_change()
+        self._look_at_input()
         self.stages.look(self.stream.worker.stats)
         late = self.overload.late_blocks(now_s, self.stream.worker.stats)
         if late is not None:
@@ -386,12 +393,41 @@ class LiveSession:
         """Say what makes blocks late and what would help, "" while they are in time."""
         usual = self.stages.usual
         if usual is None or not (self.overload.active or self.overload.many_late):
-            return ""
+            return self._advice.show("", 0.0)
         geometry = self.stream.geometry
-        return advice(
+        sentence = advice(
             usual, deadline_ms=geometry.ms(geometry.deadline_samples), f0_method=self.f0_method(),
             latency_preset=self.latency_preset(),
         )  # fmt: skip
+        return self._advice.show(sentence, time.monotonic())
+
+    def _look_at_input(self) -> None:
+        """Only of a card or server that runs: the virtual device has no microphone and no loudspeaker."""
+        supervisor = self.telemetry.device_supervisor
+        device = supervisor.device if supervisor is not None and supervisor.state is DeviceState.RUNNING else None
+        if device is None or not device.realtime or not self.settings.audio.input:
+            self.input.pause()
+        elif self.input.look():
+            self._on_change()
+        hint = self.hint()
+        if hint and hint != self._told_hint:
+            log.warning("%s", hint)
+        self._told_hint = hint
+
+    def hint(self) -> str:
+        """Say what is amiss around rvcd, "" while nothing is: it goes on all the same."""
+        if self.input.dead:
+            channel = self.settings.audio.input_channel
+            return (
+                f"nothing but digital silence has come from the microphone for {DEAD_AFTER_S:g} s: is it muted or unplugged, is "
+                f"it the right one (audio.input), on the right channel (audio.input_channel = {channel})?"
+            )
+        if self.input.echo_ms:
+            return (
+                "the microphone hears what rvcd plays: it is converted again and again, and may howl; use headphones, turn the "
+                "loudspeaker down, or choose another input"
+            )
+        return ""
 
     def log_lines(self, after: int) -> Sequence[LogLine]:
         return self.log_tail.after(after)

@@ -140,4 +140,5 @@ class Telemetry:
             stale_samples=counters.stale_samples,
             absent_samples=counters.absent_samples,
             latency_offset_ms=buffers.offset_ms,
+            hint=session.hint(),
         )

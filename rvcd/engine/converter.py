@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rvcd.engine.dsp.direct_current import OffsetFilter
 from rvcd.engine.dsp.history_buffer import HistoryBuffer
 from rvcd.engine.dsp.loudness import GainRamp, Gate, Limiter, RmsMix
 from rvcd.engine.dsp.resample import StreamResampler
@@ -78,7 +79,7 @@ class Converter:
         self._cores = len(os.sched_getaffinity(0))
 
         rate_hz, frames = geometry.rate_hz, geometry.window_frames + 2 * geometry.block_frames
-        self.gain_in, self.gate = GainRamp(rate_hz), Gate(rate_hz)
+        self.offset, self.gain_in, self.gate = OffsetFilter(rate_hz), GainRamp(rate_hz), Gate(rate_hz)
         self.to_encoder = StreamResampler(rate_hz, ENCODER_RATE_HZ, geometry.block_samples)
         self.rms_mix, self.gain_out, self.limiter = RmsMix(rate_hz), GainRamp(rate_hz), Limiter(rate_hz)
         self.gated = HistoryBuffer(frames * geometry.hop_samples)
@@ -128,8 +129,8 @@ class Converter:
 
     def reset(self) -> None:
         """Forget all audio. Parameters and the voice stay, or the voice that is on its way in takes its place."""
-        for part in (self.pitch, self.units, self.to_encoder, self.gate, self.gain_in, self.gain_out, self.rms_mix, self.limiter,
-                     self.gated, self.opened):  # fmt: skip
+        for part in (self.pitch, self.units, self.to_encoder, self.offset, self.gate, self.gain_in, self.gain_out, self.rms_mix,
+                     self.limiter, self.gated, self.opened):  # fmt: skip
             part.reset()
         self.timeline.blocks = 0
         self.switch.complete()
@@ -193,8 +194,9 @@ class Converter:
         return self._finish(audio * self.opened.gain(now.voice_first, now.voice_end), phase, watch)
 
     def _take_audio(self, block: NDArray[np.float32], snapshot: Snapshot, watch: Stopwatch) -> None:
-        """Gain, gate, and every place that keeps audio; the pitch begins to be estimated."""
-        gated = self.gate.process(self.gain_in.process(block, snapshot.gain_in), snapshot.gate)
+        """Offset, gain, gate, and every place that keeps audio; the pitch begins to be estimated."""
+        centred = self.gain_in.process(self.offset.process(block), snapshot.gain_in)
+        gated = self.gate.process(centred, snapshot.gate)
         self.gated.append(gated)
         self.opened.append(self.gate.open)
         watch.lap("other")

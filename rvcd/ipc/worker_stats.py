@@ -13,7 +13,8 @@ class WorkerStats:
     """Counts since the worker started, milliseconds of the newest block. Written by the worker only.
 
     generation: the worker's number (messages.WorkerSetup): figures of another one are a dead worker's. voiced: 0.0 or 1.0.
-    load: computing time of the newest block / its length. heartbeat_ns: CLOCK_MONOTONIC when they were published.
+    load: computing time of the newest block / its length. waited_ms: of total_ms, what the threads that convert waited for a
+    processor (worker.waiting_time). heartbeat_ns: CLOCK_MONOTONIC when they were published.
     """
 
     generation: float = 0.0
@@ -31,6 +32,7 @@ class WorkerStats:
     retrieval_ms: float = 0.0
     synthesis_ms: float = 0.0
     total_ms: float = 0.0
+    waited_ms: float = 0.0
     heartbeat_ns: float = 0.0
 
     def values(self) -> list[float]:

@@ -132,6 +132,9 @@ class Session(Protocol):
     def advice(self) -> str:
         """Return one sentence about what makes blocks late and what would help, "" while few are."""
 
+    def hint(self) -> str:
+        """Return one sentence about what is amiss around the daemon, "" while nothing is."""
+
     def log_lines(self, after: int) -> Sequence[LogLine]:
         """Return the newest lines of the log whose number is above `after`, oldest first; only the last few are kept."""
 

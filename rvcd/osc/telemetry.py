@@ -32,8 +32,8 @@ def meter_messages(stats: Stats) -> list[Message]:
 
 def stats_message(stats: Stats) -> Message:
     """Return the one message of group 'stats': the fields of Stats in order."""
-    sentences = {name: one_printable_line(getattr(stats, name), MAX_FAULT) for name in ("fault", "advice")}
-    return "/stats", stats_to_args(replace(stats, **sentences))  # type: ignore[arg-type]  # both are text
+    sentences = {name: one_printable_line(getattr(stats, name), MAX_FAULT) for name in ("fault", "advice", "hint")}
+    return "/stats", stats_to_args(replace(stats, **sentences))  # type: ignore[arg-type]  # all are text
 
 
 @dataclass

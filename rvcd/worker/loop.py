@@ -19,6 +19,7 @@ from rvcd.ipc.worker_stats import WorkerStats
 from rvcd.params import Snapshot
 from rvcd.worker.idle_time import IdleTime
 from rvcd.worker.voice_change import VoiceChange
+from rvcd.worker.waiting_time import WaitingTime
 from rvcd.worker.warm_up import warm_up
 
 IDLE_WAIT_S = 0.1
@@ -55,7 +56,7 @@ class AudioLoop:
     def __init__(self, segment: AudioSegment, geometry: StreamGeometry, generation: int, log: Callable[[str, str], None]) -> None:
         self.segment, self.geometry, self._log = segment, geometry, log
         self.converter: Converter | None = None
-        self.idle = IdleTime()
+        self.idle, self._waiting = IdleTime(), WaitingTime()
         self.stats = WorkerStats(generation=float(generation))
         self._loads: deque[float] = deque(maxlen=LOAD_HISTORY_BLOCKS)
         self._change: VoiceChange | None = None
@@ -146,6 +147,7 @@ class AudioLoop:
             return 0
         finally:
             self.idle.begin()
+            self._waiting.close()
             self.segment.set_worker_ready(False)
 
     def _begin(self) -> None:
@@ -227,6 +229,7 @@ class AudioLoop:
         stats.f0_hz, stats.voiced, stats.total_ms = block.f0_hz, float(block.voiced), total_ms
         stats.encode_ms, stats.pitch_ms = spent.encode_ms, spent.pitch_ms
         stats.retrieval_ms, stats.synthesis_ms = spent.retrieval_ms, spent.synthesis_ms
+        stats.waited_ms = min(total_ms, self._waiting.look())
 
     def _publish(self) -> None:
         self.stats.heartbeat_ns = float(time.monotonic_ns())

@@ -30,6 +30,10 @@ def die_with_parent() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
+class EssentialThread(threading.Thread):
+    """A thread of start_essential_thread: it prepares, listens or reports, and converts nothing."""
+
+
 def start_essential_thread(name: str, work: Callable[[], None]) -> None:
     """Run work on a thread without which the process is of no use: an exception in it ends the process, with a traceback."""
 
@@ -42,4 +46,4 @@ def start_essential_thread(name: str, work: Callable[[], None]) -> None:
             sys.stderr.flush()
             os._exit(EXIT_THREAD_ENDED)
 
-    threading.Thread(target=run, name=name, daemon=True).start()
+    EssentialThread(target=run, name=name, daemon=True).start()

@@ -74,7 +74,7 @@ def test_different_rates_are_only_a_larger_drift(source_hz: int) -> None:
     assert (heard.starved, heard.recentred) == (0, 0)
 
 
-@pytest.mark.parametrize("ppm", [-200.0, 200.0])
+@pytest.mark.parametrize("ppm", [pytest.param(-200.0, marks=pytest.mark.soak), 200.0])
 def test_an_hour_of_drift_changes_neither_the_delay_nor_the_sound(ppm: float) -> None:
     """At 8 kHz, so that it takes seconds. Calls come up to 1 ms late."""
     capture, output = Side(8000, 64, lambda t: ppm, jitter_s=0.001), Side(8000, 64, jitter_s=0.001)

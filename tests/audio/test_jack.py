@@ -22,7 +22,7 @@ from rvcd.ipc.segment import AudioSegment
 from tests.audio.conftest import HandDriven, JackServer, running_jack_server
 from tests.audio.jack_loop import JackLoop
 from tests.daemon_process import running
-from tests.waiting import eventually
+from tests.waiting import HANG_S, eventually
 
 LATENCY_SAMPLES = 9600
 NOISE = 0.5 * np.random.default_rng(0).uniform(-1, 1, 100_000)
@@ -143,6 +143,30 @@ def test_a_server_frozen_for_two_seconds_leaves_one_client(segment: AudioSegment
     eventually(lambda: segment.device_position() > position + 4096)
     assert {line.split(":")[0] for line in lsp(jack_server).splitlines()} == {"system", "rvcd"}
     assert supervisor.stop()
+
+
+def test_after_a_freeze_that_the_client_was_given_up_in_the_next_one_has_its_name(
+    segment: AudioSegment, jack_server: JackServer
+) -> None:
+    first = JackDevice(JackRequest(), segment)
+    first.open()
+    first.start()
+    assert jack_server._process is not None
+    jack_server._process.send_signal(signal.SIGSTOP)
+    leaving = threading.Thread(target=first.close)
+    leaving.start()
+    first.abandon()
+    second = JackDevice(JackRequest(), segment)
+    joining = threading.Thread(target=second.open)
+    joining.start()
+    threading.Event().wait(0.5)
+    jack_server._process.send_signal(signal.SIGCONT)
+    joining.join(HANG_S)
+    leaving.join(HANG_S)
+    try:
+        assert second.description == "JACK: rvcd, 48000 Hz"
+    finally:
+        second.close()
 
 
 def test_the_users_connections_come_back_with_the_next_start(

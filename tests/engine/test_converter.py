@@ -213,3 +213,13 @@ def test_a_speaker_of_a_multi_speaker_voice_changes_the_sound():
     other.switch.begin(other.new_stream(voice, speaker_id=1))
     torch.manual_seed(0)
     assert not np.allclose(run(one, audio)[8000:], run(other, audio)[8000:], atol=1e-3)
+
+
+def test_one_monstrous_sample_fails_no_block_and_is_forgotten():
+    audio = speech_like(RATE_HZ, 5.0)
+    broken = audio.copy()
+    broken[RATE_HZ] = 1e30
+    found, undisturbed = run(make(), broken), run(make(), audio)
+    assert np.isfinite(found).all()
+    late = slice(4 * RATE_HZ, None)
+    assert rms(found[late] - undisturbed[late]) < 0.05 * rms(undisturbed[late])

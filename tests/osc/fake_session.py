@@ -172,6 +172,9 @@ class FakeSession:
         self.latency = name
         return name
 
+    def hint(self) -> str:
+        return ""
+
     def advice(self) -> str:
         return ""
 

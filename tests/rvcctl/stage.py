@@ -25,6 +25,7 @@ class Stage:
     async def update(self) -> None:
         """Bring the screen up to date and wait until it is drawn."""
         self.app.show_levels()
+        self.app.show_note()
         self.app.show_tables()
         await self.pilot.pause()
 
@@ -67,6 +68,7 @@ class DemoStage(Stage):
             self.clock.now_s += 1.0 / PUSH_HZ
             self.client.advance()
             self.app.show_levels()
+            self.app.show_note()
             if step % 7 == 0:
                 self.app.show_tables()
         await self.update()
