@@ -402,10 +402,10 @@ class LiveSession:
         return self._advice.show(sentence, time.monotonic())
 
     def _look_at_input(self) -> None:
-        """Only of a card or server that runs: the virtual device has no microphone and no loudspeaker."""
+        """Only of a card or server that runs and lacks nothing: the virtual device has no microphone and no loudspeaker."""
         supervisor = self.telemetry.device_supervisor
         device = supervisor.device if supervisor is not None and supervisor.state is DeviceState.RUNNING else None
-        if device is None or not device.realtime or not self.settings.audio.input:
+        if supervisor is None or device is None or not device.realtime or not self.settings.audio.input or supervisor.notice:
             self.input.pause()
         elif self.input.look():
             self._on_change()

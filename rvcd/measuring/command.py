@@ -68,7 +68,7 @@ def _put_back(loop: Loop) -> Iterator[None]:
 
 
 def _open_loop(stats: Stats, request: Request) -> Loop:
-    if stats.device.startswith("JACK"):
+    if stats.device.startswith(("JACK", "PipeWire")):
         return open_jack_loop(request.client)
     device = stats.device or "no device"
     raise LoopError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import glob
+import re
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -26,6 +27,8 @@ AUDIO = b"32 bit float mono audio"
 PLAYER, RECORDER = b"latency-player", b"latency-recorder"
 CAPTURE, PLAYBACK = 0, 1
 """jack_latency_callback_mode_t: how far a port is from where sound comes in, and from where it goes out."""
+PORT = re.compile(rb".*:(in|out)(_[a-z0-9]+)?")
+"""A port of rvcd's, by itself or by PortAudio: on PipeWire, the microphone's node has the same client's name as rvcd."""
 CONNECT_S = 3.0
 MORE_S = 20.0
 
@@ -106,7 +109,10 @@ def open_jack_loop(client: str) -> JackLoop:
 def _ports_of(jack: Jack, handle: Any, client: str) -> tuple[list[bytes], list[bytes]]:
     """Return the audio inputs and outputs of the first client whose name is this or begins so."""
     library = jack.library
-    sides = [jack.take_names(library.jack_get_ports(handle, None, AUDIO, flag)) for flag in (IS_INPUT, IS_OUTPUT)]
+    sides = [
+        [name for name in jack.take_names(library.jack_get_ports(handle, None, AUDIO, flag)) if PORT.fullmatch(name)]
+        for flag in (IS_INPUT, IS_OUTPUT)
+    ]
     owners = {name.split(b":")[0] for names in sides for name in names}
     wanted = client.encode()
     for owner in sorted(owners, key=lambda name: (name != wanted, name)):

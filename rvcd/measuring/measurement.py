@@ -35,6 +35,7 @@ def measure(loop: Loop, *, times: int, level_dbfs: float, record_s: float) -> Me
     """Send so many chirps one after the other. take_over has been called for them. Raises LoopError, with what was heard."""
     chirp = make_chirp(loop.rate_hz, level_dbfs)
     echoes = []
+    loop.send(chirp, record_s)  # not looked at: connections that were just made settle meanwhile
     for _ in range(times):
         echo = find(loop.send(chirp, record_s), chirp, loop.rate_hz)
         if not echo.found:

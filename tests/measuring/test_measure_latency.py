@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from rvcd.measuring.jack_loop import PORT
 from tests.audio.conftest import running_jack_server
 from tests.daemon_process import DaemonProcess, running
 from tests.waiting import HANG_S, eventually, free_port, signals_as_at_a_terminal
@@ -119,3 +120,14 @@ def test_the_virtual_device_has_nothing_to_measure(tmp_path: Path) -> None:
 def test_a_chirp_louder_than_is_safe_is_refused() -> None:
     done = measured(Path("none.toml"), "--level", "0")
     assert done.returncode == 2 and "-6" in done.stderr
+
+
+@pytest.mark.parametrize("name", [b"rvcd:in", b"rvcd:in_1", b"rvcd:out_left", b"rvcd-duo:out_right", b"rvcd:out_0"])
+def test_ports_of_rvcd_are_measured(name: bytes) -> None:
+    assert PORT.fullmatch(name)
+
+
+@pytest.mark.parametrize("name", [b"rvcd:input_MONO", b"rvcd:capture_MONO", b"rvcd:monitor_left", b"rvcd:playback_FL"])
+def test_ports_of_its_microphone_and_monitor_are_not(name: bytes) -> None:
+    """PipeWire gives the microphone's node, whose description is rvcd, the same client's name."""
+    assert not PORT.fullmatch(name)
