@@ -104,7 +104,7 @@ def test_a_daemon_with_the_default_pitch_method_asks_no_other_machine_and_notes_
     """Below Python too: some libraries have network code of their own, which asks a name server from C. rvcctl with it."""
     own = fence.environment()
     daemon = DaemonProcess(tmp_path, CONFIG, own)
-    for name in [name for name in daemon.environment if name.startswith(("XDG_", "RVCD_"))]:
+    for name in [name for name in daemon.environment if name.startswith(("XDG_", "RVCD_", "RUNTIME_DIRECTORY"))]:
         del daemon.environment[name]
     daemon.start(*fence.strace)
     assert daemon.process is not None

@@ -12,10 +12,10 @@ from rvcd.audio.microphone import SoundServer, microphone_name
 from rvcd.audio.microphone_keeper import MicrophoneKeeper
 from rvcd.config.settings import Settings
 from rvcd.errors import RvcdError
+from rvcd.instance import client_name
 from rvcd.ipc.segment import AudioSegment
 
 DEMO_SPEECH = Path(__file__).parents[1] / "data" / "demo_speech.flac"
-CLIENT_NAME = "rvcd"
 
 
 def choose_backend(settings: Settings) -> tuple[str, str]:
@@ -60,11 +60,12 @@ def device_factory(
     memory: Memory | None = None,
     on_rate: Callable[[int], None] = lambda rate_hz: None,
     keeper: MicrophoneKeeper | None = None,
-    name: str = CLIENT_NAME,
+    name: str = "rvcd",
 ) -> Callable[[], AudioDevice]:
     """Return what opens the audio device anew, for the device supervisor.
 
-    memory, on_rate, name: of a JACK client, see jack.JackDevice. keeper: makes the microphone before each opening.
+    memory, on_rate: of a JACK client, see jack.JackDevice. keeper: makes the microphone before each opening. name: what the
+    sound server knows this process by.
     """
     audio = settings.audio
     if backend == "virtual":
@@ -77,7 +78,9 @@ def device_factory(
         )  # fmt: skip
         return lambda: VirtualDevice(virtual, segment)
     from rvcd.audio.device import DeviceRequest, PortAudioDevice
+    from rvcd.audio.portaudio import LIBRARY
 
+    LIBRARY.jack_client_name = name
     request = DeviceRequest(
         host_api=audio.host_api, input=audio.input or "default", output=audio.output or "default",
         rate_hz=audio.rate_hz, period_samples=audio.period_samples, input_channel=audio.input_channel,
@@ -99,7 +102,7 @@ def device_factory(
 def open_once(settings: Settings) -> None:
     """Open the device that the settings name, and close it again, without a sample through it. Raises AudioDeviceError."""
     with AudioSegment.create(settings.audio.rate_hz) as segment:
-        device = device_factory(settings, "portaudio", segment)()
+        device = device_factory(settings, "portaudio", segment, name=client_name(settings.instance))()
         try:
             device.open()
         finally:

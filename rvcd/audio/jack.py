@@ -27,7 +27,8 @@ LIBRARY_VARIABLE = "RVCD_LIBJACK"
 PIPEWIRE_FOLDERS = ("/usr/lib/*/pipewire-*/jack", "/usr/lib64/pipewire-*/jack", "/usr/lib/pipewire-*/jack")
 LOOK_S = 0.25
 FIRST_CALLBACK_S = 3.0
-CHECK_NAME = "rvcd-check"
+CHECK_NAME = "rvcd check"
+"""No daemon is called so: a name holds no space."""
 PIPEWIRE = "PipeWire"
 
 _libraries: dict[str, Any] = {}
