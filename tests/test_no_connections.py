@@ -112,7 +112,7 @@ def test_a_daemon_with_the_default_pitch_method_asks_no_other_machine_and_notes_
     assert pid is not None
     try:
         stats = daemon.osc.until(lambda s: s.state == "live" and s.blocks > 30)
-        for words in (["status"], ["get", "pitch"], ["set", "pitch", "1"], ["voice"], ["preset", "list"], ["log"]):
+        for words in (["status"], ["get", "pitch"], ["set", "pitch", "1"], ["voice"], ["preset", "list"], ["log"], ["list"]):
             (tmp_path / "rvcctl").mkdir(exist_ok=True)
             client = Fence(tmp_path / "rvcctl").run(*RVCCTL, *words, more={"RVCD_PORT": str(daemon.port)})
             assert client.exit_code == 0, client.stderr
