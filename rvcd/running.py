@@ -16,7 +16,7 @@ import re
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,16 @@ def running_daemons() -> list[RunningDaemon]:
 
 def find_daemon(name: str) -> RunningDaemon | None:
     """Return the daemon that runs under a name, this user's own before a service of the system; None where there is none."""
-    return next((daemon for folder in folders() for daemon in _daemons_in(folder) if daemon.name == name), None)
+    return _first(name, folders())
+
+
+def same_name(name: str) -> RunningDaemon | None:
+    """Return the daemon that keeps another one from being started under a name, None where nothing does.
+
+    A service of the system is another user's, with another state and another sound server.
+    """
+    own = own_folder()
+    return _first(name, [folder for folder in folders() if folder == own or folder != SYSTEM_FOLDER], clean=False)
 
 
 class Announcement:
@@ -137,14 +146,9 @@ class Announcement:
 
     def _refuse_a_second(self) -> None:
         name = self._daemon.name
-        if not name:
-            return  # daemons without one have state folders of their own: see daemon/state_lock.py
-        for folder in folders():
-            other = (
-                next((d for d in _daemons_in(folder, clean=False) if d.name == name), None) if folder != SYSTEM_FOLDER else None
-            )
-            if other is not None:
-                raise RvcdError(second_start(name, other.pid))
+        other = same_name(name) if name else None  # without one: see daemon/state_lock.py
+        if other is not None:
+            raise RvcdError(second_start(name, other.pid))
 
     def _write(self) -> None:
         with self._lock:
@@ -171,6 +175,10 @@ def second_start(name: str, pid: int) -> str:
     """Return the sentence for whoever starts a name a second time. pid: of the first, 0 where it is not known."""
     process = f" (process {pid})" if pid else ""
     return f"{shown_name(name)} runs already{process}: end it first, or start this one under another --name"
+
+
+def _first(name: str, looked_at: Iterable[Path], clean: bool = True) -> RunningDaemon | None:
+    return next((daemon for folder in looked_at for daemon in _daemons_in(folder, clean) if daemon.name == name), None)
 
 
 def _daemons_in(folder: Path, clean: bool = True) -> Iterator[RunningDaemon]:

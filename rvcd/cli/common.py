@@ -25,14 +25,14 @@ ConfigOption = Annotated[
 ]
 
 
-def _checked(name: str | None) -> str | None:
+def checked_name(name: str | None) -> str | None:
     """Refuse "", too: a script's empty variable must not turn one daemon into another."""
     return name if name is None else check_name(name)
 
 
 NameOption = Annotated[
     str | None,
-    typer.Option("--name", help="Name of the daemon, where several run: letters, digits, - and _.", callback=_checked),
+    typer.Option("--name", help="Name of the daemon, where several run: letters, digits, - and _.", callback=checked_name),
 ]
 """None: the daemon without a name."""
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
