@@ -11,6 +11,7 @@ from rvcd.errors import RvcdError
 
 MAX_LENGTH = 32
 _NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_LENGTH}}}")
+_MICROPHONE = re.compile(rf"rvcd-(?:[A-Za-z0-9_-]{{1,{MAX_LENGTH}}}-)?microphone")
 _SHOWN = 60
 
 
@@ -30,6 +31,16 @@ def full_name(name: str) -> str:
 def client_name(name: str) -> str:
     """Return what a sound server knows it by: rvcd, or rvcd-NAME."""
     return f"rvcd-{name}" if name else "rvcd"
+
+
+def microphone_node(name: str) -> str:
+    """Return what a sound server knows its microphone by: rvcd-microphone, or rvcd-NAME-microphone."""
+    return f"{client_name(name)}-microphone"
+
+
+def is_microphone_node(node: str) -> bool:
+    """Say whether a node of a sound server is the microphone of some rvcd, of this one or another."""
+    return _MICROPHONE.fullmatch(node) is not None
 
 
 def shown_name(name: str) -> str:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rvcd.errors import RvcdError
-from rvcd.instance import check_name, client_name, full_name, shown_name
+from rvcd.instance import check_name, client_name, full_name, is_microphone_node, microphone_node, shown_name
 
 ALPHABET = string.ascii_letters + string.digits + "-_"
 names = st.text(ALPHABET, min_size=1, max_size=32)
@@ -48,3 +48,16 @@ def test_nothing_that_is_called_after_a_name_is_called_so_after_another_or_witho
 def test_without_a_name_everything_is_called_rvcd() -> None:
     assert (full_name(""), client_name(""), shown_name("")) == ("rvcd", "rvcd", "rvcd")
     assert (full_name("deep"), client_name("deep"), shown_name("deep")) == ("rvcd@deep", "rvcd-deep", "rvcd 'deep'")
+
+
+@given(names)
+def test_the_microphone_of_every_name_is_known_as_one_of_rvcd_s(name: str) -> None:
+    assert is_microphone_node(microphone_node(name)) and is_microphone_node(microphone_node(""))
+    assert microphone_node(name) != microphone_node("")
+
+
+@pytest.mark.parametrize(
+    "node", ["", "microphone", "rvcd--microphone", "rvcd-microphone-sink", "rvcd-a.b-microphone", "my-rvcd-microphone"]
+)
+def test_another_node_is_none(node: str) -> None:
+    assert not is_microphone_node(node)

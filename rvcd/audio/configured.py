@@ -50,7 +50,9 @@ def microphone_keeper(settings: Settings, backend: str, instance: str = "") -> M
     named_elsewhere = (audio.output or "default").lower() != "default"
     if backend == "virtual" or audio.virtual_microphone == "off" or named_elsewhere:
         return None
-    return MicrophoneKeeper(microphone_name(audio.virtual_microphone, instance), wanted=audio.virtual_microphone != "auto")
+    name = microphone_name(audio.virtual_microphone, instance)
+    default_input = (audio.input or "default").lower() == "default"
+    return MicrophoneKeeper(name, wanted=audio.virtual_microphone != "auto", default_input=default_input)
 
 
 def device_factory(
