@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from rvcd.errors import RvcdError
 from rvcd.instance import client_name
 from rvcd.ipc.segment import AudioSegment
 
+SERVERS_AS_ALSA = ("pulse", "pipewire")
+"""Devices of ALSA behind which a sound server chooses the source."""
 DEMO_SPEECH = Path(__file__).parents[1] / "data" / "demo_speech.flac"
 
 
@@ -51,7 +54,7 @@ def microphone_keeper(settings: Settings, backend: str, instance: str = "") -> M
     if backend == "virtual" or audio.virtual_microphone == "off" or named_elsewhere:
         return None
     name = microphone_name(audio.virtual_microphone, instance)
-    default_input = (audio.input or "default").lower() == "default"
+    default_input = (audio.input or "default").lower() in ("default", *SERVERS_AS_ALSA)
     return MicrophoneKeeper(name, wanted=audio.virtual_microphone != "auto", default_input=default_input)
 
 
@@ -83,6 +86,8 @@ def device_factory(
     from rvcd.audio.portaudio import LIBRARY
 
     LIBRARY.jack_client_name = name
+    if name != client_name(""):
+        _call_streams(name)
     request = DeviceRequest(
         host_api=audio.host_api, input=audio.input or "default", output=audio.output or "default",
         rate_hz=audio.rate_hz, period_samples=audio.period_samples, input_channel=audio.input_channel,
@@ -99,6 +104,15 @@ def device_factory(
         return PortAudioDevice(request, segment)
 
     return make
+
+
+def _call_streams(name: str) -> None:
+    """Have ALSA's plugins of PulseAudio and PipeWire call this process's streams by a name. They read these at each opening.
+
+    Otherwise they are called after the program, and the server gives the volume, mute and device of one daemon to the others.
+    """
+    os.environ["PULSE_PROP_OVERRIDE_application.name"] = name  # noqa: SIM112  # PulseAudio's own spelling
+    os.environ.setdefault("PIPEWIRE_ALSA", f'{{ application.name = "{name}" node.name = "{name}" }}')
 
 
 def open_once(settings: Settings) -> None:

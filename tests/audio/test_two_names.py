@@ -1,7 +1,8 @@
-"""Two daemons with names on one private PipeWire: each has its ports and its microphone, and neither hears the other."""
+"""Two daemons with names on one sound server: each has its ports and its microphone, and neither hears the other."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,13 +10,21 @@ from pathlib import Path
 
 import pytest
 
+from rvcd.audio import pulse_microphone
+from rvcd.audio.configured import device_factory
 from rvcd.audio.pipewire_graph import read_graph, run_tool
+from rvcd.audio.portaudio import LIBRARY
+from rvcd.config.settings import parse_config
+from rvcd.errors import AudioDeviceError
+from rvcd.ipc.segment import AudioSegment
+from tests.audio.conftest import JackServer
 from tests.audio.test_microphone import PrivatePipeWire, make_real_microphone, private_home, server
 from tests.daemon_process import NamedDaemon, until_the_block_ends
 from tests.waiting import HANG_S, eventually
 
 __all__ = ["private_home", "server"]
 CONFIG = '[voices]\nvoice = "test-buzz"\n[latency]\npreset = "safe"\n'
+STREAM_NAMES = ("PULSE_PROP_OVERRIDE_application.name", "PIPEWIRE_ALSA")
 JOINS = """
 import sys
 from rvcd.audio.jack import server_answers
@@ -69,3 +78,64 @@ def test_each_hears_the_real_microphone_and_speaks_into_its_own(pair: tuple[Name
     for daemon in pair:
         daemon.osc.until(lambda stats: stats.state == "live")
         assert "rvcd's own microphone was connected" not in daemon.log
+
+
+def test_on_jackd_portaudio_s_client_and_that_of_jack_s_own_api_have_the_daemon_s_name(
+    jack_server: JackServer, segment: AudioSegment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LIBRARY, "jack_client_name", "rvcd")
+    for variable in STREAM_NAMES:
+        monkeypatch.setenv(variable, "")  # so that what is set is taken back
+    for audio in ({"backend": "portaudio", "host_api": "JACK"}, {"backend": "jack"}):
+        settings = parse_config({"audio": audio}, Path("rvcd.toml"), "deep")
+        for name in ("rvcd-deep", "rvcd"):
+            device = device_factory(settings, audio["backend"], segment, name=name)()
+            device.open()
+            device.start()
+            try:
+                ports = subprocess.run(["jack_lsp", "-s", jack_server.name], capture_output=True, text=True, check=True).stdout
+            finally:
+                device.stop()
+                device.close()
+            assert {port.split(":")[0] for port in ports.splitlines()} == {"system", name}
+
+
+def test_streams_of_a_name_have_it_where_a_server_would_give_them_another_daemon_s_volume(
+    segment: AudioSegment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pulse, pipewire = STREAM_NAMES
+    monkeypatch.setattr(LIBRARY, "jack_client_name", "rvcd")
+    for variable in STREAM_NAMES:
+        monkeypatch.setenv(variable, "")  # so that what is set is taken back
+        monkeypatch.delenv(variable)
+    settings = parse_config({}, Path("rvcd.toml"))
+    device_factory(settings, "portaudio", segment)
+    assert pulse not in os.environ and pipewire not in os.environ, "the daemon without a name is called as ever"
+    device_factory(settings, "portaudio", segment, name="rvcd-deep")
+    assert os.environ[pulse] == "rvcd-deep"
+    assert os.environ[pipewire] == '{ application.name = "rvcd-deep" node.name = "rvcd-deep" }'
+
+
+@pytest.mark.parametrize(
+    "default, sources, taken",
+    [
+        ("usb", ["usb", "rvcd-microphone"], None),
+        ("rvcd-microphone", ["rvcd-microphone", "speaker.monitor", "rvcd-deep-microphone", "usb"], "usb"),
+        ("rvcd-deep-microphone-sink.monitor", ["rvcd-deep-microphone-sink.monitor", "rvcd-high-microphone", "usb"], "usb"),
+        ("rvcd-deep-microphone", ["rvcd-deep-microphone", "rvcd-high-microphone", "speaker.monitor"], ""),
+    ],
+)
+def test_on_pulseaudio_no_microphone_of_any_rvcd_is_taken_for_the_default_one(
+    monkeypatch: pytest.MonkeyPatch, default: str, sources: list[str], taken: str | None
+) -> None:
+    def told(*command: str) -> str:
+        if command[1] == "info":
+            return f"Server Name: pulseaudio\nDefault Sink: speaker\nDefault Source: {default}\n"
+        return "".join(f"{number}\t{name}\tmodule\n" for number, name in enumerate(sources))
+
+    monkeypatch.setattr(pulse_microphone, "run_tool", told)
+    if taken == "":
+        with pytest.raises(AudioDeviceError, match="the only microphone is rvcd's own"):
+            pulse_microphone.other_source()
+    else:
+        assert pulse_microphone.other_source() == taken
