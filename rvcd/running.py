@@ -13,6 +13,7 @@ import ipaddress
 import json
 import os
 import re
+import socket
 import stat
 import threading
 import time
@@ -227,12 +228,20 @@ def _parse(data: bytes, name: str) -> RunningDaemon | None:
     pid, host, port = (document.get(key) for key in ("pid", "host", "port"))
     if type(pid) is not int or type(port) is not int or not isinstance(host, str) or not 0 <= port <= 65_535 or pid < 0:
         return None
-    try:
-        if host or port:
-            ipaddress.ip_address(host)  # a name would be looked up, on whoever's behalf
-    except ValueError:
+    if (host or port) and not _is_of_this_machine(host):
         return None
     return RunningDaemon(name, pid, host, port)
+
+
+def _is_of_this_machine(host: str) -> bool:
+    """Say whether a text is an IP address of this machine: nothing is sent to another one, or looked up, for what a file says."""
+    try:
+        version = ipaddress.ip_address(host).version
+        with socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind((host, 0))
+    except (ValueError, OSError):
+        return False
+    return True
 
 
 def _reachable(host: str) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -125,11 +126,22 @@ def test_where_nothing_can_be_told_the_daemon_runs_and_says_so(tmp_path: Path, m
     assert running_daemons() == []
 
 
-@pytest.mark.parametrize("host, reached", [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("::1", "::1"), ("192.0.2.1", "192.0.2.1")])
+@pytest.mark.parametrize("host, reached", [("0.0.0.0", "127.0.0.1"), ("127.0.0.2", "127.0.0.2"), ("::", "::1"), ("::1", "::1")])
 def test_the_address_that_is_told_is_one_that_can_be_reached(host: str, reached: str) -> None:
+    if ":" in host and not has_ipv6():
+        pytest.skip("this machine has no IPv6")
     with a_daemon("deep", host):
         found = find_daemon("deep")
         assert found is not None and found.host == reached
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
 
 
 def hold(path: Path, data: bytes) -> subprocess.Popen[str]:
@@ -152,6 +164,9 @@ def hold(path: Path, data: bytes) -> subprocess.Popen[str]:
         b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 5000, b'{"name": "deep"}', b"9" * 5000,
         b'{"name": "high", "pid": 1, "host": "127.0.0.1", "port": 9001}',
         b'{"name": "deep", "pid": 1, "host": "example.org", "port": 9001}',
+        b'{"name": "deep", "pid": 1, "host": "192.0.2.1", "port": 9001}',
+        b'{"name": "deep", "pid": 1, "host": "2001:db8::1", "port": 9001}',
+        b'{"name": "deep", "pid": 1, "host": "0.0.0.0\\u0000", "port": 9001}',
         b'{"name": "deep", "pid": 1, "host": "127.0.0.1", "port": 65536}',
         b'{"name": "deep", "pid": true, "host": "127.0.0.1", "port": 9001}',
         b'{"name": "deep", "pid": 1, "host": "", "port": 9001}',

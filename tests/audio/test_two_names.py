@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from rvcd.audio import pulse_microphone
+from rvcd.audio import microphone, microphone_keeper, pulse_microphone
 from rvcd.audio.configured import device_factory
-from rvcd.audio.pipewire_graph import read_graph, run_tool
+from rvcd.audio.microphone import microphone_name
+from rvcd.audio.microphone_keeper import MicrophoneKeeper
+from rvcd.audio.pipewire_graph import Graph, read_graph, run_tool
 from rvcd.audio.portaudio import LIBRARY
 from rvcd.config.settings import parse_config
 from rvcd.errors import AudioDeviceError
@@ -78,6 +80,38 @@ def test_each_hears_the_real_microphone_and_speaks_into_its_own(pair: tuple[Name
     for daemon in pair:
         daemon.osc.until(lambda stats: stats.state == "live")
         assert "rvcd's own microphone was connected" not in daemon.log
+
+
+def test_a_stream_that_was_given_another_rvcd_s_microphone_is_taken_off_it_once_and_a_person_may_put_it_back(
+    server: PrivatePipeWire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Graph] = []
+
+    def look() -> Graph:
+        looks.append(read_graph())
+        return looks[-1]
+
+    monkeypatch.setattr(microphone_keeper, "read_graph", look)
+    ours, others = microphone_name(instance="high"), microphone_name(instance="deep")
+    microphone.ensure(others)
+    recorder = subprocess.Popen(["pw-record", "--target", others.node, str(tmp_path / "heard.wav")])
+    connected = (others.node, "pw-record")
+    eventually(lambda: connected in links(), "the link that the session manager makes")
+    keeper = MicrophoneKeeper(ours, wanted=True, pid=recorder.pid)
+    keeper.start()
+    try:
+        eventually(lambda: connected not in links(), "the end of the link")
+        eventually(lambda: any("the microphone of another rvcd" in text for _, text in keeper.drain_events()), "a word of it")
+        (source,), (sink,) = (read_graph().nodes_named(name) for name in connected)
+        for port in zip(read_graph().ports(source, "out") * 2, read_graph().ports(sink, "in"), strict=False):
+            run_tool("pw-link", *(str(end.id) for end in port))
+        before = len(looks)
+        eventually(lambda: len(looks) > before + 3, "some looks of the keeper")
+        assert connected in links()
+    finally:
+        keeper.stop()
+        recorder.terminate()
+        recorder.wait(HANG_S)
 
 
 def test_on_jackd_portaudio_s_client_and_that_of_jack_s_own_api_have_the_daemon_s_name(
