@@ -38,6 +38,16 @@ def microphone_node(name: str) -> str:
     return f"{client_name(name)}-microphone"
 
 
+def microphone_label(name: str) -> str:
+    """Return what people read as its microphone's name, unless they have chosen another: rvcd, or rvcd NAME."""
+    return f"rvcd {name}" if name else "rvcd"
+
+
+def is_microphone_label(label: str) -> bool:
+    """Say whether a microphone is called as one of rvcd's is by default."""
+    return label == microphone_label("") or label.startswith(f"{microphone_label('')} ")
+
+
 def is_microphone_node(node: str) -> bool:
     """Say whether a node of a sound server is the microphone of some rvcd, of this one or another."""
     return _MICROPHONE.fullmatch(node) is not None

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -93,6 +93,38 @@ def test_a_name_is_had_by_one_daemon_until_that_is_killed() -> None:
             assert second.problem == ""
             found = find_daemon("deep")
             assert found is not None and (found.pid, found.port) == (os.getpid(), 0), "it starts, and does not listen yet"
+
+
+CLAIM = """
+import sys
+from rvcd.running import Announcement
+sys.stdin.readline()
+try:
+    with Announcement("deep") as told:
+        print("taken", told.problem, flush=True)
+        sys.stdin.readline()
+except Exception as error:
+    print("refused", type(error).__name__, flush=True)
+"""
+
+
+def test_of_many_that_start_one_name_at_once_beside_a_stale_file_one_has_it(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "rvcd@deep.json").write_text("{}")
+    words = [sys.executable, "-c", CLAIM]
+    with ExitStack() as stack:
+        starters = [
+            stack.enter_context(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+            for _ in range(6)
+        ]
+        for starter in starters:
+            assert starter.stdin is not None
+            starter.stdin.write("go\n")
+            starter.stdin.flush()
+        said = sorted(starter.stdout.readline() for starter in starters)  # type: ignore[union-attr]
+        assert said == ["refused RvcdError\n"] * 5 + ["taken \n"]
+        assert find_daemon("deep") is not None
+    assert files(folder) == set()
 
 
 def test_a_file_that_somebody_deleted_is_there_again_and_an_old_one_in_its_place_is_not_deleted_with_it(

@@ -354,7 +354,7 @@ class JackDevice:
                 if asked != found:  # a problem that stays must not ask four times a second
                     devices = pipewire_devices(side.kind)
                     self._devices[side.kind] = list(found), devices
-                found = [name for name in found if client_of(name) not in devices.microphones]
+                found = [name for name in found if not devices.is_microphone_of_rvcd(client_of(name))]
                 found.sort(key=lambda name: client_of(name) != devices.default)  # the others keep their order
             physical = tuple(found)
         links: set[Link] = set()

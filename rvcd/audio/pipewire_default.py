@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rvcd.instance import is_microphone_node
+from rvcd.instance import is_microphone_label, is_microphone_node
 
 DUMP_LIMIT_S = 2.0
 KEYS = {"input": "default.audio.source", "output": "default.audio.sink"}
@@ -23,6 +23,10 @@ class PipeWireDevices:
 
     default: str = ""
     microphones: frozenset[str] = frozenset()
+
+    def is_microphone_of_rvcd(self, client: str) -> bool:
+        """Say whether a client is one of them; where PipeWire has not answered, whether it is called like one."""
+        return client in self.microphones or is_microphone_label(client)
 
 
 def pipewire_devices(kind: str) -> PipeWireDevices:

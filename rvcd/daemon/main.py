@@ -94,19 +94,11 @@ class Daemon:
             log.info("audio device", extra=fields(backend=backend, why=why))
             if backend == "virtual":  # what was measured was a card's
                 self.session.telemetry.latency_offset_ms = 0.0
-            segment = self.session.segment
+            segment, memory = self.session.segment, remembered(self._connections_file)
+            name = client_name(self.settings.instance)
             self._keeper = microphone_keeper(self.settings, backend, self.settings.instance)
             device = self.session.telemetry.device_supervisor = DeviceSupervisor(
-                device_factory(
-                    self.settings,
-                    backend,
-                    segment,
-                    remembered(self._connections_file),
-                    self._follow_rate,
-                    self._keeper,
-                    client_name(self.settings.instance),
-                ),
-                segment,
+                device_factory(self.settings, backend, segment, memory, self._follow_rate, self._keeper, name), segment
             )
             device.start()
             if self._keeper is not None:

@@ -37,4 +37,12 @@ def test_without_a_default_there_is_none(objects: object) -> None:
 
 
 def test_microphones_of_this_and_other_rvcds_are_known_whatever_their_labels() -> None:
-    assert devices_in([*DUMP, *MICROPHONES], "input") == PipeWireDevices("A  Mic", frozenset({"My voice", "rvcd deep"}))
+    devices = devices_in([*DUMP, *MICROPHONES], "input")
+    assert devices == PipeWireDevices("A  Mic", frozenset({"My voice", "rvcd deep"}))
+    assert devices.is_microphone_of_rvcd("My voice") and not devices.is_microphone_of_rvcd("A  Mic")
+
+
+def test_where_pipewire_has_not_answered_those_that_are_called_as_usual_are_known() -> None:
+    assert [PipeWireDevices().is_microphone_of_rvcd(client) for client in ("rvcd", "rvcd deep", "rvcdeep", "Mic")] == [
+        True, True, False, False,
+    ]  # fmt: skip
