@@ -10,7 +10,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from rvcctl.scripts.options import NEGATIVE_NUMBERS, HostOption, PortOption, client_of
+from rvcctl.scripts.listing import list_daemons
+from rvcctl.scripts.options import NEGATIVE_NUMBERS, HostOption, NameOption, PortOption, client_of
 from rvcctl.scripts.status import status
 from rvcctl.scripts.streams import log, watch
 from rvcctl.scripts.values import GET_HELP, SET_HELP, get, panic, reset, set_value, step, toggle
@@ -39,6 +40,7 @@ def screen(
     demo: Annotated[bool, typer.Option("--demo", help="Open the screen without a daemon, on invented values.")] = False,
     host: HostOption = None,
     port: PortOption = None,
+    instance: NameOption = None,
 ) -> None:
     """Watch and steer rvcd. Without a command: open the screen."""
     if context.invoked_subcommand is not None:
@@ -64,6 +66,7 @@ def screen(
         RvcctlApp(client).run()
 
 
+app.command("list")(list_daemons)
 app.command()(status)
 app.command(help=GET_HELP)(get)
 app.command("set", help=SET_HELP, context_settings=NEGATIVE_NUMBERS)(set_value)

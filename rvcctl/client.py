@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from rvcctl.reading import clean_text, messages_of
+from rvcctl.target import Target
 from rvcctl.view import DaemonView, Done, Failure, Outcome
 from rvcd import protocol
 from rvcd.errors import DaemonUnreachableError, ProtocolError, RvcdError
@@ -67,21 +68,19 @@ class DaemonClient:
     """One UDP socket to one daemon, with the view it fills.
 
     The socket is connected, so that the kernel drops datagrams from anybody else and reports a closed port at once.
-    rate_hz: how often stats are wanted, 1-30. clock: seconds, monotonic.
+    target: None is the daemon without a name. rate_hz: how often stats are wanted, 1-30. clock: seconds, monotonic.
     """
 
     def __init__(
         self,
-        host: str = protocol.DEFAULT_HOST,
-        port: int = protocol.DEFAULT_PORT,
+        target: Target | None = None,
         *,
         rate_hz: int = 10,
         timing: Timing | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.host = host
-        self.port = port
-        self.view = DaemonView(f"{host}:{port}")
+        self.target = target or Target()
+        self.view = DaemonView(str(self.target), self.target.name)
         self._rate_hz = rate_hz
         self._timing = timing or Timing()
         self._clock = clock
@@ -91,10 +90,14 @@ class DaemonClient:
         self._waiters: list[_Waiter] = []
 
     async def open(self) -> None:
-        """Open the socket. Raises DaemonUnreachableError when the host has no address or no route."""
+        """Open the socket. Raises DaemonUnreachableError when the host has no address or no route, or no such name runs.
+
+        Where a daemon with a name listens is found out here, each time anew.
+        """
         loop = asyncio.get_running_loop()
+        host, port = self.target.address()
         try:
-            transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), remote_addr=(self.host, self.port))
+            transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), remote_addr=(host, port))
         except (OSError, UnicodeError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise DaemonUnreachableError(f"cannot reach {self.view.target}: {reason}; check --host and --port") from None
@@ -233,7 +236,11 @@ class DaemonClient:
         self.view.trouble = clean_text(reason, 200)
         self.view.revision += 1
         for waiter in self._waiters:
-            waiter.give_up(DaemonUnreachableError(f"no daemon at {self.view.target}: {reason}; start it with 'rvcd run'"))
+            waiter.give_up(
+                DaemonUnreachableError(
+                    f"no daemon at {self.view.target}: {reason}; start it with '{self.target.command}'{self.target.others()}"
+                )
+            )
         if self._listener is not None:
             self._listener.on_view_changed()
 

@@ -130,7 +130,12 @@ class Dashboard(Vertical):
         """Bring everything that moves or answers a key up to date. values: of PARAMS. peaks_dbfs: input, output."""
         connected, stats = view.connected(now_s), view.stats
         self.query_one(StateBanner).model = banner_of(
-            stats, connected=connected, age_s=view.age_s(now_s), target=view.target, trouble=view.trouble
+            stats,
+            connected=connected,
+            age_s=view.age_s(now_s),
+            target=view.target,
+            trouble=view.trouble,
+            name=view.name,
         )
         self.query_one(FaultLine).said = said_of(stats if connected else None)
         self.query_one("#body").set_class(not connected, "-stale")

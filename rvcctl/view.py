@@ -69,6 +69,7 @@ class DaemonView:
     """
 
     target: str
+    name: str = ""
     stats: protocol.Stats | None = None
     numbers: dict[str, float] = field(default_factory=dict)
     echoes: dict[str, int] = field(default_factory=dict)

@@ -79,6 +79,8 @@ def _folders_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with pytest.MonkeyPatch.context() as patch:
         for name in ("STATE", "CONFIG", "CACHE"):
             patch.setenv(f"XDG_{name}_HOME", str(tmp_path_factory.mktemp(f"xdg-{name.lower()}")))
+        # Of rvcd alone: a test's sound server stays where its own XDG_RUNTIME_DIR is.
+        patch.setenv("RUNTIME_DIRECTORY", str(tmp_path_factory.mktemp("runtime")))
         patch.setenv(only_this_machine.REPORT, str(tmp_path_factory.mktemp("connections") / "attempts"))
         yield
 

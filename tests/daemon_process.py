@@ -12,12 +12,15 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
+import pytest
 from pythonosc.osc_message import OscMessage
 from pythonosc.osc_message_builder import OscMessageBuilder
 
 from rvcd.protocol import Stats, stats_from_args
-from tests.waiting import HANG_S, free_port, signals_as_at_a_terminal
+from rvcd.running import RunningDaemon, find_daemon
+from tests.waiting import HANG_S, eventually, free_port, signals_as_at_a_terminal
 
 ASK_AGAIN_S = 2.0
 """A datagram may be lost, and before the daemon listens it is."""
@@ -109,7 +112,7 @@ class OscClient:
 
 
 class DaemonProcess:
-    """One `rvcd run` in a folder of its own."""
+    """One `rvcd run` in a folder of its own. words: what stands after `rvcd run`."""
 
     def __init__(self, folder: Path, config: str, environment: dict[str, str] | None = None) -> None:
         self.folder, self.port = folder, free_port()
@@ -127,13 +130,14 @@ class DaemonProcess:
         self.environment.pop("NOTIFY_SOCKET", None)
         self.environment.update(environment or {})
         self.process: subprocess.Popen[bytes] | None = None
+        self.words: tuple[str, ...] = ("--config", str(self.config))
         self.osc = OscClient(self.port)
 
     def start(self, *under: str) -> DaemonProcess:
         """Start it; under: words of another program that runs it, as strace does."""
         with self.log_path.open("ab") as log, signals_as_at_a_terminal():
             self.process = subprocess.Popen(
-                [*under, sys.executable, "-m", "rvcd.cli.main", "run", "--config", str(self.config)],
+                [*under, sys.executable, "-m", "rvcd.cli.main", "run", *self.words],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self.environment,
             )  # fmt: skip
         return self
@@ -169,10 +173,50 @@ class DaemonProcess:
             raise AssertionError(f"the daemon did not stop; its log:\n{self.log}") from None
 
 
+D = TypeVar("D", bound="DaemonProcess")
+
+
+class NamedDaemon(DaemonProcess):
+    """`rvcd run --name NAME` on one machine with others: the folder is that machine's. Its port is the one that it tells."""
+
+    def __init__(self, folder: Path, name: str, config: str, environment: dict[str, str] | None = None) -> None:
+        own = folder / name
+        own.mkdir(parents=True, exist_ok=True)
+        shared = {f"XDG_{kind.upper()}_HOME": str(folder / kind) for kind in ("state", "config")}
+        super().__init__(own, config, {**shared, "RUNTIME_DIRECTORY": str(folder / "run"), **(environment or {})})
+        self.name, self.words = name, ("--name", name)
+        file = folder / "config" / "rvcd" / f"rvcd@{name}.toml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(self.config.read_text().partition("[osc]")[0])
+
+    def told(self) -> RunningDaemon | None:
+        """Return what it tells of itself, None before it listens and once it has ended."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RUNTIME_DIRECTORY", self.environment["RUNTIME_DIRECTORY"])
+            found = find_daemon(self.name)
+        return found if found is not None and found.port else None
+
+    def wait_until_it_listens(self) -> None:
+        assert self.process is not None
+        process = self.process
+        eventually(lambda: self.told() or process.poll() is not None, "a port")
+        told = self.told()
+        assert told is not None, self.log
+        self.port, self.osc = told.port, OscClient(told.port)
+        super().wait_until_it_listens()
+
+
 @contextlib.contextmanager
 def running(folder: Path, config: str, environment: dict[str, str] | None = None) -> Iterator[DaemonProcess]:
     """Run a daemon until the block ends; its log is shown when the block fails, and may never hold a traceback."""
-    daemon = DaemonProcess(folder, config, environment).start()
+    with until_the_block_ends(DaemonProcess(folder, config, environment)) as daemon:
+        yield daemon
+
+
+@contextlib.contextmanager
+def until_the_block_ends(daemon: D) -> Iterator[D]:
+    """Run a daemon as `running` does."""
+    daemon.start()
     try:
         daemon.wait_until_it_listens()
         yield daemon

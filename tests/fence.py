@@ -134,7 +134,8 @@ class Fence:
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         for name in ("home", "out", "tmp"):
             (self.folder / name).mkdir(exist_ok=True)
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "RVCD_", "PULSE_"))}
+        unset = ("XDG_", "RVCD_", "PULSE_", "RUNTIME_DIRECTORY")
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(unset)}
         own = {"HOME": str(self.folder / "home"), "TMPDIR": str(self.folder / "tmp"), "PYTHONDONTWRITEBYTECODE": "1"}
         # PulseAudio's library starts no server, whose own files would be found.
         (self.folder / "out/pulse.conf").write_text("autospawn = no\n")

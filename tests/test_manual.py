@@ -285,7 +285,7 @@ def test_every_environment_variable_it_names_is_read_somewhere(page: Path) -> No
 def test_every_file_and_folder_it_names_exists(page: Path) -> None:
     folders = "|".join((*SOURCE_FOLDERS, "docs", "tests"))
     for span in spans(page):
-        for path in re.findall(rf"(?:^|[ =])((?:{folders})/[\w./-]*)", span):
+        for path in re.findall(rf"(?:^|[ =])((?:{folders})/[\w@./-]*)", span):
             assert (ROOT / path).exists(), path
 
 

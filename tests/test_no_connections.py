@@ -104,7 +104,7 @@ def test_a_daemon_with_the_default_pitch_method_asks_no_other_machine_and_notes_
     """Below Python too: some libraries have network code of their own, which asks a name server from C. rvcctl with it."""
     own = fence.environment()
     daemon = DaemonProcess(tmp_path, CONFIG, own)
-    for name in [name for name in daemon.environment if name.startswith(("XDG_", "RVCD_"))]:
+    for name in [name for name in daemon.environment if name.startswith(("XDG_", "RVCD_", "RUNTIME_DIRECTORY"))]:
         del daemon.environment[name]
     daemon.start(*fence.strace)
     assert daemon.process is not None
@@ -112,7 +112,7 @@ def test_a_daemon_with_the_default_pitch_method_asks_no_other_machine_and_notes_
     assert pid is not None
     try:
         stats = daemon.osc.until(lambda s: s.state == "live" and s.blocks > 30)
-        for words in (["status"], ["get", "pitch"], ["set", "pitch", "1"], ["voice"], ["preset", "list"], ["log"]):
+        for words in (["status"], ["get", "pitch"], ["set", "pitch", "1"], ["voice"], ["preset", "list"], ["log"], ["list"]):
             (tmp_path / "rvcctl").mkdir(exist_ok=True)
             client = Fence(tmp_path / "rvcctl").run(*RVCCTL, *words, more={"RVCD_PORT": str(daemon.port)})
             assert client.exit_code == 0, client.stderr

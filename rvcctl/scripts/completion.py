@@ -96,7 +96,7 @@ def _speakers(ctx: typer.Context) -> int:
 def _asked(ctx: typer.Context, script: Callable[[DaemonClient], Awaitable[T]]) -> T | None:
     """Return what a conversation with the daemon returns, None when there is none."""
     try:
-        return converse(DaemonClient(*target_of(ctx)), script)
+        return converse(DaemonClient(target_of(ctx)), script)
     except (RvcdError, typer.BadParameter):
         return None
 

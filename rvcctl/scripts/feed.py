@@ -8,6 +8,7 @@ from contextlib import aclosing
 
 from rvcctl.client import CommandFailedError, DaemonClient, is_done
 from rvcctl.reading import clean_text
+from rvcctl.target import Target
 from rvcd import protocol
 from rvcd.errors import DaemonUnreachableError
 from rvcd.osc.codec import OscMessage
@@ -28,8 +29,8 @@ TICK_S = 0.25
 class Feed(DaemonClient):
     """A client that also queues every message that arrives. groups: of protocol.GROUPS, with commas. rate_hz: 1..30."""
 
-    def __init__(self, host: str, port: int, groups: str, rate_hz: int) -> None:
-        super().__init__(host, port, rate_hz=rate_hz)
+    def __init__(self, target: Target, groups: str, rate_hz: int) -> None:
+        super().__init__(target, rate_hz=rate_hz)
         self._groups = groups
         self._arrived: asyncio.Queue[OscMessage] = asyncio.Queue()
 

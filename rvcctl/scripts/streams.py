@@ -15,7 +15,7 @@ from rvcctl.reading import clean_text, number_of
 from rvcctl.scripts.asking import known_stats
 from rvcctl.scripts.completion import readable_names
 from rvcctl.scripts.feed import Feed, follow
-from rvcctl.scripts.options import HostOption, PortOption, target_of
+from rvcctl.scripts.options import HostOption, NameOption, PortOption, target_of
 from rvcctl.scripts.writing import columns, rounded, say, summary_line
 from rvcd import protocol
 from rvcd.osc.codec import OscMessage
@@ -41,6 +41,7 @@ def watch(
     forever: ForeverOption = False,
     host: HostOption = None,
     port: PortOption = None,
+    instance: NameOption = None,
 ) -> None:
     """Print values as they are measured, one line a push, until interrupted.
 
@@ -54,7 +55,7 @@ def watch(
     target = target_of(context)
     lines = WatchLines(wanted, as_json, count, changes)
     groups = "stats" if set(wanted) <= set(STATS_NAMES) else "params,stats"
-    _follow(lambda: Feed(*target, groups, rate_hz), lines, forever)
+    _follow(lambda: Feed(target, groups, rate_hz), lines, forever)
 
 
 def log(
@@ -64,12 +65,13 @@ def log(
     forever: ForeverOption = False,
     host: HostOption = None,
     port: PortOption = None,
+    instance: NameOption = None,
 ) -> None:
     """Print the last lines of the daemon's log."""
     if forever and not keep_on:
         raise typer.BadParameter("--forever goes with --follow")
     target = target_of(context)
-    _follow(lambda: Feed(*target, "stats,log", LOG_HZ if keep_on else ONCE_HZ), LogLines(keep_on, as_json), forever)
+    _follow(lambda: Feed(target, "stats,log", LOG_HZ if keep_on else ONCE_HZ), LogLines(keep_on, as_json), forever)
 
 
 def _follow(open_feed: Callable[[], Feed], lines: WatchLines | LogLines, forever: bool) -> None:

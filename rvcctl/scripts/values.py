@@ -12,7 +12,7 @@ from rvcctl.reading import first_arg, number_of
 from rvcctl.scripts.asking import arrives_at, ask_once, ask_values, change
 from rvcctl.scripts.completion import number_names, readable_names, settable_names, switch_names
 from rvcctl.scripts.completion import values as completed_values
-from rvcctl.scripts.options import HostOption, PortOption, client_of
+from rvcctl.scripts.options import HostOption, NameOption, PortOption, client_of
 from rvcctl.scripts.writing import say, written
 from rvcd.osc.codec import OscValue
 from rvcd.protocol import ON_FROM
@@ -33,6 +33,7 @@ def get(
     names: Annotated[list[str], typer.Argument(help="What to read.", autocompletion=readable_names)],
     host: HostOption = None,
     port: PortOption = None,
+    instance: NameOption = None,
 ) -> None:
     """Print the present values of some names, one a line (see GET_HELP)."""
     wanted = [find_readable(name) for name in names]
@@ -47,6 +48,7 @@ def set_value(
     value: Annotated[str, typer.Argument(help="A number, on or off, or a name.", autocompletion=completed_values)],
     host: HostOption = None,
     port: PortOption = None,
+    instance: NameOption = None,
 ) -> None:
     """Set one value and print what then holds (see SET_HELP)."""
     known = find_settable(name)
@@ -65,6 +67,7 @@ def step(
     amount: Annotated[str, typer.Argument(help="By how much, such as 1 or -0.5, in the unit of the name.")],
     host: HostOption = None,
     port: PortOption = None,
+    instance: NameOption = None,
 ) -> None:
     """Change a number by an amount and print its new value."""
     known = find_of_kind(name, Kind.NUMBER, "step")
@@ -72,7 +75,9 @@ def step(
     say(f"{known.name} {_number_after(client_of(context), known, '/step', value)}")
 
 
-def reset(context: typer.Context, name: NumberArgument, host: HostOption = None, port: PortOption = None) -> None:
+def reset(
+    context: typer.Context, name: NumberArgument, host: HostOption = None, port: PortOption = None, instance: NameOption = None
+) -> None:
     """Set a number back to its default and print it."""
     known = find_of_kind(name, Kind.NUMBER, "reset")
     say(f"{known.name} {_number_after(client_of(context), known, '/reset')}")
@@ -83,6 +88,7 @@ def toggle(
     name: Annotated[str, typer.Argument(help=", ".join(names_of(Kind.SWITCH)), autocompletion=switch_names)],
     host: HostOption = None,
     port: PortOption = None,
+    instance: NameOption = None,
 ) -> None:
     """Turn a switch over and print its new state."""
     known = find_of_kind(name, Kind.SWITCH, "toggle")
@@ -100,6 +106,7 @@ def panic(
     clear: Annotated[bool, typer.Option("--clear", help="End the panic: sound again.")] = False,
     host: HostOption = None,
     port: PortOption = None,
+    instance: NameOption = None,
 ) -> None:
     """Silence the output at once, until `rvcctl panic --clear`."""
     address = "/panic/clear" if clear else "/panic"

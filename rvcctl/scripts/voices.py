@@ -12,7 +12,7 @@ from rvcctl.names import SETTABLE, is_number, name_or_number, parse_value
 from rvcctl.reading import clean_text, first_arg
 from rvcctl.scripts.asking import arrives_at, ask_list, ask_slowly, held_after
 from rvcctl.scripts.completion import preset_names, voice_words
-from rvcctl.scripts.options import HostOption, PortOption, client_of
+from rvcctl.scripts.options import HostOption, NameOption, PortOption, client_of
 from rvcctl.scripts.values import set_and_print
 from rvcctl.scripts.writing import say, written
 
@@ -28,6 +28,7 @@ def voice(
     as_json: JsonListOption = False,
     host: HostOption = None,
     port: PortOption = None,
+    instance: NameOption = None,
 ) -> None:
     """Switch to a voice, and wait until it is live; or list the voices, or print the present one.
 
@@ -57,7 +58,7 @@ PresetArgument = Annotated[str, typer.Argument(help="Its name, or its number in 
 
 
 @preset.callback()
-def present_preset(context: typer.Context, host: HostOption = None, port: PortOption = None) -> None:
+def present_preset(context: typer.Context, host: HostOption = None, port: PortOption = None, instance: NameOption = None) -> None:
     """Save, recall, list or delete named sets of all parameters; alone: print the one that holds.
 
     A preset whose name is a number is recalled with: rvcctl set preset NAME.
@@ -68,26 +69,36 @@ def present_preset(context: typer.Context, host: HostOption = None, port: PortOp
 
 @preset.command("list")
 def list_presets(
-    context: typer.Context, as_json: JsonListOption = False, host: HostOption = None, port: PortOption = None
+    context: typer.Context,
+    as_json: JsonListOption = False,
+    host: HostOption = None,
+    port: PortOption = None,
+    instance: NameOption = None,
 ) -> None:
     """List the presets with their numbers."""
     _print_list(client_of(context), "/preset/list", "number", as_json)
 
 
 @preset.command("save")
-def save_preset(context: typer.Context, name: PresetArgument, host: HostOption = None, port: PortOption = None) -> None:
+def save_preset(
+    context: typer.Context, name: PresetArgument, host: HostOption = None, port: PortOption = None, instance: NameOption = None
+) -> None:
     """Keep the present parameters under a name; replaces the preset of this name or number."""
     say(f"saved {_done(client_of(context), '/preset/save', name_or_number(name))}")
 
 
 @preset.command("recall")
-def recall_preset(context: typer.Context, name: PresetArgument, host: HostOption = None, port: PortOption = None) -> None:
+def recall_preset(
+    context: typer.Context, name: PresetArgument, host: HostOption = None, port: PortOption = None, instance: NameOption = None
+) -> None:
     """Set every parameter as a preset has it."""
     say(f"preset {_done(client_of(context), '/preset/recall', name_or_number(name))}")
 
 
 @preset.command("delete")
-def delete_preset(context: typer.Context, name: PresetArgument, host: HostOption = None, port: PortOption = None) -> None:
+def delete_preset(
+    context: typer.Context, name: PresetArgument, host: HostOption = None, port: PortOption = None, instance: NameOption = None
+) -> None:
     """Forget a preset."""
     say(f"deleted {_done(client_of(context), '/preset/delete', name_or_number(name))}")
 

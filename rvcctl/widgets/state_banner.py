@@ -51,9 +51,9 @@ class BannerModel:
 
 
 def banner_of(
-    stats: protocol.Stats | None, *, connected: bool, age_s: float | None, target: str, trouble: str = ""
+    stats: protocol.Stats | None, *, connected: bool, age_s: float | None, target: str, trouble: str = "", name: str = ""
 ) -> BannerModel:
-    """Return the banner for what is known. age_s: of the newest data, None when there never was any."""
+    """Return the banner for what is known. age_s: of the newest data, None when there never was any. name: the daemon's own."""
     if not connected or stats is None:
         meaning = "asking for the state" if connected else trouble or "nobody answers, asking again"
         age = "never heard from it" if age_s is None else f"data {age_text(age_s)} old"
@@ -62,7 +62,12 @@ def banner_of(
     meaning = face.meaning
     if stats.state == State.BYPASS.value and not stats.bypass and stats.talk_mode == "push-to-convert":
         meaning = "your own voice goes out · t converts"
-    details = [stats.device or "no device", f"{stats.rate_hz / 1000:g} kHz", f"up {age_text(stats.uptime_s)}"]
+    details = [
+        *([name] if name else []),
+        stats.device or "no device",
+        f"{stats.rate_hz / 1000:g} kHz",
+        f"up {age_text(stats.uptime_s)}",
+    ]
     if age_s is not None and age_s >= 1.0:
         details.append(f"data {age_text(age_s)} old")
     return BannerModel(face, meaning, _voice_text(stats), _switches_text(stats), " · ".join(details))

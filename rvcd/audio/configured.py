@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,12 @@ from rvcd.audio.microphone import SoundServer, microphone_name
 from rvcd.audio.microphone_keeper import MicrophoneKeeper
 from rvcd.config.settings import Settings
 from rvcd.errors import RvcdError
+from rvcd.instance import client_name
 from rvcd.ipc.segment import AudioSegment
 
+SERVERS_AS_ALSA = ("pulse", "pipewire")
+"""Devices of ALSA behind which a sound server chooses the source."""
 DEMO_SPEECH = Path(__file__).parents[1] / "data" / "demo_speech.flac"
-CLIENT_NAME = "rvcd"
 
 
 def choose_backend(settings: Settings) -> tuple[str, str]:
@@ -50,7 +53,9 @@ def microphone_keeper(settings: Settings, backend: str, instance: str = "") -> M
     named_elsewhere = (audio.output or "default").lower() != "default"
     if backend == "virtual" or audio.virtual_microphone == "off" or named_elsewhere:
         return None
-    return MicrophoneKeeper(microphone_name(audio.virtual_microphone, instance), wanted=audio.virtual_microphone != "auto")
+    name = microphone_name(audio.virtual_microphone, instance)
+    default_input = (audio.input or "default").lower() in ("default", *SERVERS_AS_ALSA)
+    return MicrophoneKeeper(name, wanted=audio.virtual_microphone != "auto", default_input=default_input)
 
 
 def device_factory(
@@ -60,11 +65,12 @@ def device_factory(
     memory: Memory | None = None,
     on_rate: Callable[[int], None] = lambda rate_hz: None,
     keeper: MicrophoneKeeper | None = None,
-    name: str = CLIENT_NAME,
+    name: str = "rvcd",
 ) -> Callable[[], AudioDevice]:
     """Return what opens the audio device anew, for the device supervisor.
 
-    memory, on_rate, name: of a JACK client, see jack.JackDevice. keeper: makes the microphone before each opening.
+    memory, on_rate: of a JACK client, see jack.JackDevice. keeper: makes the microphone before each opening. name: what the
+    sound server knows this process by.
     """
     audio = settings.audio
     if backend == "virtual":
@@ -77,7 +83,11 @@ def device_factory(
         )  # fmt: skip
         return lambda: VirtualDevice(virtual, segment)
     from rvcd.audio.device import DeviceRequest, PortAudioDevice
+    from rvcd.audio.portaudio import LIBRARY
 
+    LIBRARY.jack_client_name = name
+    if name != client_name(""):
+        _call_streams(name)
     request = DeviceRequest(
         host_api=audio.host_api, input=audio.input or "default", output=audio.output or "default",
         rate_hz=audio.rate_hz, period_samples=audio.period_samples, input_channel=audio.input_channel,
@@ -96,10 +106,19 @@ def device_factory(
     return make
 
 
+def _call_streams(name: str) -> None:
+    """Have ALSA's plugins of PulseAudio and PipeWire call this process's streams by a name. They read these at each opening.
+
+    Otherwise they are called after the program, and the server gives the volume, mute and device of one daemon to the others.
+    """
+    os.environ["PULSE_PROP_OVERRIDE_application.name"] = name  # noqa: SIM112  # PulseAudio's own spelling
+    os.environ.setdefault("PIPEWIRE_ALSA", f'{{ application.name = "{name}" node.name = "{name}" }}')
+
+
 def open_once(settings: Settings) -> None:
     """Open the device that the settings name, and close it again, without a sample through it. Raises AudioDeviceError."""
     with AudioSegment.create(settings.audio.rate_hz) as segment:
-        device = device_factory(settings, "portaudio", segment)()
+        device = device_factory(settings, "portaudio", segment, name=client_name(settings.instance))()
         try:
             device.open()
         finally:

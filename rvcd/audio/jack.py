@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rvcd.audio.patchbay import Choice, Graph, Link, Side, choose, client_of
-from rvcd.audio.pipewire_default import pipewire_default
+from rvcd.audio.pipewire_default import PipeWireDevices, pipewire_devices
 from rvcd.errors import AudioDeviceError
 from rvcd.ipc._native import ffi, lib
 from rvcd.ipc.segment import AudioSegment
@@ -27,8 +27,11 @@ LIBRARY_VARIABLE = "RVCD_LIBJACK"
 PIPEWIRE_FOLDERS = ("/usr/lib/*/pipewire-*/jack", "/usr/lib64/pipewire-*/jack", "/usr/lib/pipewire-*/jack")
 LOOK_S = 0.25
 FIRST_CALLBACK_S = 3.0
-CHECK_NAME = "rvcd-check"
+CHECK_NAME = "rvcd check"
+"""No daemon is called so: a name holds no space."""
 PIPEWIRE = "PipeWire"
+JOIN_TRIES, JOIN_AGAIN_S = 6, 0.05
+"""PipeWire's libjack may refuse one of two clients that join at once: it takes the other's coming for an error of its own."""
 
 _libraries: dict[str, Any] = {}
 _libraries_lock = threading.Lock()
@@ -96,9 +99,12 @@ def join(name: str, in_ports: int = 1) -> tuple[Any, bool]:
         is_pipewire = bool(lib.rvcd_jack_is_pipewire(library))
         if is_pipewire and not _pipewire_listens():
             continue  # its libjack would start threads to find that out
-        client = lib.rvcd_jack_open(library, name.encode(), in_ports)
-        if client != ffi.NULL:
-            return client, is_pipewire
+        for attempt in range(JOIN_TRIES if is_pipewire else 1):
+            if attempt:
+                time.sleep(JOIN_AGAIN_S * attempt)
+            client = lib.rvcd_jack_open(library, name.encode(), in_ports)
+            if client != ffi.NULL:
+                return client, is_pipewire
     return ffi.NULL, False
 
 
@@ -180,8 +186,8 @@ class JackDevice:
         self._latency_samples = (0, 0)
         self._gone = ""
         self._notice = ""
-        self._defaults: dict[str, tuple[list[str], str]] = {}
-        """By side: PipeWire's devices when its default was asked for last, and the answer."""
+        self._devices: dict[str, tuple[list[str], PipeWireDevices]] = {}
+        """By side: the devices' ports when PipeWire was asked about them last, and the answer."""
         self._looker: threading.Thread | None = None
         self._ending = threading.Event()
 
@@ -363,12 +369,13 @@ class JackDevice:
             # A virtual microphone is no hardware there; a player's ports have other names than a device's.
             device_port = ":capture_" if outputs else ":playback_"
             found = [name for name in ports if device_port in name]
-            if found and not side.settled and side.wanted.lower() == "default":
-                asked, default = self._defaults.get(side.kind, ([], ""))
+            if found and side.wanted.lower() == "default":
+                asked, devices = self._devices.get(side.kind, ([], PipeWireDevices()))
                 if asked != found:  # a problem that stays must not ask four times a second
-                    default = pipewire_default(side.kind)
-                    self._defaults[side.kind] = list(found), default
-                found.sort(key=lambda name: client_of(name) != default)  # the others keep their order
+                    devices = pipewire_devices(side.kind)
+                    self._devices[side.kind] = list(found), devices
+                found = [name for name in found if not devices.is_microphone_of_rvcd(client_of(name))]
+                found.sort(key=lambda name: client_of(name) != devices.default)  # the others keep their order
             physical = tuple(found)
         links: set[Link] = set()
         for index in range(len(self._sides["input"].own) + 2):

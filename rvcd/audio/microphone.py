@@ -15,6 +15,7 @@ from pathlib import Path
 from rvcd.audio import pulse_microphone
 from rvcd.audio.pipewire_graph import Graph, GraphObject, is_marked, read_graph, run_tool
 from rvcd.errors import AudioDeviceError
+from rvcd.instance import microphone_label, microphone_node
 
 MARK = "rvcd.microphone"
 CONFIG_MARK = "# Written by `rvcd mic install`; `rvcd mic remove` deletes it."
@@ -64,9 +65,7 @@ class MicrophoneStatus:
 
 def microphone_name(setting: str = "auto", instance: str = "") -> MicrophoneName:
     """Return the names of an instance's microphone; setting "auto", or the label that the user wants."""
-    node = f"rvcd-{instance}-microphone" if instance else "rvcd-microphone"
-    label = f"rvcd {instance}" if instance else "rvcd"
-    return MicrophoneName(node, label if setting == "auto" else setting)
+    return MicrophoneName(microphone_node(instance), microphone_label(instance) if setting == "auto" else setting)
 
 
 def find_server() -> SoundServer:

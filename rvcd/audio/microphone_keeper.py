@@ -14,6 +14,7 @@ from rvcd.audio import microphone, pulse_microphone
 from rvcd.audio.microphone import MicrophoneName, MicrophoneTarget, NoSoundServerError, SoundServer
 from rvcd.audio.pipewire_graph import Graph, GraphObject, read_graph, run_tool
 from rvcd.errors import AudioDeviceError
+from rvcd.instance import is_microphone_node
 
 LOOK_S = 1.0
 STOP_LIMIT_S = 3.0
@@ -23,11 +24,15 @@ class MicrophoneKeeper:
     """prepare belongs to the device's opening, in its thread; start, stop and drain_events to the owner. All are short but
     prepare, which waits for the sound server."""
 
-    def __init__(self, name: MicrophoneName, *, wanted: bool, pid: int = 0) -> None:
-        """wanted: it was asked for by name, so a missing server is a warning. pid: whose ports are meant, 0 = this process's."""
+    def __init__(self, name: MicrophoneName, *, wanted: bool, pid: int = 0, default_input: bool = True) -> None:
+        """wanted: it was asked for by name, so a missing server is a warning. pid: whose ports are meant, 0 = this process's.
+
+        default_input: no input is named, so that another rvcd's microphone at ours is not what anybody wanted.
+        """
         self.name = name
         self._wanted = wanted
         self._pid = pid or os.getpid()
+        self._default_input = default_input
         self._stop = threading.Event()
         self._events: deque[tuple[str, str]] = deque(maxlen=100)
         self._problem = ""
@@ -36,6 +41,7 @@ class MicrophoneKeeper:
         self._was_there = False
         self._said_loop = False
         self._taken_over: set[str] = set()
+        self._heard: set[str] = set()  # inputs that have been connected to something: what comes later is a person's work
         self._owned: dict[str, bool] = {}  # by object.serial, which a server never gives out twice
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._keep, name="rvcd-microphone", daemon=True)
@@ -64,7 +70,7 @@ class MicrophoneKeeper:
             if target is not None and target.server is SoundServer.PULSEAUDIO:
                 # ALSA's plugin reads these at each opening.
                 os.environ["PULSE_SINK"] = target.node
-                source = pulse_microphone.other_source(self.name.node)
+                source = pulse_microphone.other_source()
                 if source is not None:  # an input that a person named by PULSE_SOURCE is kept
                     os.environ.setdefault("PULSE_SOURCE", source)
             return target
@@ -113,6 +119,7 @@ class MicrophoneKeeper:
         self._was_there, self._target, self._serial = False, None, ""
         self._owned.clear()  # a new server counts from 1 again
         self._taken_over.clear()
+        self._heard.clear()
         if str(error) != self._problem:
             self._problem = str(error)
             expected = isinstance(error, NoSoundServerError) and not self._wanted  # with JACK or ALSA alone there is none
@@ -127,9 +134,28 @@ class MicrophoneKeeper:
             for link in graph.links(source=target, sink=node):
                 run_tool("pw-link", "-d", str(link.id))
                 self._say_loop("rvcd's own microphone was connected to its input and has been disconnected")
+            changed |= self._leave_others(graph, node, target)
             changed |= self._link(graph, node, target)
         if not changed:  # else the graph is another one by now
             self._look_for_monitor(graph, own)
+
+    def _leave_others(self, graph: Graph, node: GraphObject, target: GraphObject) -> bool:
+        """Cut another rvcd's microphone from a stream of ours that was given it as the default one; say whether it was.
+
+        Ports of a JACK client are left alone: what those are connected to is chosen in jack.py.
+        """
+        serial = node.get("object.serial")
+        if not self._default_input or not node.get("media.class").startswith("Stream/Input") or serial in self._heard:
+            return False
+        others = [n for n in graph.of_kind("Node") if n.id != target.id and is_microphone_node(n.get("node.name"))]
+        links = graph.links(sink=node)
+        if links:
+            self._heard.add(serial)
+        cut = [link for other in others for link in graph.links(source=other, sink=node)]
+        for link in cut:
+            run_tool("pw-link", "-d", str(link.id))
+            self._say_loop("the microphone of another rvcd was connected to the input and has been disconnected")
+        return bool(cut)
 
     def _is_own(self, graph: Graph, node: GraphObject) -> bool:
         """Say whether a node is of our process: its client is, or, through pipewire-pulse, its own properties say so."""

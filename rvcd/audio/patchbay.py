@@ -55,11 +55,6 @@ class Side:
     """Missing since the look before, with both ports there: taken away by the user, or their device is about to go."""
     _suspected_at: int = 0
 
-    @property
-    def settled(self) -> bool:
-        """Whether nothing has to be chosen now."""
-        return not self.wanted or (self._before is not None and not self._pending and not self.problem)
-
     def look(self, graph: Graph) -> tuple[Link, ...]:
         """Return the links to make now."""
         before, self._before = self._before, graph

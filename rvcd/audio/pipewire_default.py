@@ -1,28 +1,44 @@
-"""What PipeWire's session manager has made the default source and sink: JACK's API does not tell it."""
+"""What PipeWire's session manager has made the default source and sink, and which sources are microphones of rvcd's.
+
+JACK's API tells neither.
+"""
 
 from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from rvcd.instance import is_microphone_label, is_microphone_node
 
 DUMP_LIMIT_S = 2.0
 KEYS = {"input": "default.audio.source", "output": "default.audio.sink"}
 
 
-def pipewire_default(kind: str) -> str:
-    """Return the default device's name as a JACK client, "" where it is not known (no pw-dump, no session manager).
+@dataclass(frozen=True)
+class PipeWireDevices:
+    """Devices by their names as JACK clients. default: "" where it is not known. microphones: those of every rvcd here."""
 
-    kind: input or output. Blocks for up to DUMP_LIMIT_S.
-    """
+    default: str = ""
+    microphones: frozenset[str] = frozenset()
+
+    def is_microphone_of_rvcd(self, client: str) -> bool:
+        """Say whether a client is one of them; where PipeWire has not answered, whether it is called like one."""
+        return client in self.microphones or is_microphone_label(client)
+
+
+def pipewire_devices(kind: str) -> PipeWireDevices:
+    """Ask for the devices of a kind, input or output; nothing is known without pw-dump. Blocks for up to DUMP_LIMIT_S."""
     try:
         dump = subprocess.run(["pw-dump"], capture_output=True, check=True, timeout=DUMP_LIMIT_S, stdin=subprocess.DEVNULL)
-        return default_in(json.loads(dump.stdout), kind)
+        return devices_in(json.loads(dump.stdout), kind)
     except (OSError, subprocess.SubprocessError, ValueError, RecursionError):
-        return ""
+        return PipeWireDevices()
 
 
-def default_in(objects: Any, kind: str) -> str:
+def devices_in(objects: Any, kind: str) -> PipeWireDevices:
     """Return the same from the objects that pw-dump prints."""
     listed = [entry for entry in objects if isinstance(entry, dict)] if isinstance(objects, list) else []
     wanted = ""
@@ -30,11 +46,17 @@ def default_in(objects: Any, kind: str) -> str:
         for item in entry.get("metadata") or []:
             if isinstance(item, dict) and item.get("key") == KEYS[kind] and isinstance(item.get("value"), dict):
                 wanted = str(item["value"].get("name", ""))
+    nodes = list(_nodes(listed))
+    default = next((client for node, client in nodes if wanted and node == wanted), "")
+    return PipeWireDevices(default, frozenset(client for node, client in nodes if is_microphone_node(node)))
+
+
+def _nodes(listed: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Yield each node's name, and its name as a JACK client."""
     for entry in listed:
         info = entry.get("info")
         props = info.get("props") if isinstance(info, dict) else None
-        if isinstance(props, dict) and wanted and props.get("node.name") == wanted:
+        if isinstance(props, dict) and (node := str(props.get("node.name") or "")):
             # As PipeWire's libjack names its clients; a colon would end the client's part.
-            name = props.get("node.description") or props.get("node.nick") or wanted
-            return str(name).replace(":", " ")
-    return ""
+            name = props.get("node.description") or props.get("node.nick") or node
+            yield node, str(name).replace(":", " ")

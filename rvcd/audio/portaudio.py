@@ -18,8 +18,8 @@ import threading
 from typing import Any
 
 from rvcd.errors import AudioDeviceError
+from rvcd.instance import client_name
 
-JACK_CLIENT_NAME = b"rvcd"
 PULSE_LATENCY_MS = "40"
 SOUNDDEVICE_FIRST = (0, 5, 0)
 SOUNDDEVICE_BELOW = (0, 6, 0)
@@ -29,12 +29,16 @@ SOUNDDEVICE_BELOW = (0, 6, 0)
 class PortAudioLibrary:
     """The one PortAudio of this process. Hold `lock` around its calls, which are not safe against each other.
 
-    generation: how often it has been replaced; streams of an earlier generation must not be touched.
+    generation: how often it has been replaced; streams of an earlier generation must not be touched. jack_client_name: what
+    its client is called from its next start on.
     """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.generation = 0
+        self.jack_client_name = client_name("")
+        self._path = "libportaudio.so.2"
+        self._names: dict[str, ctypes.c_char_p] = {}  # PortAudio keeps a pointer to them
         self._abandoned = False
         self._users = 0
 
@@ -46,7 +50,7 @@ class PortAudioLibrary:
         if "sounddevice" not in sys.modules:
             # PulseAudio lets its clients buffer two seconds unless told otherwise, and ALSA's plugin does not tell it.
             os.environ.setdefault("PULSE_LATENCY_MSEC", PULSE_LATENCY_MS)
-            _name_jack_client("libportaudio.so.2")
+            self._name_jack_client()
         try:
             import sounddevice
         except ImportError as error:
@@ -66,11 +70,11 @@ class PortAudioLibrary:
         """
         sounddevice = self.load()
         if self._abandoned:
-            path = _private_copy()
-            sounddevice._lib = sounddevice._ffi.dlopen(path)
-            _name_jack_client(path)
+            self._path = _private_copy()
+            sounddevice._lib = sounddevice._ffi.dlopen(self._path)
             self._abandoned = False
         if sounddevice._initialized == 0:
+            self._name_jack_client()
             try:
                 sounddevice._initialize()
             except sounddevice.PortAudioError as error:
@@ -97,6 +101,17 @@ class PortAudioLibrary:
         if "sounddevice" in sys.modules:
             sys.modules["sounddevice"].__dict__["_initialized"] = 0
 
+    def _name_jack_client(self) -> None:
+        """Have PortAudio call its JACK client by our name. It keeps the pointer, and reads it when it starts.
+
+        A PortAudio built without JACK has no such function, and nothing is lost.
+        """
+        name = self._names.setdefault(self.jack_client_name, ctypes.c_char_p(self.jack_client_name.encode()))
+        with contextlib.suppress(OSError, AttributeError):
+            library = ctypes.CDLL(self._path)
+            library.PaJack_SetClientName.argtypes = [ctypes.c_char_p]
+            library.PaJack_SetClientName(name)
+
 
 def check_version(version: str) -> None:
     """Refuse a sounddevice whose private names may differ. Raises AudioDeviceError."""
@@ -104,17 +119,6 @@ def check_version(version: str) -> None:
     if not SOUNDDEVICE_FIRST <= numbers < SOUNDDEVICE_BELOW:
         first, below = (".".join(map(str, bound)) for bound in (SOUNDDEVICE_FIRST, SOUNDDEVICE_BELOW))
         raise AudioDeviceError(f"sounddevice {version} is not supported: run `pip install 'sounddevice>={first},<{below}'`")
-
-
-def _name_jack_client(path: str) -> None:
-    """Have the PortAudio at path call its JACK client rvcd. It keeps the pointer, and reads it when it starts.
-
-    A PortAudio built without JACK has no such function, and nothing is lost.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        library = ctypes.CDLL(path)
-        library.PaJack_SetClientName.argtypes = [ctypes.c_char_p]
-        library.PaJack_SetClientName(JACK_CLIENT_NAME)
 
 
 def _private_copy() -> str:

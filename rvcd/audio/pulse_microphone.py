@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rvcd.audio.pipewire_graph import run_tool
 from rvcd.errors import AudioDeviceError
+from rvcd.instance import is_microphone_node
 
 ON_PIPEWIRE = "on PipeWire"
 MADE_BY_RVCD = "rvcd.microphone"
@@ -76,18 +77,21 @@ def remove(node: str) -> bool:
     return bool(modules)
 
 
-def other_source(node: str) -> str | None:
-    """Return a source to take for the default one where that is our own; None where it is not.
+def other_source() -> str | None:
+    """Return a source to take for the default one where that is a microphone of this or another rvcd; None where it is not.
 
     Raises AudioDeviceError where there is no other.
     """
-    own = {node, f"{sink_of(node)}.monitor"}
-    if _defaults()["source"] not in own:
+    if not _is_rvcds(_defaults()["source"]):
         return None
-    found = next((name for name in _names("sources") if name not in own and not name.endswith(".monitor")), None)
+    found = next((name for name in sorted(_names("sources")) if not _is_rvcds(name) and not name.endswith(".monitor")), None)
     if found is None:
         raise AudioDeviceError("the only microphone is rvcd's own: connect a real one, or name it in audio.input")
     return found
+
+
+def _is_rvcds(source: str) -> bool:
+    return is_microphone_node(source.removesuffix(".monitor").removesuffix(sink_of("")))
 
 
 def _names(kind: str) -> set[str]:

@@ -6,15 +6,15 @@ import json
 
 import typer
 
-from rvcd.cli.common import ConfigOption, JsonOption, print_table
+from rvcd.cli.common import ConfigOption, JsonOption, NameOption, print_table
 
 
-def assets(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def assets(config: ConfigOption = None, instance: NameOption = None, as_json: JsonOption = False) -> None:
     """List the model files to download for a real voice, and whether they are in place."""
     from rvcd.config.settings import load_config
     from rvcd.voices.assets import ASSETS, examine
 
-    models = load_config(config).models
+    models = load_config(config, instance or "").models
     configured = {"content_encoder": models.real_encoder, "rmvpe": models.rmvpe}
     status = {key: examine(key, path, getattr(models.sha256, key)) for key, path in configured.items()}
     rows = []

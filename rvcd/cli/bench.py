@@ -9,13 +9,14 @@ from typing import Annotated
 
 import typer
 
-from rvcd.cli.common import ConfigOption, JsonOption, unwound_by_signals
+from rvcd.cli.common import ConfigOption, JsonOption, NameOption, unwound_by_signals
 from rvcd.errors import RvcdError
 from rvcd.protocol import F0_METHODS
 
 
 def bench(
     config: ConfigOption = None,
+    instance: NameOption = None,
     synthetic: Annotated[
         bool, typer.Option("--synthetic", help="Measure random weights of the published sizes instead of the configured files.")
     ] = False,
@@ -60,7 +61,7 @@ def bench(
     """Measure which latency preset this machine holds with these voices, stage by stage."""
     from rvcd.config.settings import load_config
 
-    settings = load_config(config)
+    settings = load_config(config, instance or "")
     from rvcd.bench.command import Output, run_bench
     from rvcd.bench.plan import BenchRequest
 

@@ -11,14 +11,16 @@ from typing import Annotated
 import typer
 
 from rvcd.cli.checks.finding import Level
-from rvcd.cli.common import ConfigOption, JsonOption, coloured, quiet_stderr
+from rvcd.cli.common import ConfigOption, JsonOption, NameOption, coloured, quiet_stderr
 
 QuickOption = Annotated[
     bool, typer.Option("--quick", help="Look at sizes and headers alone: load nothing, hash nothing, open no device.")
 ]
 
 
-def check(config: ConfigOption = None, as_json: JsonOption = False, quick: QuickOption = False) -> None:
+def check(
+    config: ConfigOption = None, instance: NameOption = None, as_json: JsonOption = False, quick: QuickOption = False
+) -> None:
     """Say whether the configuration, devices and files are in order, and what `rvcd run` would do. Exit code 1: it would fail.
 
     Loads the models and the voice and opens the device, as the daemon would.
@@ -32,7 +34,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False, quick: Quick
     from rvcd.formats.voice_header import read_voice_spec
     from rvcd.voices.configured import first_voice, scan_voices
 
-    settings = load_config(config)
+    settings = load_config(config, instance or "")
     probes = Probes(
         list_devices,
         None if quick else open_once,

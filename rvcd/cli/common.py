@@ -14,6 +14,7 @@ import typer
 
 from rvcd import standard_streams
 from rvcd.cli.checks.finding import Level
+from rvcd.instance import check_name
 
 DEBUG_VARIABLE = "RVCD_DEBUG"
 """Set: tracebacks of rvcd's own faults and the chatter of the sound libraries are shown."""
@@ -22,6 +23,18 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="Configuration file; otherwise $RVCD_CONFIG, the user's, /etc's, the built-in default."),
 ]
+
+
+def checked_name(name: str | None) -> str | None:
+    """Refuse "", too: a script's empty variable must not turn one daemon into another."""
+    return name if name is None else check_name(name)
+
+
+NameOption = Annotated[
+    str | None,
+    typer.Option("--name", help="Name of the daemon, where several run: letters, digits, - and _.", callback=checked_name),
+]
+"""None: the daemon without a name."""
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 COLOURS = {Level.OK: typer.colors.GREEN, Level.NOTE: typer.colors.YELLOW, Level.FAIL: typer.colors.RED}
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rvcd.cli.common import ConfigOption, JsonOption, print_table, quiet_stderr
+from rvcd.cli.common import ConfigOption, JsonOption, NameOption, print_table, quiet_stderr
 from rvcd.params import BY_NAME
 
 
@@ -23,6 +23,7 @@ def evaluate(
     chart: Annotated[Path | None, typer.Option(help="Write a picture of the findings (PNG).")] = None,
     audio: Annotated[Path | None, typer.Option(help="Write the streamed conversions into this folder.")] = None,
     config: ConfigOption = None,
+    instance: NameOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Judge a voice on recorded speech: similarity, words, naturalness, pitch. Needs the extra 'eval' (docs/eval.md)."""
@@ -42,7 +43,7 @@ def evaluate(
         raise ParamError(f"--pitch {pitch}: is no number; it takes {semitones.range_text()}, or auto") from None
     request = EvalRequest(folder, voice, index, preset, target=tuple(target or ()), pitch=wanted, chart=chart, audio=audio)
     with quiet_stderr():
-        verdict, rows = run_evaluation(load_config(config), request, lambda line: typer.echo(line, err=True))
+        verdict, rows = run_evaluation(load_config(config, instance or ""), request, lambda line: typer.echo(line, err=True))
     if as_json:
         typer.echo(as_document(verdict, rows))
         return

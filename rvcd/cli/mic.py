@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import typer
 
-from rvcd.cli.common import ConfigOption, JsonOption
+from rvcd.cli.common import ConfigOption, JsonOption, NameOption
 from rvcd.errors import AudioDeviceError
+
+if TYPE_CHECKING:
+    from rvcd.audio.microphone import MicrophoneName
 
 app = typer.Typer(
     help='The microphone that other programs list as "rvcd".',
@@ -17,25 +21,26 @@ app = typer.Typer(
 
 
 @app.command()
-def install(config: ConfigOption = None) -> None:
+def install(config: ConfigOption = None, instance: NameOption = None) -> None:
     """Make the microphone now and at each start of PipeWire, also while rvcd does not run."""
     from rvcd.audio import microphone
 
-    name = _name(config)
+    name = _name(config, instance)
     target = microphone.ensure(name)
     typer.echo(f"{target.server.value} has the microphone {name.label!r}: choose it in OBS, Discord or the browser")
     if target.server is microphone.SoundServer.PIPEWIRE:
         typer.echo(f"PipeWire makes it at its start: {microphone.write_config(name)}")
     else:
-        typer.echo("PulseAudio keeps it until it ends; `rvcd run` makes it again")
+        named = f" --name {instance}" if instance else ""
+        typer.echo(f"PulseAudio keeps it until it ends; `rvcd run{named}` makes it again")
 
 
 @app.command()
-def remove(config: ConfigOption = None) -> None:
+def remove(config: ConfigOption = None, instance: NameOption = None) -> None:
     """Remove the microphone, and what lets PipeWire make it at its start."""
     from rvcd.audio import microphone
 
-    name = _name(config)
+    name = _name(config, instance)
     file = microphone.remove_config(name)
     if file is not None:
         typer.echo(f"deleted {file}")
@@ -49,11 +54,11 @@ def remove(config: ConfigOption = None) -> None:
 
 
 @app.command()
-def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def status(config: ConfigOption = None, instance: NameOption = None, as_json: JsonOption = False) -> None:
     """Say whether the microphone is there; exit code 1 if not."""
     from rvcd.audio import microphone
 
-    name = _name(config)
+    name = _name(config, instance)
     found = microphone.status(name)
     server = found.server.value if found.server else ""
     if as_json:
@@ -69,14 +74,15 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         kept = f"; made at each start by {found.config_file}" if found.config_file else ""
         typer.echo(f"{server} has the microphone {name.label!r} ({name.node}){heard}{kept}")
     else:
-        typer.echo(f"{server} has no microphone {name.label!r}: `rvcd run` or `rvcd mic install` makes it")
+        named = f" --name {instance}" if instance else ""
+        typer.echo(f"{server} has no microphone {name.label!r}: `rvcd run{named}` or `rvcd mic install{named}` makes it")
     if not found.present:
         raise typer.Exit(1)
 
 
-def _name(config: ConfigOption):  # type: ignore[no-untyped-def]
+def _name(config: ConfigOption, instance: NameOption) -> MicrophoneName:
     from rvcd.audio.microphone import microphone_name
     from rvcd.config.settings import load_config
 
-    setting = load_config(config).audio.virtual_microphone
-    return microphone_name("auto" if setting == "off" else setting)
+    setting = load_config(config, instance or "").audio.virtual_microphone
+    return microphone_name("auto" if setting == "off" else setting, instance or "")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rvcd.cli.common import ConfigOption, unwound_by_signals
+from rvcd.cli.common import ConfigOption, NameOption, unwound_by_signals
 from rvcd.cli.voice_text import note, printable
 from rvcd.errors import RvcdError
 from rvcd.params import BY_NAME
@@ -30,6 +30,7 @@ def render(
     ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="Audio file to write: .wav, .flac, .ogg, ...")],
     config: ConfigOption = None,
+    instance: NameOption = None,
     voice: Annotated[
         str, typer.Option(help="A voice's name, or its .pth file; default: as configured.", show_default=False)
     ] = "",
@@ -59,7 +60,7 @@ def render(
         raise RvcdError(f"{source}: {'is no audio file' if source.exists() else 'does not exist; check the path'}")
     from rvcd.config.settings import load_config
 
-    settings = load_config(config)
+    settings = load_config(config, instance or "")
     from rvcd.rendering.file import RenderRequest, render_file
 
     request = RenderRequest(

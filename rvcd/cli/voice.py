@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from rvcd.cli.checks.finding import Level
-from rvcd.cli.common import ConfigOption, JsonOption, coloured, print_table, unwound_by_signals
+from rvcd.cli.common import ConfigOption, JsonOption, NameOption, checked_name, coloured, print_table, unwound_by_signals
 from rvcd.cli.voice_names import find_voices
 from rvcd.cli.voice_text import (
     commands_to_use,
@@ -31,12 +31,12 @@ app = typer.Typer(help="List, inspect, check and import voices.", no_args_is_hel
 
 
 @app.command("list")
-def list_voices(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def list_voices(config: ConfigOption = None, instance: NameOption = None, as_json: JsonOption = False) -> None:
     """List the voices of the configured folders, in the order of their slots."""
     from rvcd.config.settings import load_config
     from rvcd.voices.configured import scan_voices
 
-    settings = load_config(config)
+    settings = load_config(config, instance or "")
     registry = scan_voices(settings)
     if as_json:
         typer.echo(json.dumps([entry_fields(entry) for entry in registry.entries], indent=2))
@@ -52,6 +52,7 @@ def list_voices(config: ConfigOption = None, as_json: JsonOption = False) -> Non
 def voice_info(
     voice: Annotated[str, typer.Argument(help="A voice's name, or its .pth file.")],
     config: ConfigOption = None,
+    instance: NameOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what a voice is, without loading its weights: version, rate, pitch, speakers, unit width, index, settings."""
@@ -59,7 +60,7 @@ def voice_info(
     from rvcd.formats.index_header import read_index_header
     from rvcd.formats.voice_header import read_voice_spec
 
-    found = find_voices(load_config(config), voice)
+    found = find_voices(load_config(config, instance or ""), voice)
     if len(found) != 1:
         raise RvcdError(
             f"{voice}: holds {len(found)} voices ({', '.join(e.name for e in found[:5])}); name one of their .pth files"
@@ -107,6 +108,7 @@ def check_voices(
         list[str] | None, typer.Argument(help="Names, .pth files or folders; default: every voice of the configured folders.")
     ] = None,
     config: ConfigOption = None,
+    instance: NameOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Read voices whole: header, tensors, index, voice.toml, the content encoder's width. Exit code 1: one would not run."""
@@ -115,7 +117,7 @@ def check_voices(
     from rvcd.voices.builtin_paths import BUILT_IN_ENCODER, BUILT_IN_FOLDER
     from rvcd.voices.registry import VoiceRegistry
 
-    settings = load_config(config)
+    settings = load_config(config, instance or "")
     skipped: tuple[str, ...] = ()
     if voices:
         chosen = [entry for voice in voices for entry in find_voices(settings, voice)]
@@ -166,6 +168,9 @@ def import_voices(
     ] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace FOLDER/NAME, its voice.toml included.")] = False,
     config: ConfigOption = None,
+    instance: Annotated[
+        str | None, typer.Option("--for", metavar="NAME", help="Name of the daemon, where several run.", callback=checked_name)
+    ] = None,
 ) -> None:
     """Copy a voice into FOLDER/NAME, checked before: whole or not at all. Nothing in it is run."""
     from rvcd.config.settings import load_config
@@ -173,7 +178,7 @@ def import_voices(
     from rvcd.voices.registry import VoiceRegistry
     from rvcd.voices.voice_toml import FILE_NAME
 
-    settings = load_config(config)
+    settings = load_config(config, instance or "")
     folders = [Path(folder) for folder in settings.voices.folders]
     if to is None and not folders:
         raise RvcdError("voices.folders is empty: name a folder with --to, and add it to the configuration")
@@ -189,6 +194,7 @@ def import_voices(
     typer.echo(f"folder      {done.folder}")
     typer.echo(f"settings    {done.folder / FILE_NAME}")
     chosen = f" --config {shlex.quote(str(config))}" if config else ""
+    chosen += f" --name {instance}" if instance else ""
     typer.echo(f"check it    rvcd voice check {shlex.quote(str(done.folder / spec.path.name))}{chosen}")
     typer.echo(f"use it      {commands_to_use(called, settings)}")
     note(*done.notes)

@@ -75,9 +75,11 @@ def commands_to_use(voice: str, settings: Settings) -> str:
     from rvcd.protocol import DEFAULT_HOST, DEFAULT_PORT
 
     rvcctl, osc = "rvcctl", settings.osc
-    if osc.host not in (DEFAULT_HOST, "localhost", "0.0.0.0"):
+    if settings.instance:
+        rvcctl += f" --name {settings.instance}"
+    elif osc.host not in (DEFAULT_HOST, "localhost", "0.0.0.0"):
         rvcctl += f" --host {osc.host}"
-    if osc.port != DEFAULT_PORT:
+    if not settings.instance and osc.port != DEFAULT_PORT:
         rvcctl += f" --port {osc.port}"
     # Where the short form takes a word for something else, the long one takes it for a name.
     choose = "set voice" if voice in WORDS_OF_RVCCTL or voice.isdecimal() else "voice"

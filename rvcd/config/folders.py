@@ -1,6 +1,7 @@
 """Which folders rvcd uses: systemd's own where it runs as a service, else those of the XDG Base Directory Specification.
 
 Nothing is created here. Every function raises RvcdError, with what to set, where the user's home folder is not known.
+instance: the name of a daemon (rvcd.instance), "" for the one without. Voices and the cache belong to all of them.
 """
 
 from __future__ import annotations
@@ -13,15 +14,20 @@ from pathlib import Path
 from platformdirs import PlatformDirs
 
 from rvcd.errors import RvcdError
+from rvcd.instance import full_name
 
 NAME = "rvcd"
 SYSTEM_CONFIG = Path("/etc/rvcd/rvcd.toml")
 SYSTEM_STATE = Path("/var/lib")
 
 
-def state_folder() -> Path:
-    """Return where the daemon keeps what it must remember: systemd's $STATE_DIRECTORY, else $XDG_STATE_HOME/rvcd."""
-    return _of_service("STATE_DIRECTORY") or _of_user("user_state_dir", "XDG_STATE_HOME")
+def state_folder(instance: str = "") -> Path:
+    """Return where a daemon keeps what it must remember: systemd's $STATE_DIRECTORY, else $XDG_STATE_HOME/rvcd.
+
+    With a name it is rvcd@NAME below that, unless systemd's is called so already.
+    """
+    folder = _of_service("STATE_DIRECTORY") or _of_user("user_state_dir", "XDG_STATE_HOME")
+    return folder if not instance or folder.name == full_name(instance) else folder / full_name(instance)
 
 
 def cache_folder() -> Path:
@@ -29,20 +35,24 @@ def cache_folder() -> Path:
     return _of_service("CACHE_DIRECTORY") or _of_user("user_cache_dir", "XDG_CACHE_HOME")
 
 
-def user_config() -> Path:
-    """Return where a user's own configuration is looked for, whether it exists or not: $XDG_CONFIG_HOME/rvcd/rvcd.toml."""
-    return _of_user("user_config_dir", "XDG_CONFIG_HOME") / "rvcd.toml"
+def user_config(instance: str = "") -> Path:
+    """Return where a user's own configuration is looked for, whether it exists or not: $XDG_CONFIG_HOME/rvcd/rvcd.toml.
+
+    With a name it is rvcd@NAME.toml.
+    """
+    return _of_user("user_config_dir", "XDG_CONFIG_HOME") / f"{full_name(instance)}.toml"
 
 
-def config_files() -> Sequence[Path]:
+def config_files(instance: str = "") -> Sequence[Path]:
     """Return the configuration files of this machine, whether they exist or not; the first that exists counts.
 
     Raises nothing: where no home folder is known, there is no user's file.
     """
+    system = SYSTEM_CONFIG.with_name(f"{full_name(instance)}.toml") if instance else SYSTEM_CONFIG
     try:
-        return user_config(), SYSTEM_CONFIG
+        return user_config(instance), system
     except RvcdError:
-        return (SYSTEM_CONFIG,)
+        return (system,)
 
 
 def voices_folder() -> Path:
@@ -53,12 +63,15 @@ def voices_folder() -> Path:
     return expand_home("~/.local/share/rvcd/voices")
 
 
-def recordings_folder() -> Path:
-    """Return ~/Music/rvcd, or a system service's state folder, since nothing of /home is there for it (ProtectHome)."""
+def recordings_folder(instance: str = "") -> Path:
+    """Return ~/Music/rvcd, or a system service's state folder, since nothing of /home is there for it (ProtectHome).
+
+    With a name it is ~/Music/rvcd/NAME.
+    """
     state = _of_service("STATE_DIRECTORY")
     if state is not None and SYSTEM_STATE in state.parents:  # a user's service has one too, in the user's home
-        return state / "recordings"
-    return expand_home("~/Music/rvcd")
+        return state_folder(instance) / "recordings"
+    return expand_home("~/Music/rvcd") / instance
 
 
 def expand_home(path: str | Path) -> Path:

@@ -42,6 +42,8 @@ from rvcd.params import PARAMS
 from rvcd.protocol import DEFAULT_HOST, DEFAULT_PORT, names_voice_file
 
 CONFIG_VARIABLE = "RVCD_CONFIG"
+ANY_PORT = 0
+"""osc.port of a daemon with a name whose file sets none: a free one, which it tells where rvcctl looks (rvcd.running)."""
 DEFAULT_CONFIG = Path(__file__).parents[1] / "data" / "rvcd.toml"
 """The documented default configuration inside the package (config/rvcd.toml of the source tree)."""
 UNIT_MS = round(FRAME_MS * FRAMES_PER_UNIT)
@@ -358,37 +360,44 @@ class Settings(Section):
     record: Record = Record()
     log: Log = Log()
     _source: Path = PrivateAttr(default=DEFAULT_CONFIG)
+    _instance: str = PrivateAttr(default="")
 
     @property
     def source(self) -> Path:
         """The file these settings came from."""
         return self._source
 
+    @property
+    def instance(self) -> str:
+        """The name of the daemon that they are for, "" for the one without."""
+        return self._instance
+
     def initial_params(self) -> dict[str, float]:
         """Return the start value of every live parameter by name, in params.PARAMS' order and units."""
         return {param.name: float(getattr(self.params, param.name)) for param in PARAMS}
 
 
-def find_config(explicit: Path | None = None) -> Path:
+def find_config(explicit: Path | None = None, instance: str = "") -> Path:
     """Return the configuration file to use.
 
     Order: explicit (--config), $RVCD_CONFIG, $XDG_CONFIG_HOME/rvcd/rvcd.toml (~/.config without the variable),
     /etc/rvcd/rvcd.toml, the default inside the package. A file that is named must exist: load_config says so if it does not.
+    A daemon with a name has rvcd@NAME.toml in their places, and not $RVCD_CONFIG: a variable is the same for all of them.
     """
     if explicit is not None:
         return expand_home(explicit)
-    if named := os.environ.get(CONFIG_VARIABLE):
+    if not instance and (named := os.environ.get(CONFIG_VARIABLE)):
         return expand_home(named)
-    return next((file for file in config_files() if os.path.exists(file)), DEFAULT_CONFIG)
+    return next((file for file in config_files(instance) if os.path.exists(file)), DEFAULT_CONFIG)
 
 
-def load_config(path: Path | None = None) -> Settings:
-    """Read, validate and return the configuration; path None searches as find_config says.
+def load_config(path: Path | None = None, instance: str = "") -> Settings:
+    """Read, validate and return the configuration of a daemon; path None searches as find_config says.
 
     Raises ConfigError with every problem: an unreadable file, TOML's syntax (with its line), unknown keys, wrong types and
     values out of range, each with the key's path, what it takes and a suggestion.
     """
-    source = find_config(path)
+    source = find_config(path, instance)
     try:
         tables = parse_toml(decode_toml(source.read_bytes()))
     except OSError as error:
@@ -396,14 +405,19 @@ def load_config(path: Path | None = None) -> Settings:
         raise ConfigError(str(source), [f"cannot be read: {reason}; `rvcd config` prints a documented one"]) from None
     except ValueError as error:
         raise ConfigError(str(source), [str(error)]) from None
-    return parse_config(tables, source)
+    return parse_config(tables, source, instance)
 
 
-def parse_config(tables: Mapping[str, Any], source: Path) -> Settings:
-    """Validate tables as read from source; relative paths count from its folder. Raises ConfigError with every problem."""
+def parse_config(tables: Mapping[str, Any], source: Path, instance: str = "") -> Settings:
+    """Validate tables as read from source; relative paths count from its folder. Raises ConfigError with every problem.
+
+    With an instance osc.port is ANY_PORT unless the daemon's own file sets it: the default port is the unnamed daemon's.
+    """
     try:
         settings = Settings.model_validate(dict(tables), context={"base": source.absolute().parent})
     except ValidationError as error:
         raise ConfigError(str(source), config_errors.sentences(Settings, error)) from None
-    settings._source = source
+    if instance and (source == DEFAULT_CONFIG or "port" not in settings.osc.model_fields_set):
+        settings = settings.model_copy(update={"osc": settings.osc.model_copy(update={"port": ANY_PORT})})
+    settings._source, settings._instance = source, instance
     return settings

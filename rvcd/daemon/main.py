@@ -16,10 +16,11 @@ from rvcd.audio.configured import choose_backend, device_factory, microphone_kee
 from rvcd.audio.device_supervisor import DeviceState, DeviceSupervisor
 from rvcd.audio.jack import remembered
 from rvcd.audio.microphone_keeper import MicrophoneKeeper
-from rvcd.config.folders import state_folder
+from rvcd.config.folders import config_files, state_folder
 from rvcd.config.logs import fields
-from rvcd.config.settings import Settings
+from rvcd.config.settings import ANY_PORT, DEFAULT_CONFIG, Settings
 from rvcd.daemon import state_lock
+from rvcd.daemon.own_port import remember_port, remembered_port
 from rvcd.daemon.session import LiveSession
 from rvcd.daemon.state import SavedState, save_state, state_path
 from rvcd.daemon.state_saver import StateSaver
@@ -28,8 +29,10 @@ from rvcd.daemon.systemd import Notifier
 from rvcd.daemon.worker import WorkerChild, WorkerState
 from rvcd.errors import RvcdError
 from rvcd.geometry import FRAMES_PER_SECOND, MAX_RATE_HZ, MIN_RATE_HZ
+from rvcd.instance import client_name
 from rvcd.osc.server import OscServer, OscSettings
 from rvcd.osc.subscriptions import FeedbackTarget
+from rvcd.running import Announcement
 
 TICK_S = 0.1
 EXTEND_S, START_MORE_S = 2.0, 20
@@ -44,11 +47,15 @@ log = logging.getLogger("rvcd.daemon")
 class Daemon:
     """The life of a running session."""
 
-    def __init__(self, settings: Settings, worker: WorkerChild | None = None) -> None:
-        """worker: the first one, started already. Raises RvcdError for settings that cannot work. Nothing else runs yet."""
-        self.settings = settings
+    def __init__(self, settings: Settings, worker: WorkerChild | None = None, announcement: Announcement | None = None) -> None:
+        """worker: the first one, started already. announcement: told where the daemon listens.
+
+        Raises RvcdError for settings that cannot work. Nothing else runs yet.
+        """
+        self.settings, self._announcement = settings, announcement
         self.notifier = Notifier.from_environment()
-        state_file = state_path()
+        state_file = state_path(settings.instance)
+        self._last_port = remembered_port(state_file.parent) if settings.osc.port == ANY_PORT else ANY_PORT
         self._connections_file = state_file.with_name(CONNECTIONS_NAME)
         self.session = LiveSession(settings, state_file, self._changed, worker)
         self.saver: StateSaver[SavedState] = StateSaver(
@@ -56,8 +63,9 @@ class Daemon:
         )
         self.server = OscServer(
             OscSettings(
-                settings.osc.host, settings.osc.port, settings.osc.allow,
+                settings.osc.host, settings.osc.port or self._last_port, settings.osc.allow,
                 tuple(FeedbackTarget(f.host, f.port, f.hz, tuple(f.groups)) for f in settings.osc.feedback),
+                or_another=settings.osc.port == ANY_PORT,
             ),
             self.session,
         )  # fmt: skip
@@ -80,18 +88,17 @@ class Daemon:
             loop.add_signal_handler(signal.SIGHUP, self.hang_up, _has_terminal())
         try:
             await self.server.start()
+            await self._tell_port()
             self.session.start()
             backend, why = await loop.run_in_executor(None, choose_backend, self.settings)
             log.info("audio device", extra=fields(backend=backend, why=why))
             if backend == "virtual":  # what was measured was a card's
                 self.session.telemetry.latency_offset_ms = 0.0
-            segment = self.session.segment
-            self._keeper = microphone_keeper(self.settings, backend)
+            segment, memory = self.session.segment, remembered(self._connections_file)
+            name = client_name(self.settings.instance)
+            self._keeper = microphone_keeper(self.settings, backend, self.settings.instance)
             device = self.session.telemetry.device_supervisor = DeviceSupervisor(
-                device_factory(
-                    self.settings, backend, segment, remembered(self._connections_file), self._follow_rate, self._keeper
-                ),
-                segment,
+                device_factory(self.settings, backend, segment, memory, self._follow_rate, self._keeper, name), segment
             )
             device.start()
             if self._keeper is not None:
@@ -109,6 +116,18 @@ class Daemon:
         """End run()."""
         log.info("stopping")
         self._stop.set()
+
+    async def _tell_port(self) -> None:
+        """Let rvcctl find the daemon; keep a port that was chosen here for the next start."""
+        host, port = self.server.address
+        if self._announcement is not None:
+            self._announcement.listens(host, port)
+        if self.settings.osc.port == ANY_PORT and port != self._last_port:
+            folder = self._connections_file.parent
+            try:
+                await self.session.disk.run(str(folder), lambda: remember_port(folder, port), SAVE_LIMIT_S)
+            except RvcdError as error:
+                log.warning("%s", error)
 
     def _follow_rate(self, rate_hz: int) -> None:
         """Runs in the device's thread: a sound server has another rate than the stream."""
@@ -178,7 +197,9 @@ class Daemon:
         self._announced = True
         self.notifier.ready(self._status_line())
         host, port = self.server.address
-        log.info("%s; watch it with: rvcctl --host %s --port %d", self._status_line(), host, port)
+        instance = self.settings.instance
+        where = f"--name {instance}" if instance else f"--host {host} --port {port}"
+        log.info("%s; watch it with: rvcctl %s", self._status_line(), where)
 
     def _tell_status(self) -> None:
         """Let `systemctl status` show every change of the state, however short."""
@@ -227,15 +248,26 @@ def _has_terminal() -> bool:
     return True
 
 
+def _say_what_is_configured(settings: Settings) -> None:
+    """Say where the configuration of a name would be, where it has none of its own."""
+    if settings.instance and settings.source == DEFAULT_CONFIG:
+        file = config_files(settings.instance)[0]
+        log.info("no configuration of its own for '%s', so the defaults hold: it would be %s", settings.instance, file)
+
+
 async def run(settings: Settings, worker: WorkerChild) -> None:
     """Run the daemon until it is told to stop. Raises RvcdError if it cannot start, as where another one has its state.
 
     A sound server's rate is followed: segment, stream and worker are built anew at that rate, with all that was set.
     """
     first: WorkerChild | None = worker
-    with state_lock.hold(state_folder()):
+    instance = settings.instance
+    with state_lock.hold(state_folder(instance), instance), Announcement(instance) as announcement:
+        if announcement.problem:
+            log.warning("%s", announcement.problem)
+        _say_what_is_configured(settings)
         while True:
-            daemon = Daemon(settings, first)
+            daemon = Daemon(settings, first, announcement)
             await daemon.run()
             if not daemon.server_rate_hz or daemon.stopped:
                 return

@@ -45,9 +45,9 @@ class RecordSettings:
     max_minutes: int = 180
 
 
-def record_settings(chosen: RecordConfig) -> RecordSettings:
-    """Return what the configuration's [record] means; an empty folder is folders.recordings_folder()."""
-    folder = Path(chosen.folder) if chosen.folder else recordings_folder()
+def record_settings(chosen: RecordConfig, instance: str = "") -> RecordSettings:
+    """Return what a daemon's [record] means; an empty folder is folders.recordings_folder()."""
+    folder = Path(chosen.folder) if chosen.folder else recordings_folder(instance)
     return RecordSettings(folder, chosen.min_free_mb, chosen.max_minutes)
 
 

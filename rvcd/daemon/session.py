@@ -74,7 +74,9 @@ class LiveSession:
         talk = TalkKey(lambda delay_s, work: asyncio.get_running_loop().call_later(delay_s, work), self._talk_heard)
         self.switches = Switches(self.segment, settings.talk.mode, talk, mute=saved.mute, panic=saved.panic)
         self.stream = self._new_stream(saved, worker)
-        self.recording = Recording(self.segment, record_settings(settings.record), lambda reason: self._on_change())
+        self.recording = Recording(
+            self.segment, record_settings(settings.record, settings.instance), lambda reason: self._on_change()
+        )
         self.telemetry = Telemetry(self.segment, self.stream, self.switches, self.recording, settings.audio.latency_offset_ms)
         self.overload, self.stages = OverloadWatch(), StageWatch()
         self.input = InputWatch(self.segment)

@@ -36,9 +36,9 @@ class SavedState:
     panic: bool = False
 
 
-def state_path() -> Path:
-    """Return where the state lies: systemd's $STATE_DIRECTORY, else $XDG_STATE_HOME/rvcd (~/.local/state/rvcd)."""
-    return state_folder() / FILE_NAME
+def state_path(instance: str = "") -> Path:
+    """Return where a daemon's state lies: systemd's $STATE_DIRECTORY, else $XDG_STATE_HOME/rvcd (~/.local/state/rvcd)."""
+    return state_folder(instance) / FILE_NAME
 
 
 def load_state(path: Path) -> tuple[SavedState, str | None]:

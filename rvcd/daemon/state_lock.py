@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rvcd.errors import RvcdError
+from rvcd.running import second_start
 
 FILE_NAME = "lock"
 MAX_PID_BYTES = 20
@@ -21,15 +22,17 @@ log = logging.getLogger("rvcd.daemon")
 
 
 @contextlib.contextmanager
-def hold(folder: Path) -> Iterator[None]:
+def hold(folder: Path, instance: str = "") -> Iterator[None]:
     """Keep the state in the folder for this process alone. Raises RvcdError when another one has it.
+
+    instance: the name of the daemon whose folder it is.
 
     A folder that cannot be written is no reason not to start: there is nothing then that two could save; it is warned of.
     """
     file = _open(folder)
     try:
         if file is not None:
-            _lock(file, folder)
+            _lock(file, folder, instance)
         yield
     finally:
         if file is not None:
@@ -46,13 +49,17 @@ def _open(folder: Path) -> int | None:
         return None
 
 
-def _lock(file: int, folder: Path) -> None:
+def _lock(file: int, folder: Path, instance: str) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        pid = _holder(file)
+        if instance:
+            raise RvcdError(second_start(instance, pid)) from None
+        holder = f" (process {pid})" if pid else ""
         raise RvcdError(
-            f"{folder}: another rvcd{_holder(file)} runs with this state; end it first, "
-            "or set XDG_STATE_HOME to another folder for this one"
+            f"{folder}: another rvcd{holder} runs with this state; end it first, or give this one a name of its own: "
+            "rvcd run --name NAME"
         ) from None
     except OSError as error:
         _warn(folder, error)
@@ -62,10 +69,11 @@ def _lock(file: int, folder: Path) -> None:
         os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
 
 
-def _holder(file: int) -> str:
+def _holder(file: int) -> int:
+    """Return the holder's process number, 0 where it is not known."""
     with contextlib.suppress(OSError, ValueError):
-        return f" (process {int(os.pread(file, MAX_PID_BYTES, 0))})"
-    return ""
+        return int(os.pread(file, MAX_PID_BYTES, 0))
+    return 0
 
 
 def _warn(folder: Path, error: OSError) -> None:

@@ -92,7 +92,7 @@ def measure_cable(settings: Settings, request: Request) -> Report:
         raise RvcdError(f'the virtual device has no delay to measure ({why}): set audio.backend = "portaudio"')
     geometry = geometry_of(settings)
     with AudioSegment.create(settings.audio.rate_hz) as segment:
-        loop = CableLoop(device_factory(settings, backend, segment), segment)
+        loop = CableLoop(device_factory(settings, backend, segment, name=request.client), segment)
         try:
             record_s = CHIRP_S + MORE_S
             loop.take_over(round(CHIRP_S * loop.rate_hz), record_s)

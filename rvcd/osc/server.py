@@ -34,12 +34,16 @@ _log = get_logger("osc")
 
 @dataclass(frozen=True)
 class OscSettings:
-    """host: address or name to listen on. port: 0 lets the system choose. allow: CIDR networks; loopback always may."""
+    """host: address or name to listen on. port: 0 lets the system choose. allow: CIDR networks; loopback always may.
+
+    or_another: where the port is in use, the system chooses another.
+    """
 
     host: str = DEFAULT_HOST
     port: int = DEFAULT_PORT
     allow: tuple[str, ...] = ()
     feedback: tuple[FeedbackTarget, ...] = ()
+    or_another: bool = False
 
 
 @dataclass
@@ -275,7 +279,7 @@ def _bind(family: int, local: SocketAddress, settings: OscSettings) -> socket.so
     with contextlib.suppress(OSError, AttributeError):  # beyond rmem_max, for a service with CAP_NET_ADMIN
         sock.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_RCVBUFFORCE", 33), RECEIVE_BUFFER_BYTES)
     try:
-        sock.bind(local)
+        _bind_or_another(sock, local, settings.or_another)
     except (OSError, OverflowError) as error:
         sock.close()
         where = f"cannot listen for OSC on {settings.host} port {settings.port}"
@@ -287,3 +291,12 @@ def _bind(family: int, local: SocketAddress, settings: OscSettings) -> socket.so
         code = error.errno if isinstance(error, OSError) else None
         raise RvcdError(f"{where}: {reasons.get(code or 0, str(error))}") from None
     return sock
+
+
+def _bind_or_another(sock: socket.socket, local: SocketAddress, or_another: bool) -> None:
+    try:
+        sock.bind(local)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE or not or_another:
+            raise
+        sock.bind((local[0], 0, *local[2:]))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from rvcd.cli import main as cli
 from rvcd.config import folders
-from rvcd.config.settings import Record, load_config, parse_config
+from rvcd.config.settings import DEFAULT_CONFIG, Record, find_config, load_config, parse_config
 from rvcd.daemon.recording import record_settings
 from rvcd.daemon.state import state_path
 from rvcd.errors import ConfigError, RvcdError
@@ -86,6 +86,34 @@ def test_without_a_folder_in_the_configuration_recordings_go_where_this_user_may
 ) -> None:
     environment.setenv("STATE_DIRECTORY", state)
     assert record_settings(Record()).folder == Path(expected)
+
+
+@pytest.mark.parametrize(
+    "given, state, recordings",
+    [
+        ("", "/home/ann/.local/state/rvcd/rvcd@deep", "/home/ann/Music/rvcd/deep"),
+        ("/var/lib/rvcd/rvcd@deep", "/var/lib/rvcd/rvcd@deep", "/var/lib/rvcd/rvcd@deep/recordings"),
+        ("/var/lib/rvcd", "/var/lib/rvcd/rvcd@deep", "/var/lib/rvcd/rvcd@deep/recordings"),
+        ("/home/ann/.config/rvcd/rvcd@deep", "/home/ann/.config/rvcd/rvcd@deep", "/home/ann/Music/rvcd/deep"),
+        ("/var/lib/rvcd/rvcd@high", "/var/lib/rvcd/rvcd@high/rvcd@deep", "/var/lib/rvcd/rvcd@high/rvcd@deep/recordings"),
+    ],
+)
+def test_a_name_has_folders_of_its_own_also_where_a_unit_gives_it_somebody_else_s(
+    environment: pytest.MonkeyPatch, given: str, state: str, recordings: str
+) -> None:
+    environment.setenv("STATE_DIRECTORY", given)
+    assert state_path("deep") == Path(state) / "state.json"
+    assert record_settings(Record(), "deep").folder == Path(recordings)
+    assert record_settings(Record(folder="/srv/sound"), "deep").folder == Path("/srv/sound")
+
+
+def test_a_name_has_a_configuration_of_its_own_beside_the_unnamed_one_s(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("RVCD_CONFIG", "/of/the/unnamed.toml")
+    assert folders.config_files("deep") == (HOME / ".config/rvcd/rvcd@deep.toml", Path("/etc/rvcd/rvcd@deep.toml"))
+    assert folders.config_files() == (HOME / ".config/rvcd/rvcd.toml", Path("/etc/rvcd/rvcd.toml"))
+    assert find_config(instance="deep") == DEFAULT_CONFIG
+    assert find_config(Path("/this.toml"), "deep") == Path("/this.toml")
+    assert find_config() == Path("/of/the/unnamed.toml")
 
 
 def test_voices_are_looked_for_where_the_documented_configuration_says(environment: pytest.MonkeyPatch) -> None:

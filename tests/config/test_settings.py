@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from rvcd import protocol
 from rvcd.config.settings import (
+    ANY_PORT,
     DEFAULT_CONFIG,
     LATENCY_PRESETS,
     Engine,
@@ -271,3 +272,28 @@ def test_the_start_values_are_those_of_the_table() -> None:
 def test_a_long_value_is_cut() -> None:
     assert len(config_errors.show("x" * 1000)) == 60
     assert config_errors.show(16**10_000) == "a number of thousands of digits"
+
+
+@pytest.mark.parametrize(
+    "text, port",
+    [("", ANY_PORT), ("[osc]\nhost = '127.0.0.1'\n", ANY_PORT), ("[osc]\nport = 9720\n", 9720), ("[osc]\nport = 9725\n", 9725)],
+)
+def test_a_name_has_a_free_port_unless_its_own_file_sets_one(tmp_path: Path, text: str, port: int) -> None:
+    (tmp_path / "rvcd.toml").write_text(text)
+    named = load_config(tmp_path / "rvcd.toml", "deep")
+    assert (named.osc.port, named.instance, named.source) == (port, "deep", tmp_path / "rvcd.toml")
+    unnamed = load_config(tmp_path / "rvcd.toml")
+    assert (unnamed.osc.port, unnamed.instance) == (port or 9720, "")
+
+
+def test_the_default_configuration_is_nobody_s_own_so_a_name_does_not_take_its_port() -> None:
+    named = load_config(DEFAULT_CONFIG, "deep")
+    assert (named.osc.port, named.source) == (ANY_PORT, DEFAULT_CONFIG)
+    rate = named.audio.model_copy(update={"rate_hz": 44100})
+    assert named.model_copy(update={"audio": rate}).instance == "deep", "a rate that is followed leaves the name as it is"
+
+
+def test_port_0_cannot_be_configured(tmp_path: Path) -> None:
+    (tmp_path / "rvcd.toml").write_text("[osc]\nport = 0\n")
+    with pytest.raises(ConfigError, match=r"osc\.port"):
+        load_config(tmp_path / "rvcd.toml", "deep")

@@ -71,3 +71,12 @@ def test_a_link_in_the_lock_s_place_is_not_followed(tmp_path: Path, caplog: pyte
     with state_lock.hold(tmp_path):
         pass
     assert (tmp_path / "precious").read_text() == "kept" and "cannot be locked" in caplog.text
+
+
+def test_a_second_start_of_a_name_is_one_sentence_with_the_process(tmp_path: Path) -> None:
+    with start_holder(tmp_path) as holder:
+        with pytest.raises(RvcdError) as refused, state_lock.hold(tmp_path, "deep"):
+            pass
+        holder.kill()
+    expected = f"rvcd 'deep' runs already (process {holder.pid}): end it first, or start this one under another --name"
+    assert str(refused.value) == expected

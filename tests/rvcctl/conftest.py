@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from rvcctl import cli
+from rvcctl.scripts import completion
 from rvcd.osc.session import LogLine
 from rvcd.protocol import Stats
 from tests.osc.fake_session import FakeSession
 from tests.rvcctl.fake_daemon import FakeDaemon, running_daemon
 from tests.rvcctl.real_server import Served, serving
+from tests.waiting import HANG_S
 
 Run = Callable[..., tuple[int, str, str]]
+Complete = Callable[..., list[str]]
 
 
 @pytest.fixture
@@ -56,3 +59,19 @@ def rvcctl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
         return left.value.code, captured.out.strip(), captured.err.strip()
 
     return run
+
+
+@pytest.fixture
+def complete(rvcctl: Run, monkeypatch: pytest.MonkeyPatch) -> Complete:
+    """Ask as bash does for the last of some words; return what is offered. A daemon that is there has all the time it needs."""
+    monkeypatch.setattr(completion, "PATIENCE_S", HANG_S)
+
+    def ask(*words: str) -> list[str]:
+        monkeypatch.setenv("_RVCCTL_COMPLETE", "complete_bash")
+        monkeypatch.setenv("COMP_WORDS", "\n".join(("rvcctl", *words)))
+        monkeypatch.setenv("COMP_CWORD", str(len(words)))
+        code, out, err = rvcctl()
+        assert (code, err) == (0, "")
+        return out.splitlines()
+
+    return ask

@@ -387,7 +387,10 @@ def open_screen(monkeypatch: pytest.MonkeyPatch, *words: str) -> object:
 def test_without_a_command_the_screen_is_opened_on_the_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
     client = open_screen(monkeypatch, "--port", "9999")
     assert isinstance(client, DaemonClient)
-    assert client.port == 9999
+    assert client.target.port == 9999
+    client = open_screen(monkeypatch, "--name", "deep")
+    assert isinstance(client, DaemonClient)
+    assert client.target.name == client.view.name == "deep"
 
 
 def test_demo_opens_the_screen_on_invented_values(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 import pytest
 
 from rvcctl.client import CommandFailedError, DaemonClient, Timing, converse, is_done
+from rvcctl.target import Target
 from rvcctl.view import Done, Entry, Failure
 from rvcd.errors import DaemonUnreachableError
 from rvcd.osc.session import LogLine
@@ -56,7 +57,7 @@ def live(client: DaemonClient, scene: Callable[[Ears], Coroutine[None, None, Non
 
 def test_subscribing_brings_the_whole_state_the_lease_is_renewed_and_leaving_unsubscribes() -> None:
     with running_daemon() as daemon:
-        client = DaemonClient(port=daemon.port, timing=QUICK)
+        client = DaemonClient(Target(port=daemon.port), timing=QUICK)
 
         async def scene(_ears: Ears) -> None:
             await until(lambda: client.view.stats is not None)
@@ -72,7 +73,7 @@ def test_subscribing_brings_the_whole_state_the_lease_is_renewed_and_leaving_uns
 
 def test_garbage_from_the_daemons_own_address_is_counted_and_the_next_honest_message_is_taken() -> None:
     with running_daemon() as daemon:
-        client = DaemonClient(port=daemon.port, timing=Timing())
+        client = DaemonClient(Target(port=daemon.port), timing=Timing())
 
         async def scene(ears: Ears) -> None:
             await until(lambda: client.view.stats is not None)
@@ -90,7 +91,7 @@ def test_garbage_from_the_daemons_own_address_is_counted_and_the_next_honest_mes
 
 def test_a_daemon_that_comes_later_and_one_that_comes_back_are_found() -> None:
     port = free_port()
-    client = DaemonClient(port=port, timing=QUICK)
+    client = DaemonClient(Target(port=port), timing=QUICK)
 
     async def scene(_ears: Ears) -> None:
         await until(lambda: "nobody listens" in client.view.trouble)
@@ -109,7 +110,7 @@ def test_a_host_without_an_address_is_asked_for_again_and_again(monkeypatch: pyt
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    client = DaemonClient("no such host", 9720, timing=QUICK)
+    client = DaemonClient(Target("no such host", 9720), timing=QUICK)
 
     async def scene(ears: Ears) -> None:
         await until(lambda: ears.changes >= 2)
@@ -121,7 +122,7 @@ def test_a_host_without_an_address_is_asked_for_again_and_again(monkeypatch: pyt
 def test_a_deaf_socket_is_opened_anew() -> None:
     with running_daemon() as daemon:
         daemon.silent = True
-        client = DaemonClient(port=daemon.port, timing=QUICK)
+        client = DaemonClient(Target(port=daemon.port), timing=QUICK)
 
         async def scene(_ears: Ears) -> None:
             await until(lambda: "/unsubscribe" in daemon.addresses())
@@ -133,7 +134,7 @@ def test_a_deaf_socket_is_opened_anew() -> None:
 
 def test_a_refusal_reaches_the_listener() -> None:
     with running_daemon() as daemon:
-        client = DaemonClient(port=daemon.port, timing=QUICK)
+        client = DaemonClient(Target(port=daemon.port), timing=QUICK)
 
         async def scene(ears: Ears) -> None:
             await until(lambda: client.view.stats is not None)
@@ -146,7 +147,7 @@ def test_a_refusal_reaches_the_listener() -> None:
 
 def test_a_question_is_answered_or_fails_with_the_daemons_reason() -> None:
     with running_daemon() as daemon:
-        client = DaemonClient(port=daemon.port)
+        client = DaemonClient(Target(port=daemon.port))
         assert converse(client, lambda asked: asked.ask("/pitch", 3.0)).args == (3.0,)
         assert converse(client, lambda asked: asked.ask("/voice", "alto", is_answer=is_done("/voice"))).args[0] == "/rvc/voice"
         with pytest.raises(CommandFailedError, match="no voice of that name"):
@@ -156,21 +157,21 @@ def test_a_question_is_answered_or_fails_with_the_daemons_reason() -> None:
 def test_a_question_without_an_answer_is_asked_again_and_then_given_up() -> None:
     with running_daemon() as daemon:
         daemon.silent = True
-        client = DaemonClient(port=daemon.port)
+        client = DaemonClient(Target(port=daemon.port))
         with pytest.raises(DaemonUnreachableError, match="no answer to /rvc/ping"):
             converse(client, lambda asked: asked.ask("/ping", timeout_s=0.15))
         eventually(lambda: daemon.addresses() == ["/ping"] * 3)
 
 
 def test_a_closed_port_is_known_at_once() -> None:
-    client = DaemonClient(port=free_port())
+    client = DaemonClient(Target(port=free_port()))
     with pytest.raises(DaemonUnreachableError, match="start it with 'rvcd run'"):
         converse(client, lambda asked: asked.ask("/ping", timeout_s=30.0))
 
 
 def test_a_number_that_was_lost_on_the_way_is_asked_for() -> None:
     with running_daemon() as daemon:
-        client = DaemonClient(port=daemon.port, timing=QUICK)
+        client = DaemonClient(Target(port=daemon.port), timing=QUICK)
 
         async def scene(_ears: Ears) -> None:
             await until(lambda: len(client.view.numbers) == 8)
@@ -182,7 +183,7 @@ def test_a_number_that_was_lost_on_the_way_is_asked_for() -> None:
 
 def test_voices_and_presets_are_listed_and_asked_for_again_when_a_preset_was_saved() -> None:
     with running_daemon() as daemon:
-        client = DaemonClient(port=daemon.port, timing=Timing(tick_s=0.01))
+        client = DaemonClient(Target(port=daemon.port), timing=Timing(tick_s=0.01))
 
         async def scene(ears: Ears) -> None:
             await until(lambda: client.view.presets is not None)
@@ -197,7 +198,7 @@ def test_voices_and_presets_are_listed_and_asked_for_again_when_a_preset_was_sav
 
 def test_the_lists_are_asked_for_again_soon_when_a_name_is_not_in_them_and_else_only_now_and_then() -> None:
     with running_daemon() as daemon:
-        client = DaemonClient(port=daemon.port, timing=Timing(tick_s=0.01, unknown_name_s=0.05, relist_s=3600.0))
+        client = DaemonClient(Target(port=daemon.port), timing=Timing(tick_s=0.01, unknown_name_s=0.05, relist_s=3600.0))
 
         async def scene(_ears: Ears) -> None:
             await until(lambda: client.view.presets is not None)
@@ -218,7 +219,7 @@ def test_the_lists_are_asked_for_again_soon_when_a_name_is_not_in_them_and_else_
 def test_the_daemons_own_server_is_understood() -> None:
     session = FakeSession(lines=[LogLine(1, "info", "rvcd starts"), LogLine(2, "warning", "a block was late")])
     with serving(session) as served:
-        client = DaemonClient(port=served.port, timing=Timing(tick_s=0.01))
+        client = DaemonClient(Target(port=served.port), timing=Timing(tick_s=0.01))
 
         async def scene(ears: Ears) -> None:
             await until(lambda: client.view.voices is not None and client.view.presets is not None and len(client.view.log) == 2)

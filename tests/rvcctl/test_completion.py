@@ -3,7 +3,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,35 +13,18 @@ from rvcd.daemon.presets import PresetBook
 from rvcd.osc.session import VoiceStatus
 from rvcd.params import BY_NAME
 from rvcd.protocol import F0_METHODS
-from tests.rvcctl.conftest import Run
+from tests.rvcctl.conftest import Complete, Run
 from tests.rvcctl.fake_daemon import FakeDaemon
 from tests.rvcctl.real_server import Served
 from tests.waiting import HANG_S, eventually, free_port
 
 PATIENCE_S = completion.PATIENCE_S
-Complete = Callable[..., list[str]]
 
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for a daemon on a busy machine: how long a person waits is not what is tested."""
     monkeypatch.setattr(completion, "PATIENCE_S", 30.0)
-
-
-@pytest.fixture
-def complete(rvcctl: Run, monkeypatch: pytest.MonkeyPatch) -> Complete:
-    """Ask as bash does for the last of some words; return what is offered. A daemon that is there has all the time it needs."""
-    monkeypatch.setattr(completion, "PATIENCE_S", HANG_S)
-
-    def ask(*words: str) -> list[str]:
-        monkeypatch.setenv("_RVCCTL_COMPLETE", "complete_bash")
-        monkeypatch.setenv("COMP_WORDS", "\n".join(("rvcctl", *words)))
-        monkeypatch.setenv("COMP_CWORD", str(len(words)))
-        code, out, err = rvcctl()
-        assert (code, err) == (0, "")
-        return out.splitlines()
-
-    return ask
 
 
 def test_commands_and_names_need_no_daemon(complete: Complete, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from rvcd.config.settings import Settings
 
 def run_checks(settings: Settings, probes: Probes) -> list[Finding]:
     """Return every finding, in the order in which the daemon would meet them. Raises nothing a user can cause."""
-    state, saved = state_finding()
+    state, saved = state_finding(settings.instance)
     osc = osc_finding(settings)
     voice_side = [
         *model_findings(settings, probes.hashes),
@@ -36,7 +36,7 @@ def run_checks(settings: Settings, probes: Probes) -> list[Finding]:
         *voice_side,
         osc,
         state,
-        *preset_findings(),
+        *preset_findings(settings.instance),
         *talk_findings(settings),
         *realtime_findings(settings),
     ]

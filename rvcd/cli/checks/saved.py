@@ -10,9 +10,9 @@ from rvcd.daemon.presets import presets_path, read_presets
 from rvcd.daemon.state import SavedState, read_state, state_path
 
 
-def state_finding() -> tuple[Finding, SavedState]:
-    """Look at the state file, and return what it holds, without touching it: a broken one is the daemon's to set aside."""
-    path = state_path()
+def state_finding(instance: str) -> tuple[Finding, SavedState]:
+    """Look at a daemon's state file, and return what it holds, without touching it: a broken one is the daemon's to set aside."""
+    path = state_path(instance)
     try:
         saved = read_state(path)
     except FileNotFoundError:
@@ -32,9 +32,9 @@ def state_finding() -> tuple[Finding, SavedState]:
     return Finding(Level.OK, "state", f"voice, parameters, mute and panic are kept in {path}"), saved
 
 
-def preset_findings() -> list[Finding]:
-    """Look at the presets' file without touching it."""
-    path = presets_path(state_path())
+def preset_findings(instance: str) -> list[Finding]:
+    """Look at a daemon's presets' file without touching it."""
+    path = presets_path(state_path(instance))
     try:
         names = read_presets(path).names
     except FileNotFoundError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rvcd.cli.checks.finding import Finding, Level
+from rvcd.config.folders import config_files
 from rvcd.config.settings import DEFAULT_CONFIG, Settings
 from rvcd.config.sizes import geometry_of
 from rvcd.errors import RvcdError
@@ -11,8 +12,11 @@ from rvcd.geometry import FRAME_MS, SYNTHESIS_TAIL_MS
 
 def config_finding(settings: Settings) -> Finding:
     """Name the file the settings come from."""
-    built_in = settings.source == DEFAULT_CONFIG
-    return Finding(Level.OK, "config", f"{settings.source} is valid" + (" (the built-in default: none is yours yet)" * built_in))
+    text = f"{settings.source} is valid"
+    if settings.source == DEFAULT_CONFIG:
+        text += " (the built-in default: none is yours yet"
+        text += f"; for '{settings.instance}' it would be {config_files(settings.instance)[0]})" if settings.instance else ")"
+    return Finding(Level.OK, "config", text)
 
 
 def latency_finding(settings: Settings, resumed: str) -> Finding:
