@@ -181,6 +181,8 @@ _FIELDS: dict[str, tuple[str, Callable[[OscMessage], str | int | float]]] = {
     "/panic": ("panic", _flag),
     "/record": ("record", _flag),
     "/talk": ("talk", _flag),
+    "/monitor/mute": ("monitor_mute", _flag),
+    "/monitor/source": ("monitor_source", _text),
     "/voice": ("voice", _text),
     "/voice/slot": ("voice_slot", _whole),
     "/speaker": ("speaker", _whole),
@@ -230,6 +232,6 @@ def _printable(stats: protocol.Stats) -> protocol.Stats:
 
 
 NAME_CHARACTERS = 64
-_WORDS = ("state", "f0_method", "talk_mode", "latency_preset", "scheduling")
-_TEXT_LIMITS = {**dict.fromkeys(_WORDS, 24), "fault": 300, "advice": 300}
+_WORDS = ("state", "f0_method", "talk_mode", "latency_preset", "scheduling", "monitor_state", "monitor_source")
+_TEXT_LIMITS = {**dict.fromkeys(_WORDS, 24), **dict.fromkeys(("fault", "advice", "monitor_problem"), 300)}
 """Characters shown of a text; of any other, NAME_CHARACTERS."""

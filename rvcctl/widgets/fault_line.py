@@ -1,4 +1,4 @@
-"""Why what is wanted does not run, or why blocks are late, in the daemon's own words. Takes no room while all is well."""
+"""What is wrong, in the daemon's own words: what is wanted does not run, blocks are late, the monitor. Else it takes no room."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ NOTHING = ("", "")
 
 
 def said_of(stats: protocol.Stats | None) -> tuple[str, str]:
-    """Return the word and the sentence for what is known; a fault goes first."""
-    if stats is None or not (stats.fault or stats.advice):
+    """Return the word and the sentence for what is known; a fault goes first, and the monitor, which nobody else hears, last."""
+    if stats is None:
         return NOTHING
-    return ("FAULT", stats.fault) if stats.fault else ("LATE", stats.advice)
+    known = (("FAULT", stats.fault), ("LATE", stats.advice), ("MONITOR", stats.monitor_problem))
+    return next((said for said in known if said[1]), NOTHING)
 
 
 class FaultLine(Widget):

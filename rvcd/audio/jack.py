@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rvcd.audio.patchbay import Choice, Graph, Link, Side, choose, client_of
-from rvcd.audio.pipewire_default import pipewire_default
+from rvcd.audio.patchbay import Choice, Graph, Link, Side, choose, client_of, is_client
+from rvcd.audio.pipewire_default import pipewire_default, pipewire_microphones
 from rvcd.errors import AudioDeviceError
 from rvcd.ipc._native import ffi, lib
 from rvcd.ipc.segment import AudioSegment
@@ -29,6 +29,8 @@ LOOK_S = 0.25
 FIRST_CALLBACK_S = 3.0
 CHECK_NAME = "rvcd-check"
 PIPEWIRE = "PipeWire"
+MONITOR_PORTS = ("monitor_1", "monitor_2")
+MOST_PORTS = 6
 
 _libraries: dict[str, Any] = {}
 _libraries_lock = threading.Lock()
@@ -47,6 +49,8 @@ class JackRequest:
     """The client's name in the graph."""
     output_is_kept: bool = False
     """Somebody else connects the output (the keeper of the microphone): nothing of it is made, missed or remembered here."""
+    monitor: str = ""
+    """Where the monitor's two ports go, as output; "": there are no such ports."""
 
 
 class Memory:
@@ -82,7 +86,7 @@ def _library(path: str) -> Any:
         return _libraries[path]
 
 
-def join(name: str, in_ports: int = 1) -> tuple[Any, bool]:
+def join(name: str, in_ports: int = 1, *, has_monitor: bool = False) -> tuple[Any, bool]:
     """Return (client, whether it is PipeWire's) of the first server that answers, or (NULL, False)."""
     for path in library_paths():
         library = _library(path)
@@ -91,7 +95,7 @@ def join(name: str, in_ports: int = 1) -> tuple[Any, bool]:
         is_pipewire = bool(lib.rvcd_jack_is_pipewire(library))
         if is_pipewire and not _pipewire_listens():
             continue  # its libjack would start threads to find that out
-        client = lib.rvcd_jack_open(library, name.encode(), in_ports)
+        client = lib.rvcd_jack_open(library, name.encode(), in_ports, int(has_monitor))
         if client != ffi.NULL:
             return client, is_pipewire
     return ffi.NULL, False
@@ -129,7 +133,7 @@ class Survey:
     rate_hz: int
     period_samples: int
     sides: dict[str, tuple[tuple[str, ...], str]]
-    """By input and output: the ports it would be connected to, and what is wrong where there are none."""
+    """By input, output and monitor: the ports it would be connected to, and what is wrong where there are none."""
 
 
 def survey(request: JackRequest, segment: AudioSegment) -> Survey | None:
@@ -142,6 +146,7 @@ def survey(request: JackRequest, segment: AudioSegment) -> Survey | None:
     device._sides = {
         "input": Side("input", ("in", "in_right"), request.input, request.input_channel),
         "output": Side("output", ("out_left", "out_right"), request.output),
+        **({"monitor": Side("monitor", MONITOR_PORTS, request.monitor)} if request.monitor else {}),
     }
     sides = {}
     try:
@@ -175,6 +180,9 @@ class JackDevice:
         self._latency_samples = (0, 0)
         self._gone = ""
         self._notice = ""
+        self._monitor_problem = ""
+        self._microphones: tuple[list[str], frozenset[str]] = ([], frozenset())
+        """PipeWire's ports when rvcd's own microphones were asked for last, and their names."""
         self._defaults: dict[str, tuple[list[str], str]] = {}
         """By side: PipeWire's devices when its default was asked for last, and the answer."""
         self._looker: threading.Thread | None = None
@@ -226,6 +234,17 @@ class JackDevice:
         return self._notice
 
     @property
+    def monitor_open(self) -> bool:
+        """Whether the monitor's ports are connected to something."""
+        side = self._sides.get("monitor")
+        return side is not None and side.connected
+
+    @property
+    def monitor_problem(self) -> str:
+        """What is wrong with the monitor, "" where nothing is or where none is wanted. The main voice goes on without it."""
+        return self._monitor_problem
+
+    @property
     def thread_id(self) -> int:
         """The kernel's number of the thread that makes the callbacks; 0 before the first one and once closed."""
         context = self._context
@@ -237,7 +256,7 @@ class JackDevice:
         if not request.input and not request.output:
             raise AudioDeviceError("audio device: neither an input nor an output is named: name one, or use default")
         in_ports = 2 if request.input_channel == 0 else 1
-        self._client, is_pipewire = join(request.name, in_ports)
+        self._client, is_pipewire = join(request.name, in_ports, has_monitor=bool(request.monitor))
         if self._client == ffi.NULL:
             raise AudioDeviceError("no JACK or PipeWire server answers: start one, or set audio.backend")
         self._server = PIPEWIRE if is_pipewire else "JACK"
@@ -255,6 +274,8 @@ class JackDevice:
             "input": Side("input", tuple(own[:in_ports]), request.input, request.input_channel),
             "output": Side("output", tuple(own[in_ports:]), request.output),
         }
+        if request.monitor:
+            self._sides["monitor"] = Side("monitor", MONITOR_PORTS, request.monitor)
         if request.output_is_kept:
             del self._sides["output"]
         for kind, side in self._sides.items():
@@ -326,10 +347,22 @@ class JackDevice:
             graph = self._graph(side)
             links = side.look(graph)
             side.made([link for link in links if self._connect(kind, link)])
-            if side.problem:
+            if side.problem and kind != "monitor":
                 problems.append(side.problem)
+        self._monitor_problem = self._look_at_monitor()
         self._memory.keep(self._sides)
         self._notice = "; ".join(problems)
+
+    def _look_at_monitor(self) -> str:
+        side, output = self._sides.get("monitor"), self._sides.get("output")
+        if side is None:
+            return ""
+        if not side.problem and output is not None and side.others & output.others:
+            return (
+                f"audio.monitor.device and audio.output are one device ({', '.join(sorted(side.others & output.others))}): the "
+                "voice is heard twice there; name another one, or switch the monitor off"
+            )
+        return side.problem
 
     def _graph(self, side: Side) -> Graph:
         outputs = int(side.kind == "input")
@@ -339,6 +372,9 @@ class JackDevice:
             tuple(name for name in self._names(lib.rvcd_jack_ports(self._client, outputs, only)) if not name.startswith(mine))
             for only in (0, 1)
         )
+        if self._server == PIPEWIRE and side.kind == "monitor":
+            ports = self._without_microphones(ports, settled=side.settled)
+            physical = tuple(name for name in physical if name in ports)
         if self._server == PIPEWIRE:
             # A virtual microphone is no hardware there; a player's ports have other names than a device's.
             device_port = ":capture_" if outputs else ":playback_"
@@ -346,16 +382,24 @@ class JackDevice:
             if found and not side.settled and side.wanted.lower() == "default":
                 asked, default = self._defaults.get(side.kind, ([], ""))
                 if asked != found:  # a problem that stays must not ask four times a second
-                    default = pipewire_default(side.kind)
+                    default = pipewire_default("input" if outputs else "output")
                     self._defaults[side.kind] = list(found), default
                 found.sort(key=lambda name: client_of(name) != default)  # the others keep their order
             physical = tuple(found)
         links: set[Link] = set()
-        for index in range(len(self._sides["input"].own) + 2):
+        for index in range(MOST_PORTS):
             name = self._port_name(index).partition(":")[2]
             if name in side.own:
                 links.update((name, other) for other in self._names(lib.rvcd_jack_connections(self._client, index)))
         return Graph(ports, physical, frozenset(links), port_changes)
+
+    def _without_microphones(self, ports: tuple[str, ...], *, settled: bool) -> tuple[str, ...]:
+        """Return the ports that are none of a microphone of rvcd's: a monitor there would be heard by others."""
+        asked, names = self._microphones
+        if asked != list(ports) and not settled:
+            names = pipewire_microphones()
+            self._microphones = list(ports), names
+        return tuple(port for port in ports if not any(is_client(port, name) for name in names))
 
     def _connect(self, kind: str, link: Link) -> bool:
         own, other = f"{self._own_name}:{link[0]}", link[1]

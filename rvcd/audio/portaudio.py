@@ -30,11 +30,13 @@ class PortAudioLibrary:
     """The one PortAudio of this process. Hold `lock` around its calls, which are not safe against each other.
 
     generation: how often it has been replaced; streams of an earlier generation must not be touched.
+    jack_client_name: what it is called under JACK, where it joins a server.
     """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.generation = 0
+        self.jack_client_name = JACK_CLIENT_NAME
         self._abandoned = False
         self._users = 0
 
@@ -46,7 +48,7 @@ class PortAudioLibrary:
         if "sounddevice" not in sys.modules:
             # PulseAudio lets its clients buffer two seconds unless told otherwise, and ALSA's plugin does not tell it.
             os.environ.setdefault("PULSE_LATENCY_MSEC", PULSE_LATENCY_MS)
-            _name_jack_client("libportaudio.so.2")
+            _name_jack_client("libportaudio.so.2", self.jack_client_name)
         try:
             import sounddevice
         except ImportError as error:
@@ -68,7 +70,7 @@ class PortAudioLibrary:
         if self._abandoned:
             path = _private_copy()
             sounddevice._lib = sounddevice._ffi.dlopen(path)
-            _name_jack_client(path)
+            _name_jack_client(path, self.jack_client_name)
             self._abandoned = False
         if sounddevice._initialized == 0:
             try:
@@ -106,15 +108,15 @@ def check_version(version: str) -> None:
         raise AudioDeviceError(f"sounddevice {version} is not supported: run `pip install 'sounddevice>={first},<{below}'`")
 
 
-def _name_jack_client(path: str) -> None:
-    """Have the PortAudio at path call its JACK client rvcd. It keeps the pointer, and reads it when it starts.
+def _name_jack_client(path: str, name: bytes) -> None:
+    """Have the PortAudio at path call its JACK client so. It keeps the pointer, and reads it when it starts.
 
     A PortAudio built without JACK has no such function, and nothing is lost.
     """
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL(path)
         library.PaJack_SetClientName.argtypes = [ctypes.c_char_p]
-        library.PaJack_SetClientName(JACK_CLIENT_NAME)
+        library.PaJack_SetClientName(name)
 
 
 def _private_copy() -> str:
