@@ -108,6 +108,9 @@ class MonitorProcess:
             how = f"cannot be started: {(error.strerror or str(error)).lower()}"
         finally:
             self._child = self._life = None
+        if request != self._request:  # ended because something else is wanted
+            self.opened = self.problem = ""
+            return
         if self.opened or not self.problem:
             self.problem = f"the monitor's process ended ({how}): starting another one"
         self.opened = ""
