@@ -1,4 +1,4 @@
-"""The monitor on a device of its own: a real PortAudio on a real jackd, which dies, while the main device goes on to the sample."""
+"""The monitor on a device of its own: PortAudio on a jackd that dies, while the main device goes on to the sample."""
 
 from __future__ import annotations
 
