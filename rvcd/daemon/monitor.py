@@ -74,6 +74,7 @@ class Monitor:
         else:
             self._process.want(self._request_for(device), now_s)
             where, problem = self._process.opened, self._process.problem
+            where += f", {self._process.latency_ms:.0f} ms behind the main device" if where else ""
             if device is not None and not device.realtime:
                 problem = TOO_FAST
         self.state = MonitorState.OPEN if where else MonitorState.WAITING

@@ -11,9 +11,15 @@ import numpy as np
 import pytest
 
 from rvcd.audio import jack as jack_module
+from rvcd.audio.device import DeviceInfo
 from rvcd.audio.device_supervisor import DeviceState, DeviceSupervisor
 from rvcd.audio.jack import JackDevice, JackRequest
 from rvcd.audio.patchbay import is_client
+from rvcd.cli.checks.device import device_findings
+from rvcd.cli.checks.finding import Level
+from rvcd.cli.checks.probes import Probes
+from rvcd.config.settings import Audio, Monitor, Settings
+from rvcd.formats.voice_header import read_voice_spec
 from rvcd.ipc.segment import AudioSegment
 from tests.audio.conftest import EchoWorker, JackServer, running_jack_server
 from tests.daemon_process import running
@@ -224,3 +230,35 @@ def test_the_daemon_plays_it_steers_it_and_resumes_it(tmp_path: Path) -> None:
             stats = daemon.osc.until(lambda s: s.monitor_state == "open")
             assert (stats.monitor_source, stats.monitor_mute) == ("converted", 1)
             assert daemon.osc.ask("/rvc/monitor").params == [-60.0]
+
+
+def test_check_names_its_ports_or_what_is_missing_which_is_no_failure(jack_server: JackServer) -> None:
+    probes = Probes(list, None, lambda *_: None, read_voice_spec, None, hashes=False)
+
+    def found(device: str) -> dict[str, Level]:
+        settings = Settings(audio=Audio(monitor=Monitor(device=device)))
+        return {finding.text: finding.level for finding in device_findings(settings, probes, daemon_runs=False)}
+
+    assert found("default")["audio.monitor.device: system:playback_1, system:playback_2"] is Level.OK
+    missing = {text: level for text, level in found("headphones").items() if "headphones" in text}
+    assert len(missing) == 1 and set(missing.values()) == {Level.NOTE}
+    assert not [text for text in found("") if "monitor" in text]
+
+
+def test_check_names_its_card_or_what_is_missing() -> None:
+    cards = [
+        DeviceInfo(0, "USB (hw:0,0)", "ALSA", 1, 2, 48000, 5.0, 5.0),
+        DeviceInfo(1, "HDMI (hw:1,0)", "ALSA", 0, 2, 48000, 5.0, 5.0),
+    ]
+    probes = Probes(lambda: cards, None, lambda *_: None, read_voice_spec, None, hashes=False)
+
+    def found(device: str) -> list[tuple[Level, str]]:
+        settings = Settings(audio=Audio(backend="portaudio", monitor=Monitor(device=device)))
+        findings = device_findings(settings, probes, daemon_runs=False)
+        return [(finding.level, finding.text) for finding in findings if "audio.monitor.device" in finding.text]
+
+    assert found("hdmi") == [(Level.OK, "audio.monitor.device: [1] HDMI (hw:1,0) (ALSA)")]
+    assert found("default") == [(Level.OK, "audio.monitor.device: the system's default")]
+    assert found("") == []
+    ((level, text),) = found("headphones")
+    assert level is Level.NOTE and "'headphones' was not found" in text

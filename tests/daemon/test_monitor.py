@@ -158,6 +158,7 @@ class FakeDevice:
 class FakeProcess:
     opened: str = ""
     problem: str = ""
+    latency_ms: float = 20.4
     request: OpenMonitor | None = None
 
     def want(self, request: OpenMonitor | None, now_s: float) -> None:
@@ -240,7 +241,11 @@ def test_each_thing_is_said_once(segment: AudioSegment, caplog: pytest.LogCaptur
         assert monitor.state is (MonitorState.OPEN if opened else MonitorState.WAITING)
         assert monitor.problem == problem
     said = [(record.levelname, record.getMessage()) for record in caplog.records]
-    assert said == [("WARNING", "no headphones"), ("INFO", "the monitor plays on usb"), ("WARNING", "no headphones")]
+    assert said == [
+        ("WARNING", "no headphones"),
+        ("INFO", "the monitor plays on usb, 20 ms behind the main device"),
+        ("WARNING", "no headphones"),
+    ]
 
 
 def test_its_process_has_the_environment_from_before_the_microphone_was_made(
