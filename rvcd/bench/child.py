@@ -1,4 +1,4 @@
-"""The measuring child process: `python -m rvcd.bench.child EVENTS_FD`, started by rvcd.bench.runner; its task comes on stdin."""
+"""The measuring child process: with its pipe's number as argument, started by rvcd.bench.runner; its task comes on stdin."""
 
 from __future__ import annotations
 
@@ -61,7 +61,3 @@ def main() -> None:
     else:
         reporter.event(event="result", result=result)
     os._exit(0)  # torch's threads may take seconds to wind down
-
-
-if __name__ == "__main__":
-    main()

@@ -6,18 +6,18 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any
 
 from rvcd.bench.tasks import Compared, Measured, MeasureTask, SyntheticFiles, SyntheticTask
 from rvcd.errors import RvcdError
+from rvcd.ipc.python_module import module_command
 
 Advance = Callable[[float, str], None]
 """Takes what is done, 0..1, and what is being done."""
-CHILD_MODULE = "rvcd.bench.child"
+CHILD_COMMAND = module_command("rvcd.bench.child")
 
 
 class ChildDied(RvcdError):
@@ -40,14 +40,16 @@ def write_synthetic(task: SyntheticTask, progress: Advance) -> dict[int, Synthet
     return {int(rate_hz): SyntheticFiles(**files) for rate_hz, files in written.items()}
 
 
-def run_child(kind: str, fields: Mapping[str, Any], progress: Advance, *, module: str = CHILD_MODULE) -> dict[str, Any]:
+def run_child(
+    kind: str, fields: Mapping[str, Any], progress: Advance, *, command: Sequence[str] = CHILD_COMMAND
+) -> dict[str, Any]:
     """Run one task in a child of its own and return its result. However this ends, the child has ended too."""
     reading, writing = os.pipe()
     with open(reading, encoding="utf-8") as events, tempfile.TemporaryFile() as complaints:
         spawned_ns = time.monotonic_ns()
         try:
             process = subprocess.Popen(
-                [sys.executable, "-m", module, str(writing)],
+                [*command, str(writing)],
                 stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=complaints, pass_fds=(writing,),
             )  # fmt: skip
         finally:

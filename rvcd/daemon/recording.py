@@ -9,7 +9,6 @@ import asyncio
 import logging
 import os
 import re
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from rvcd.config.folders import recordings_folder
 from rvcd.errors import RvcdError
 from rvcd.ipc.child import KILLED_LIMIT_S, Child
 from rvcd.ipc.messages import Began, Ended, FromRecorder, LogLine, Record, Refused, StopAt
+from rvcd.ipc.python_module import module_command
 from rvcd.ipc.segment import AudioSegment
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ STOP_LIMIT_S = 10.0
 """How long the end of a recording may take to reach the disk."""
 MAX_NAME_BYTES = 130
 """Of the file's name, without "-2.flac": encrypted folders (eCryptfs) take 143."""
-COMMAND: tuple[str, ...] = (sys.executable, "-m", "rvcd.recorder.main")
+COMMAND: tuple[str, ...] = module_command("rvcd.recorder.main")
 
 log = logging.getLogger("rvcd.record")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
@@ -14,10 +13,11 @@ from rvcd.daemon.wanted import Owner
 from rvcd.geometry import StreamGeometry
 from rvcd.ipc.child import LAST_WORDS_S, Child
 from rvcd.ipc.messages import Cut, Flush, FromWorker, LogLine, ModelSetup, Start, Stop, Want, WorkerSetup
+from rvcd.ipc.python_module import module_command
 from rvcd.ipc.segment import AudioSegment
 from rvcd.ipc.worker_stats import COUNTS, WorkerStats
 
-WORKER_COMMAND = (sys.executable, "-m", "rvcd.worker.main")
+WORKER_COMMAND = module_command("rvcd.worker.main")
 START_LIMIT_S = 180.0
 """Loading full-size models from a slow disk takes long; a worker that is not ready by then is started again."""
 SILENCE_LIMIT_S = 10.0

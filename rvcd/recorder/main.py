@@ -1,4 +1,4 @@
-"""The recorder process: `python -m rvcd.recorder.main CHANNEL_FD`, started by daemon.recording.Recording, one for a recording.
+"""The recorder process: with its channel's number as argument, started by daemon.recording.Recording, one for a recording.
 
 It reads input and output from the shared segment's rings, behind the audio path's back, and writes a two-channel FLAC file.
 Disks stall and fill up: here that costs nobody else anything, and the rings remember the last 5 s meanwhile.
@@ -231,7 +231,3 @@ def main(free_bytes: Callable[[Path], int] = free_bytes) -> None:
         if file is not None:
             os.nice(NICENESS)  # only now: until here somebody was waiting
             recorder.record(file)
-
-
-if __name__ == "__main__":
-    main()

@@ -69,7 +69,3 @@ def main() -> None:
     """Answer the request on standard input."""
     for said in tried(json.load(sys.stdin)):
         print(json.dumps(said), flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
 """The worker process: holds torch, the models and the audio loop; may die at any time.
 
-Started as `python -m rvcd.worker.main CHANNEL_FD`. Three threads beside the loop: one listens to the control process, one
-prepares what is wanted, one reports.
+Started with the number of its channel as argument (ipc.python_module). Three threads beside the loop: one listens to the
+control process, one prepares what is wanted, one reports.
 """
 
 from __future__ import annotations
@@ -107,7 +107,3 @@ def main() -> None:
         status = Worker(segment, channel, start).run()
     sys.stdout.flush()
     os._exit(status)  # torch's threads may take seconds to wind down
-
-
-if __name__ == "__main__":
-    main()

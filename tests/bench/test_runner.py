@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,7 @@ def child(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
     def run(what: str, progress: Callable[[float, str], None] = lambda done, doing: None, **fields: object) -> Any:
-        return run_child(what, fields, progress, module="tests.bench.fake_child")
+        return run_child(what, fields, progress, command=(sys.executable, "-m", "tests.bench.fake_child"))
 
     return run
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 from dataclasses import asdict, dataclass
 
 from rvcd.cli.checks.finding import Finding, Level
+from rvcd.ipc.python_module import module_command
 
-COMMAND = (sys.executable, "-m", "rvcd.rendering.trial")
+COMMAND = module_command("rvcd.rendering.trial")
 LIMIT_S = 300.0
 
 
