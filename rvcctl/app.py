@@ -33,6 +33,10 @@ LATENCY_WORDS = {
     "balanced": "the default",
     "safe": "the longest delay, for a slow machine",
 }
+MONITOR_WORDS = {
+    "converted": "monitor: what goes out",
+    "microphone": "monitor: your own voice",
+}
 F0_WORDS = {
     "swift": "fast and steady, the default",
     "rmvpe": "a network, good with noise; needs models.rmvpe",
@@ -67,6 +71,8 @@ class RvcctlApp(App[None]):
         Binding("t", "talk", "talk", show=False),
         *(Binding(str(slot), f"slot({slot})", f"voice {slot}", show=False) for slot in range(1, SLOTS_ON_KEYS + 1)),
         *(Binding(page.key, f"page('{page.name}')", page.name, show=False) for page in PAGES),
+        Binding("h", "monitor", "monitor", show=False),
+        Binding("o", "monitor_source", "monitor's source", show=False),
         Binding("d", "choose_latency", "latency", show=False),
         Binding("f", "choose_f0_method", "pitch method", show=False),
         Binding("k", "choose_speaker", "speaker", show=False),
@@ -201,6 +207,30 @@ class RvcctlApp(App[None]):
                 self.notify("talk.mode is 'off' in the daemon's configuration: t does nothing", severity="warning")
             else:
                 self._steering.toggle("/talk")
+
+    def action_monitor(self) -> None:
+        """Turn the monitor on or off; said, because a low screen has no meter for it."""
+        if (stats := self._monitored()) is not None:
+            self._steering.toggle("/monitor/mute")
+            self.notify("monitor: on" if stats.monitor_mute else "monitor: muted", timeout=2)
+
+    def action_monitor_source(self) -> None:
+        """Let the monitor give the other of its two sources."""
+        if (stats := self._monitored()) is not None:
+            names = protocol.MONITOR_SOURCES
+            other = names[names[0] == stats.monitor_source]
+            self._steering.choose_monitor_source(other)
+            self.notify(MONITOR_WORDS[other], timeout=2)
+
+    def _monitored(self) -> protocol.Stats | None:
+        """Return the telemetry where there is a monitor, and say so where there is none."""
+        stats = self._client.view.stats
+        if not self._reachable() or stats is None:
+            return None
+        if stats.monitor_state == protocol.MonitorState.OFF:
+            self.notify("there is no monitor: set audio.monitor.device in the daemon's configuration", severity="warning")
+            return None
+        return stats
 
     def action_panic(self) -> None:
         """Silence at once; sent even when nobody seems to be there."""

@@ -19,6 +19,7 @@ from rvcctl.widgets.level_meter import LevelMeter
 from rvcctl.widgets.level_scale import LevelScale
 from rvcctl.widgets.log_tail import LogTail
 from rvcctl.widgets.losses import LossLine
+from rvcctl.widgets.monitor_meter import MonitorMeter
 from rvcctl.widgets.note_display import NoteDisplay
 from rvcctl.widgets.page_bar import PageBar
 from rvcctl.widgets.param_table import ParamTable
@@ -72,6 +73,7 @@ class Dashboard(Vertical):
             with Vertical(id="levels"):
                 yield LevelMeter("IN", id="in")
                 yield LevelMeter("OUT", id="out")
+                yield MonitorMeter(id="monitor")
                 yield LevelScale()
                 yield LossLine(id="lost")
                 yield StrainLine(id="strain")
@@ -125,9 +127,9 @@ class Dashboard(Vertical):
             bar.shown = frozenset(shown)
 
     def show_fast(
-        self, view: DaemonView, values: tuple[float | None, ...], peaks_dbfs: tuple[float, float], now_s: float
+        self, view: DaemonView, values: tuple[float | None, ...], peaks_dbfs: tuple[float, float, float], now_s: float
     ) -> None:
-        """Bring everything that moves or answers a key up to date. values: of PARAMS. peaks_dbfs: input, output."""
+        """Bring everything that moves or answers a key up to date. values: of PARAMS. peaks_dbfs: input, output, monitor."""
         connected, stats = view.connected(now_s), view.stats
         self.query_one(StateBanner).model = banner_of(
             stats,
@@ -139,7 +141,8 @@ class Dashboard(Vertical):
         )
         self.query_one(FaultLine).said = said_of(stats if connected else None)
         self.query_one("#body").set_class(not connected, "-stale")
-        self.query_one(ParamTable).show(values)
+        has_monitor = stats is not None and stats.monitor_state != protocol.MonitorState.OFF
+        self.query_one(ParamTable).show(values, with_desk=has_monitor)
         self.query_one(VoiceList).show(view.voices, stats.voice if stats else "", stats.loading if stats else "")
         self.query_one(PresetList).show(view.presets, stats.preset if stats else "")
         self.query_one(LogTail).show(view.log)
@@ -147,6 +150,7 @@ class Dashboard(Vertical):
             return
         self.query_one("#in", LevelMeter).show(peaks_dbfs[0], stats.in_clips, now_s)
         self.query_one("#out", LevelMeter).show(peaks_dbfs[1], stats.out_clips, now_s)
+        self.query_one(MonitorMeter).show_monitor(stats, peaks_dbfs[2], now_s)
         self._title(self.query_one(NoteDisplay), "note", "f", stats.f0_method)
         self._title(self.query_one(LatencyBar), "latency", "d", stats.latency_preset)
 

@@ -12,8 +12,8 @@ from rvcctl.reading import number_of
 from rvcd import protocol
 from rvcd.errors import how_to_install
 from rvcd.osc.codec import OscMessage
-from rvcd.params import BY_ADDRESS, PARAMS
-from rvcd.protocol import ON_FROM, SILENCE_DBFS, State, Stats
+from rvcd.params import BY_ADDRESS, PARAMS, VOICE_PARAMS
+from rvcd.protocol import MONITOR_SOURCES, ON_FROM, SILENCE_DBFS, MonitorState, State, Stats
 
 Args = tuple[str | int | float, ...]
 
@@ -66,7 +66,9 @@ class DemoDaemon:
     talk_mode: str = "push-to-talk"
     numbers: dict[str, float] = field(default_factory=lambda: {param.address: param.default for param in PARAMS})
     presets: dict[str, dict[str, float]] = field(default_factory=lambda: {name: dict(values) for name, values in PRESETS.items()})
-    switches: dict[str, int] = field(default_factory=lambda: {"/bypass": 0, "/mute": 0, "/record": 0, "/talk": 1, "/panic": 0})
+    switches: dict[str, int] = field(
+        default_factory=lambda: {**dict.fromkeys(protocol.SWITCH_ADDRESSES, 0), "/talk": 1, "/panic": 0}
+    )
     voice: str = VOICES[0]
     speaker: int = 0
     method: str = "swift"
@@ -74,6 +76,9 @@ class DemoDaemon:
     preset: str = "Natural"
     loading: str = ""
     fault: str = ""
+    monitor_state: str = MonitorState.OFF.value
+    monitor_source: str = MONITOR_SOURCES[0]
+    monitor_problem: str = ""
     resizing: bool = False
     recorded_from_s: float = 0.0
     blocks: int = 0
@@ -114,6 +119,7 @@ class DemoDaemon:
             "/preset/list": lambda _args, _now_s: self._preset_list(),
             "/f0/method": self._set_method,
             "/latency/preset": self._set_latency,
+            "/monitor/source": self._set_monitor_source,
         }
         if address not in handlers or (not args and address not in _WITHOUT_ARGUMENT):
             return _fail(address, "the demo does not know this command")
@@ -126,7 +132,7 @@ class DemoDaemon:
         applied = BY_ADDRESS[address].clamp(value)
         changed, self.numbers[address] = applied != self.numbers[address], applied
         echoes = [_message(address, applied)]
-        if changed and self.preset:
+        if changed and self.preset and BY_ADDRESS[address].of_voice:
             self.preset = ""
             echoes.append(_message("/preset", ""))
         return echoes
@@ -183,7 +189,7 @@ class DemoDaemon:
         name = str(args[0])
         if name not in self.presets:
             return _fail("/preset/recall", f"no preset is called '{name}'; /rvc/preset/list has the names")
-        for param in PARAMS:
+        for param in VOICE_PARAMS:
             self.numbers[param.address] = self.presets[name].get(param.address, param.default)
         self.preset = name
         echoes = [_message(address, value) for address, value in self.numbers.items()]
@@ -191,7 +197,7 @@ class DemoDaemon:
 
     def _save(self, args: Args, _now_s: float) -> list[OscMessage]:
         name = str(args[0])
-        self.presets[name] = dict(self.numbers)
+        self.presets[name] = {param.address: self.numbers[param.address] for param in VOICE_PARAMS}
         self.preset = name
         told = [_message("/preset", name), *_done("/preset/save", name), *self._log("info", f"preset {name} saved")]
         return told + self._preset_list()
@@ -228,6 +234,12 @@ class DemoDaemon:
 
         self._due.append(_Due(now_s + RESIZE_S, resized))
         return []
+
+    def _set_monitor_source(self, args: Args, _now_s: float) -> list[OscMessage]:
+        if args[0] not in MONITOR_SOURCES:
+            return _fail("/monitor/source", f"unknown source of the monitor '{args[0]}'; known: {', '.join(MONITOR_SOURCES)}")
+        self.monitor_source = str(args[0])
+        return [_message("/monitor/source", self.monitor_source)]
 
     # ---- telemetry
 
@@ -292,12 +304,15 @@ class DemoDaemon:
         gated = said_dbfs + self.numbers["/gain/in"] < self.numbers["/gate"]
         audible = state in (State.LIVE, State.BYPASS) and not (gated and state is State.LIVE)
         block_ms, lookahead_ms, deadline_ms = LATENCIES_MS[self.latency]
+        out_dbfs = min(said_dbfs + 2.5 + self.numbers["/gain/out"], 3.0) if audible else SILENCE_DBFS
+        heard_dbfs = (in_dbfs if self.monitor_source == "microphone" else out_dbfs) + self.numbers["/monitor"]
+        is_heard = self.monitor_state == MonitorState.OPEN and not self.switches["/monitor/mute"] and not self.switches["/panic"]
         load, compute_ms = self._loads[-1], self._loads[-1] * block_ms
         return Stats(
             state=state.value, voice=self.voice, voice_slot=_slot_of(self.voice), f0_method=self.method,
             bypass=self.switches["/bypass"], mute=self.switches["/mute"], panic=self.switches["/panic"],
             in_peak_dbfs=in_dbfs, in_clips=self.in_clips, out_clips=self.out_clips, f0_hz=f0_hz,
-            out_peak_dbfs=min(said_dbfs + 2.5 + self.numbers["/gain/out"], 3.0) if audible else SILENCE_DBFS,
+            out_peak_dbfs=out_dbfs,
             latency_total_ms=self._latency_ms(), latency_device_in_ms=DEVICE_MS[0], latency_device_out_ms=DEVICE_MS[1],
             latency_block_ms=block_ms, latency_lookahead_ms=lookahead_ms, latency_deadline_ms=deadline_ms,
             ring_fill=0.55 + 0.2 * math.sin(0.7 * at_s) * math.sin(2.9 * at_s), load=load, load_p95=_p95(self._loads),
@@ -309,6 +324,8 @@ class DemoDaemon:
             latency_preset=self.latency, preset=self.preset, loading=self.loading,
             late_samples=int(0.04 * RATE_HZ) * self.late_blocks, late_events=self.late_blocks,
             retrieval_ms=0.02 * compute_ms, scheduling="FIFO 60", fault=self.fault,
+            monitor_state=self.monitor_state, monitor_source=self.monitor_source, monitor_mute=self.switches["/monitor/mute"],
+            monitor_problem=self.monitor_problem, monitor_peak_dbfs=max(SILENCE_DBFS, heard_dbfs) if is_heard else SILENCE_DBFS,
             gpu_util=0.31 + 0.05 * math.sin(1.3 * at_s), gpu_memory_mb=2150.0, gpu_memory_total_mb=8192.0,
         )  # fmt: skip
 

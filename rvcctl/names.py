@@ -50,8 +50,8 @@ class Name:
 def _table() -> dict[str, Name]:
     numbers = [Name(p.name, p.address, Kind.NUMBER, f"a number in {p.range_text()}", p.address, doc=p.doc) for p in PARAMS]
     switches = [
-        Name(at.lstrip("/"), at, Kind.SWITCH, "on or off", at, slow=at == "/record", doc=_SWITCH_DOCS[at.lstrip("/")])
-        for at in protocol.SWITCH_ADDRESSES
+        Name(name, at, Kind.SWITCH, "on or off", at, slow=at == "/record", doc=_SWITCH_DOCS[name])
+        for at, name in ((at, protocol.switch_name(at)) for at in protocol.SWITCH_ADDRESSES)
     ]
     others = [
         Name("voice", "/voice", Kind.TEXT, "the name of a voice (see 'rvcctl voice list')", "/voice", True,
@@ -64,6 +64,8 @@ def _table() -> dict[str, Name]:
              "how the pitch is tracked"),
         Name("latency_preset", "/latency/preset", Kind.TEXT, f"one of {', '.join(protocol.LATENCY_PRESET_NAMES)}",
              "/latency/preset", True, "the latency of the whole stream"),
+        Name("monitor_source", "/monitor/source", Kind.TEXT, f"one of {', '.join(protocol.MONITOR_SOURCES)}", "/monitor/source",
+             doc="what you hear of yourself: what goes out, or your own voice"),
         Name("preset", "/preset", Kind.TEXT, "the name of a preset (see 'rvcctl preset list')", "/preset/recall", True,
              "all parameters at once, as saved"),
     ]  # fmt: skip
@@ -75,10 +77,11 @@ _SWITCH_DOCS = {
     "mute": "silence",
     "record": "into a FLAC file: input and output",
     "talk": "push-to-talk or push-to-convert, as configured",
+    "monitor_mute": "silence on the monitor alone",
 }
 
 SETTABLE: dict[str, Name] = _table()
-"""pitch, formant, ..., gain_out, bypass, mute, record, talk, voice, voice_slot, speaker, f0_method, latency_preset, preset."""
+"""pitch, formant, ..., monitor, bypass, mute, record, talk, monitor_mute, voice, voice_slot, speaker, ..., preset."""
 MEASURED: frozenset[str] = frozenset(field.name for field in fields(protocol.Stats)) - frozenset(SETTABLE)
 """Read-only names: the fields of protocol.Stats."""
 _WITH_NOTE = {"f0_hz": ("f0_hz", "note", "cents")}

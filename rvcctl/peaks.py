@@ -6,7 +6,8 @@ from rvcd.protocol import SILENCE_DBFS, Stats
 
 PEAK_FRESH_S = 0.25
 """A peak counts as the present level this long when no newer one came."""
-SILENCE = (SILENCE_DBFS, SILENCE_DBFS)
+SILENCE = (SILENCE_DBFS, SILENCE_DBFS, SILENCE_DBFS)
+"""Input, output, monitor."""
 
 
 class PeakReader:
@@ -14,7 +15,7 @@ class PeakReader:
 
     def __init__(self) -> None:
         self._seen: Stats | None = None
-        self._peaks_dbfs: tuple[float, float] | None = None
+        self._peaks_dbfs: tuple[float, float, float] | None = None
         self._shown_dbfs = SILENCE
         self._shown_at_s = float("-inf")
         self._load_max = 0.0
@@ -26,12 +27,13 @@ class PeakReader:
             return
         self._seen = stats
         before = self._peaks_dbfs or SILENCE
-        self._peaks_dbfs = (max(before[0], stats.in_peak_dbfs), max(before[1], stats.out_peak_dbfs))
+        newest = (stats.in_peak_dbfs, stats.out_peak_dbfs, stats.monitor_peak_dbfs)
+        self._peaks_dbfs = (max(before[0], newest[0]), max(before[1], newest[1]), max(before[2], newest[2]))
         self._load_max = max(self._load_max, stats.load)
         self._fill_min = min(self._fill_min, stats.ring_fill)
 
-    def take_levels(self, now_s: float, *, fresh: bool) -> tuple[float, float]:
-        """Return (in, out) dBFS: the highest since the last call, else the newest while it is fresh; silence for old data."""
+    def take_levels(self, now_s: float, *, fresh: bool) -> tuple[float, float, float]:
+        """Return (in, out, monitor) dBFS: the highest since the last call, else the newest while fresh; silence for old data."""
         if not fresh:
             return SILENCE
         if self._peaks_dbfs is not None:

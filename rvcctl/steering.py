@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rvcctl.client import ClientLike
 from rvcd.params import Param
+from rvcd.protocol import switch_name
 
 ECHO_PATIENCE_S = 0.3
 """How long a value that was sent counts as the present one while its echo is under way."""
@@ -30,7 +31,7 @@ class Steering:
     def toggle(self, switch: str) -> None:
         """Turn a switch of protocol.SWITCH_ADDRESSES over; when its state is unknown, turn it on."""
         stats = self._client.view.stats
-        now_on = bool(getattr(stats, switch.lstrip("/"), 0))
+        now_on = bool(getattr(stats, switch_name(switch), 0))
         self._client.send(switch, int(not now_on))
 
     def panic(self) -> None:
@@ -62,6 +63,10 @@ class Steering:
         self._sent[param.address] = _Sent(limited, self._clock(), echoes_due)
         self._client.send(param.address, float(limited))
         return limited
+
+    def choose_monitor_source(self, name: str) -> None:
+        """Hear something else of oneself on the monitor."""
+        self._client.send("/monitor/source", name)
 
     def load_slot(self, slot: int) -> None:
         """Switch to the voice in a slot."""

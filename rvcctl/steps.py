@@ -40,4 +40,4 @@ def value_text(param: Param, value: float | None) -> str:
     """Return a value as people read it: 'off' where the low bound turns the thing off, '–' while it is unknown."""
     if value is None:
         return "–"
-    return "off" if param.name == "gate" and value <= param.low else number_text(param, value)
+    return "off" if param.low_is_off and value <= param.low else number_text(param, value)

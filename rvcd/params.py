@@ -15,6 +15,8 @@ class Param:
 
     name: key in config, presets and snapshots. address: OSC address below /rvc.
     low, high: inclusive bounds in `unit`. step: what one key press in rvcctl changes.
+    of_voice: a part of how the voice sounds, so presets and voices carry it; else of the desk, which they leave alone.
+    low_is_off: at its low bound the thing is off.
     """
 
     name: str
@@ -25,6 +27,8 @@ class Param:
     unit: str
     step: float
     doc: str
+    of_voice: bool = True
+    low_is_off: bool = False
 
     def clamp(self, value: float) -> float:
         """Return value limited to [low, high]. Raises ParamError for NaN and infinity."""
@@ -48,23 +52,31 @@ class Param:
         return f"{self.low:g}..{self.high:g} {self.unit}".rstrip()
 
 
-PARAMS: tuple[Param, ...] = (
+VOICE_PARAMS: tuple[Param, ...] = (
     Param("pitch", "/pitch", -24.0, 24.0, 0.0, "semitones", 1.0, "transpose the voice"),
     Param("formant", "/formant", -12.0, 12.0, 0.0, "semitones", 0.5, "shift the formants, keeping the pitch"),
     Param("index_rate", "/index_rate", 0.0, 1.0, 0.5, "", 0.05, "0: live units only, 1: units retrieved from the index only"),
     Param("protect", "/protect", 0.0, 0.5, 0.33, "", 0.01, "keep consonants and breath as spoken; 0.5 turns it off"),
     Param("rms_mix", "/rms_mix", 0.0, 1.0, 0.25, "", 0.05, "1: the generator's loudness, 0: the input's"),
-    Param("gate", "/gate", -90.0, 0.0, -60.0, "dBFS", 1.0, "input below this level is silence; -90 turns the gate off"),
+    Param("gate", "/gate", -90.0, 0.0, -60.0, "dBFS", 1.0, "input below this level is silence; -90 turns the gate off",
+          low_is_off=True),
     Param("gain_in", "/gain/in", -60.0, 24.0, 0.0, "dB", 0.5, "gain before conversion"),
     Param("gain_out", "/gain/out", -60.0, 24.0, 0.0, "dB", 0.5, "gain after conversion, before the limiter"),
-)
+)  # fmt: skip
+"""What the worker takes a snapshot of, and what presets, voices and `[params]` set."""
+PARAMS: tuple[Param, ...] = (
+    *VOICE_PARAMS,
+    Param("monitor", "/monitor", -60.0, 12.0, 0.0, "dB", 1.0, "how loud you hear yourself on the monitor; -60 turns it off",
+          of_voice=False, low_is_off=True),
+)  # fmt: skip
 BY_NAME: Mapping[str, Param] = {p.name: p for p in PARAMS}
 BY_ADDRESS: Mapping[str, Param] = {p.address: p for p in PARAMS}
+VOICE_BY_NAME: Mapping[str, Param] = {p.name: p for p in VOICE_PARAMS}
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The values of every parameter at one block, in the table's units."""
+    """The values of every parameter of the voice at one block, in the table's units."""
 
     pitch: float = BY_NAME["pitch"].default
     formant: float = BY_NAME["formant"].default
@@ -77,12 +89,12 @@ class Snapshot:
 
     @classmethod
     def from_values(cls, values: Iterator[float] | tuple[float, ...] | list[float]) -> Snapshot:
-        """Build from numbers in table order (extra numbers are ignored)."""
-        return cls(**{param.name: float(value) for param, value in zip(PARAMS, values, strict=False)})
+        """Build from numbers in the order of VOICE_PARAMS (extra numbers are ignored)."""
+        return cls(**{param.name: float(value) for param, value in zip(VOICE_PARAMS, values, strict=False)})
 
     def values(self) -> tuple[float, ...]:
-        """Return the numbers in table order."""
-        return tuple(getattr(self, param.name) for param in PARAMS)
+        """Return the numbers in the order of VOICE_PARAMS."""
+        return tuple(getattr(self, param.name) for param in VOICE_PARAMS)
 
 
 @dataclass
@@ -103,7 +115,11 @@ class ParamStore:
 
     def snapshot(self) -> Snapshot:
         """Return an immutable copy for one block."""
-        return Snapshot(**self.current)
+        return Snapshot(**self.of_voice())
+
+    def of_voice(self) -> dict[str, float]:
+        """Return a copy of the values of VOICE_PARAMS by name."""
+        return {param.name: self.current[param.name] for param in VOICE_PARAMS}
 
 
 def find_param(name: str) -> Param:

@@ -20,7 +20,11 @@ SILENCE_DBFS = -120.0
 
 ON_FROM = 0.5
 """A switch that comes as a number is on from here: tablets send only floats."""
-SWITCH_ADDRESSES: tuple[str, ...] = ("/bypass", "/mute", "/record", "/talk")
+STATUS_SWITCHES: tuple[str, ...] = ("/bypass", "/mute", "/record", "/talk")
+"""Those that /status tells, in its order."""
+SWITCH_ADDRESSES: tuple[str, ...] = (*STATUS_SWITCHES, "/monitor/mute")
+MONITOR_SOURCES: tuple[str, ...] = ("converted", "microphone")
+"""What the monitor gives: what goes out, or the user's own voice."""
 GROUPS: tuple[str, ...] = ("params", "meters", "stats", "log")
 """What a subscriber may ask for."""
 DEFAULT_GROUPS: tuple[str, ...] = ("params", "meters", "stats")
@@ -43,6 +47,21 @@ VOICE_SUFFIXES = (VOICE_SUFFIX, ".pt", ".safetensors")
 def names_voice_file(text: str) -> bool:
     """Say whether a text names a voice by its file, not by the voice's name."""
     return text.lower().endswith(VOICE_SUFFIXES)
+
+
+def switch_name(address: str) -> str:
+    """Return the name of a switch of SWITCH_ADDRESSES, as Stats and scripts have it: 'monitor_mute'."""
+    return address.lstrip("/").replace("/", "_")
+
+
+class MonitorState(str, enum.Enum):
+    """What becomes of the monitor."""
+
+    OFF = "off"
+    """audio.monitor.device is empty."""
+    WAITING = "waiting"
+    """Its device is not there, or not yet; Stats.monitor_problem says why."""
+    OPEN = "open"
 
 
 class State(str, enum.Enum):
@@ -82,6 +101,8 @@ class Stats:
     the two counts are of the present stream.
     stale_samples: of the microphone, dropped so that the latency holds. absent_samples: of it, not there in time, taken as 0.
     hint: one sentence, what is amiss around rvcd: a dead microphone, or one that hears what rvcd plays; "" when nothing is.
+    monitor_state: one of MonitorState. monitor_source: one of MONITOR_SOURCES. monitor_peak_dbfs: as the levels above, of what
+    the monitor gives. monitor_underruns: times that it had nothing to give. monitor_problem: what is wrong with it, "" nothing.
     latency_offset_ms: audio.latency_offset_ms as it is contained in latency_device_out_ms or latency_device_in_ms.
     f0_hz is 0.0 when the newest frame is unvoiced (a wire format's convention: inside the daemon voicing is a boolean).
     """
@@ -154,6 +175,12 @@ class Stats:
     absent_samples: int = 0
     latency_offset_ms: float = 0.0
     hint: str = ""
+    monitor_state: str = MonitorState.OFF.value
+    monitor_source: str = MONITOR_SOURCES[0]
+    monitor_mute: int = 0
+    monitor_peak_dbfs: float = SILENCE_DBFS
+    monitor_underruns: int = 0
+    monitor_problem: str = ""
 
 
 ALWAYS_SENT = [field.name for field in fields(Stats)].index("late_samples")

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from rvcd.params import PARAMS, Param
-from rvcd.protocol import DEFAULT_HOST, DEFAULT_PORT, F0_METHODS, LATENCY_PRESET_NAMES, PREFIX
+from rvcd.protocol import DEFAULT_HOST, DEFAULT_PORT, F0_METHODS, LATENCY_PRESET_NAMES, MONITOR_SOURCES, PREFIX
 
 FILE = Path(__file__).resolve().parents[1] / "examples" / "open-stage-control.json"
 TARGET = f"{DEFAULT_HOST}:{DEFAULT_PORT}"
@@ -77,6 +77,8 @@ def widgets() -> list[Widget]:
         placed(6, 1, button("panic_clear", "/panic/clear", "tap", "clear panic"), columns=2),
         placed(0, 2, label("voice_label", "voice slot")),
         placed(1, 2, slots("voice_slot", "/voice/slot"), columns=5),
+        placed(8, 3, button("monitor_mute", "/monitor/mute", "toggle", "mute monitor")),
+        placed(9, 3, choice("monitor_source", "/monitor/source", MONITOR_SOURCES), columns=2),
         placed(6, 2, button("voice_prev", "/voice/prev", "tap", "previous")),
         placed(7, 2, button("voice_next", "/voice/next", "tap", "next")),
         placed(0, 3, label("recall_label", "preset")),
@@ -87,10 +89,10 @@ def widgets() -> list[Widget]:
         page.append(placed(column, 4, label(f"{param.name}_label", f"{param.name} {param.unit}".strip())))
         page.append(placed(column, 5, fader(param), rows=5))
     page += [
-        placed(8, 4, label("in_label", "in dBFS")),
-        placed(9, 4, label("out_label", "out dBFS")),
-        placed(8, 5, meter("in_peak", "/meter/in/peak"), rows=5),
-        placed(9, 5, meter("out_peak", "/meter/out/peak"), rows=5),
+        placed(9, 4, label("in_label", "in dBFS")),
+        placed(10, 4, label("out_label", "out dBFS")),
+        placed(9, 5, meter("in_peak", "/meter/in/peak"), rows=5),
+        placed(10, 5, meter("out_peak", "/meter/out/peak"), rows=5),
         placed(0, 10, label("f0_label", "pitch by")),
         placed(1, 10, choice("f0_method", "/f0/method", F0_METHODS), columns=5),
         placed(6, 10, label("latency_label", "latency")),

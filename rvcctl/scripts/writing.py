@@ -29,6 +29,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
                "callback_gap_max_ms", "worker_restarts"),
     "engine": ("load", "load_p95", "blocks", "encode_ms", "pitch_ms", "synthesis_ms", "retrieval_ms", "scheduling"),
     "clocks": ("clock_ratio", "clock_drift_ppm", "clock_fill_ms", "clock_starved", "clock_recentred"),
+    "monitor": ("monitor_state", "monitor_mute", "monitor_source", "monitor_peak_dbfs", "monitor_underruns", "monitor_problem"),
     "gpu": ("gpu_util", "gpu_memory_mb", "gpu_memory_total_mb"),
     "recording": ("record", "record_s"),
 }  # fmt: skip
@@ -87,6 +88,9 @@ def status_lines(values: Mapping[str, str | int | float]) -> Iterator[str]:
             continue
         if section == "clocks" and not values["clock_ratio"]:
             yield "clocks: one"
+            continue
+        if section == "monitor" and values["monitor_state"] == protocol.MonitorState.OFF:
+            yield "monitor: none"
             continue
         yield f"{section}:"
         for name in names:

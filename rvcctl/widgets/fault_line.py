@@ -1,4 +1,4 @@
-"""Why what is wanted does not run, why blocks are late, or what is amiss around the daemon, in the daemon's own words.
+"""What is wrong, in the daemon's own words: what is wanted does not run, blocks are late, the monitor, or what is around rvcd.
 
 Takes no room while all is well.
 """
@@ -18,7 +18,7 @@ def said_of(stats: protocol.Stats | None) -> tuple[str, str]:
     """Return the word and the sentence for what weighs most of what is known."""
     if stats is None:
         return NOTHING
-    known = (("FAULT", stats.fault), ("LATE", stats.advice), ("HINT", stats.hint))
+    known = (("FAULT", stats.fault), ("LATE", stats.advice), ("HINT", stats.hint), ("MONITOR", stats.monitor_problem))
     return next((said for said in known if said[1]), NOTHING)
 
 

@@ -21,6 +21,7 @@ KEYS: tuple[tuple[str, str], ...] = (
     ("1-9", "the voice in this slot"),
     ("r", "record on, off"),
     ("t", "talk on, off (a terminal cannot see a key let go)"),
+    ("h  o", "the monitor: hear yourself on, off · what goes out, or your own voice"),
     ("p  v  s  e  l", "pages: params, voices, presets, engine, log; or tab"),
     ("up  down", "choose a row; enter or a click takes the voice or preset"),
     ("left  right", "less, more; shift: a lot, ctrl: a little; or the mouse"),

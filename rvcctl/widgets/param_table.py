@@ -13,7 +13,7 @@ from rvcctl.messages import ParamMoved, ParamPlaced
 from rvcctl.steps import coarse_step, fine_step, snapped, value_text
 from rvcctl.widgets.row_list import MARK_CELLS, RowList
 from rvcctl.widgets.slider import slider_text, value_of
-from rvcd.params import PARAMS, Param
+from rvcd.params import PARAMS, VOICE_PARAMS, Param
 
 NAME_CELLS, VALUE_CELLS, UNIT_CELLS, RANGE_CELLS = 11, 8, 10, 9
 MIN_SLIDER_CELLS, MAX_SLIDER_CELLS = 5, 49
@@ -36,18 +36,22 @@ class ParamTable(RowList):
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self._values: tuple[float | None, ...] = (None,) * len(PARAMS)
+        self._rows = len(VOICE_PARAMS)
         self._dragged: int | None = None
 
-    def show(self, values: tuple[float | None, ...]) -> None:
-        """Show the values of PARAMS, in their order; None for one that is not known yet."""
+    def show(self, values: tuple[float | None, ...], *, with_desk: bool = True) -> None:
+        """Show the values of PARAMS, in their order; None for an unknown one. with_desk: also the rows after the voice's."""
         before, self._values = self._values, values
+        if self._rows != (rows := len(PARAMS if with_desk else VOICE_PARAMS)):
+            self._rows = rows
+            self.refresh_rows()
         for row, (old, new) in enumerate(zip(before, values, strict=True)):
             if old != new:
                 self.refresh_row(row)
 
     def row_count(self) -> int:
-        """Return how many parameters there are."""
-        return len(PARAMS)
+        """Return how many parameters are shown."""
+        return self._rows
 
     def draw_row(self, index: int, cells: int, plain: Style) -> list[Segment]:
         """Return name, slider, value and, where there is room, the range."""

@@ -40,24 +40,12 @@ enum { PA_CONTINUE = 0, PA_ABORT = 2 };
 #define CLAIM_LIMIT_NS UINT64_C(1000000000)
 #define CLAIM_STEP_NS 200000
 
-/* Raise a maximum that a reader may exchange with 0 at any time. The reader does so seldom, so two tries are enough,
- * and the third is given up rather than let the callback spin. */
+/* As rvcd_raise_peak. */
 static void raise64(_Atomic uint64_t *cell, uint64_t value)
 {
     uint64_t seen = LOAD(*cell);
     for (int attempt = 0; attempt < 2 && value > seen; attempt++)
         if (atomic_compare_exchange_strong(cell, &seen, value))
-            return;
-}
-
-/* Bits of non-negative floats are ordered as the floats are. */
-static void raise_peak(_Atomic uint32_t *cell, float peak)
-{
-    uint32_t bits;
-    memcpy(&bits, &peak, sizeof bits);
-    uint32_t seen = LOAD(*cell);
-    for (int attempt = 0; attempt < 2 && bits > seen; attempt++)
-        if (atomic_compare_exchange_strong(cell, &seen, bits))
             return;
 }
 
@@ -257,7 +245,7 @@ static void take_input(rvcd_context *context, const float *input, uint64_t start
     }
     if (bad)
         rvcd_add(&segment->bad_input_samples, bad);
-    raise_peak(&segment->in_peak_bits, peak);
+    rvcd_raise_peak(&segment->in_peak_bits, peak);
 }
 
 /* What is missing is missing at the end of a period: after available samples a new run begins. */
@@ -334,7 +322,7 @@ static void give_output(rvcd_context *context, float *output, uint64_t start, ui
     }
     if (bad)
         rvcd_add(&segment->bad_output_samples, bad);
-    raise_peak(&segment->out_peak_bits, peak);
+    rvcd_raise_peak(&segment->out_peak_bits, peak);
 }
 
 static void note_thread(rvcd_context *context)

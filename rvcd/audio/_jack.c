@@ -22,7 +22,7 @@ enum { CAPTURE_LATENCY = 0, PLAYBACK_LATENCY = 1 };
 #define AUDIO_TYPE "32 bit float mono audio"
 #define PRETTY_NAME "http://jackaudio.org/metadata/pretty-name"
 #define MOST_FRAMES 8192 /* JACK's own bound */
-#define PORTS 4
+#define PORTS 6
 #define PA_INPUT_OVERFLOW 2 /* how rvcd_process is told of an xrun: see _callback.c */
 #define PA_OUTPUT_UNDERFLOW 4
 
@@ -71,6 +71,8 @@ struct rvcd_jack {
     client *client;
     port *ports[PORTS];
     uint32_t in_ports;
+    uint32_t monitor_ports; /* 0 or 2 */
+    rvcd_monitor *monitor;
     rvcd_context *context;
     rvcd_segment *segment;
     _Atomic uint32_t rate_hz;
@@ -84,6 +86,12 @@ struct rvcd_jack {
     _Atomic int freewheeling;
     float both[2 * MOST_FRAMES]; /* two inputs, interleaved */
 };
+
+/* Inputs come first, then the two outputs, then the monitor's. */
+static uint32_t all_ports(const rvcd_jack *jack)
+{
+    return jack->in_ports + 2 + jack->monitor_ports;
+}
 
 /* ---- the library ---- */
 
@@ -207,6 +215,10 @@ static void on_latency(int mode, void *argument)
     for (uint32_t i = 0; i < jack->in_ports + 2; i++)
         if ((i < jack->in_ports) == (mode == PLAYBACK_LATENCY))
             library->port_set_latency_range(jack->ports[i], mode, &passed);
+    if (mode == CAPTURE_LATENCY && jack->segment != NULL && LOAD(jack->segment->monitor_raw) == 1)
+        passed = total; /* the microphone is not delayed */
+    for (uint32_t i = jack->in_ports + 2; i < all_ports(jack) && mode == CAPTURE_LATENCY; i++)
+        library->port_set_latency_range(jack->ports[i], mode, &passed);
 }
 
 static int on_buffer_size(uint32_t frames, void *argument)
@@ -250,10 +262,29 @@ void rvcd_jack_freewheel(int starting, void *argument)
     STORE(jack->freewheeling, starting != 0);
 }
 
+/* What has just been processed, to the monitor's ports; silence where it was not. */
+static void give_monitor(rvcd_jack *jack, float *const out[2], uint32_t frames, int processed)
+{
+    float *first = out[0] != NULL ? out[0] : out[1];
+    if (first == NULL)
+        return;
+    if (processed) {
+        const uint64_t end = LOAD(jack->segment->device_position);
+        rvcd_monitor_period(jack->monitor, first, end - frames, frames);
+        rvcd_add(&jack->segment->monitor_samples, frames);
+    } else
+        memset(first, 0, frames * sizeof(float));
+    if (out[1] != NULL && out[1] != first)
+        memcpy(out[1], first, frames * sizeof(float));
+}
+
 int rvcd_jack_process(uint32_t frames, void *argument)
 {
     rvcd_jack *jack = argument;
     rvcd_jack_library *library = jack->library;
+    float *monitor_out[2] = {NULL, NULL};
+    for (uint32_t i = 0; i < jack->monitor_ports; i++)
+        monitor_out[i] = library->port_get_buffer(jack->ports[jack->in_ports + 2 + i], frames);
     const float *in[2] = {NULL, NULL};
     float *out[2];
     for (uint32_t i = 0; i < jack->in_ports; i++)
@@ -265,6 +296,7 @@ int rvcd_jack_process(uint32_t frames, void *argument)
         for (uint32_t i = 0; i < 2; i++)
             if (out[i] != NULL)
                 memset(out[i], 0, frames * sizeof(float));
+        give_monitor(jack, monitor_out, frames, 0);
         if (atomic_load(&jack->segment->owner) == jack->context->serial)
             STORE(jack->segment->last_callback_ns, rvcd_now_ns()); /* the server lives */
         return 0;
@@ -280,7 +312,8 @@ int rvcd_jack_process(uint32_t frames, void *argument)
     const uint32_t xruns = LOAD(jack->xruns);
     const unsigned long flags = xruns != jack->xruns_told ? PA_INPUT_OVERFLOW | PA_OUTPUT_UNDERFLOW : 0;
     jack->xruns_told = xruns;
-    rvcd_process(jack->context, input, out[0], frames, flags);
+    const int refused = rvcd_process(jack->context, input, out[0], frames, flags);
+    give_monitor(jack, monitor_out, frames, !refused);
     if (out[0] != NULL && out[1] != NULL)
         memcpy(out[1], out[0], frames * sizeof(float));
     return 0;
@@ -299,7 +332,7 @@ static int make_port(rvcd_jack *jack, uint32_t index, const char *name, const ch
     return 0;
 }
 
-rvcd_jack *rvcd_jack_open(rvcd_jack_library *library, const char *name, uint32_t in_ports)
+rvcd_jack *rvcd_jack_open(rvcd_jack_library *library, const char *name, uint32_t in_ports, int has_monitor)
 {
     rvcd_jack *jack = calloc(1, sizeof *jack);
     int status = 0;
@@ -307,6 +340,7 @@ rvcd_jack *rvcd_jack_open(rvcd_jack_library *library, const char *name, uint32_t
         return NULL;
     jack->library = library;
     jack->in_ports = in_ports == 2 ? 2 : 1;
+    jack->monitor_ports = has_monitor ? 2 : 0;
     jack->client = library->client_open(name, NO_START_SERVER, &status);
     if (jack->client == NULL) {
         free(jack);
@@ -331,6 +365,10 @@ rvcd_jack *rvcd_jack_open(rvcd_jack_library *library, const char *name, uint32_t
     }
     failed |= make_port(jack, jack->in_ports, "out_left", "Converted voice, left", PORT_IS_OUTPUT);
     failed |= make_port(jack, jack->in_ports + 1, "out_right", "Converted voice, right", PORT_IS_OUTPUT);
+    if (jack->monitor_ports) {
+        failed |= make_port(jack, jack->in_ports + 2, "monitor_1", "Monitor, left", PORT_IS_OUTPUT);
+        failed |= make_port(jack, jack->in_ports + 3, "monitor_2", "Monitor, right", PORT_IS_OUTPUT);
+    }
     if (failed) {
         rvcd_jack_close(jack);
         return NULL;
@@ -357,12 +395,18 @@ int rvcd_jack_start(rvcd_jack *jack, rvcd_context *context, rvcd_segment *segmen
 {
     jack->context = context;
     jack->segment = segment;
+    if (jack->monitor_ports) {
+        jack->monitor = rvcd_monitor_new(segment);
+        if (jack->monitor == NULL)
+            return -1;
+    }
     return jack->library->activate(jack->client);
 }
 
 void rvcd_jack_close(rvcd_jack *jack)
 {
     jack->library->client_close(jack->client);
+    rvcd_monitor_free(jack->monitor);
     free(jack);
 }
 
@@ -408,7 +452,7 @@ const char **rvcd_jack_ports(rvcd_jack *jack, int outputs, int physical)
 
 const char **rvcd_jack_connections(rvcd_jack *jack, uint32_t index)
 {
-    return index >= jack->in_ports + 2 ? NULL : jack->library->port_get_all_connections(jack->client, jack->ports[index]);
+    return index >= all_ports(jack) ? NULL : jack->library->port_get_all_connections(jack->client, jack->ports[index]);
 }
 
 void rvcd_jack_free_list(rvcd_jack *jack, const char **list)
@@ -419,7 +463,7 @@ void rvcd_jack_free_list(rvcd_jack *jack, const char **list)
 
 const char *rvcd_jack_port_name(rvcd_jack *jack, uint32_t index)
 {
-    return index >= jack->in_ports + 2 ? "" : jack->library->port_name(jack->ports[index]);
+    return index >= all_ports(jack) ? "" : jack->library->port_name(jack->ports[index]);
 }
 
 int rvcd_jack_connect(rvcd_jack *jack, const char *from, const char *to)

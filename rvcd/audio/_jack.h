@@ -3,7 +3,7 @@
 #ifndef RVCD_JACK_H
 #define RVCD_JACK_H
 
-#include "_callback.h"
+#include "_monitor.h"
 
 /* cffi: begin */
 typedef struct rvcd_jack_library rvcd_jack_library;
@@ -16,8 +16,9 @@ const char *rvcd_jack_problem(void);
 int rvcd_jack_listens(const char *path); /* whether somebody listens at a local socket */
 int rvcd_jack_is_pipewire(rvcd_jack_library *library);
 
-/* Join the running server; never starts one. NULL: no server answers. in_ports is 1 or 2, there are always two outputs. */
-rvcd_jack *rvcd_jack_open(rvcd_jack_library *library, const char *name, uint32_t in_ports);
+/* Join the running server; never starts one. NULL: no server answers. in_ports is 1 or 2, there are always two outputs,
+ * and two more for the monitor where has_monitor is 1. */
+rvcd_jack *rvcd_jack_open(rvcd_jack_library *library, const char *name, uint32_t in_ports, int has_monitor);
 uint32_t rvcd_jack_rate_hz(rvcd_jack *jack);
 uint32_t rvcd_jack_period(rvcd_jack *jack); /* as last told by the server */
 const char *rvcd_jack_name(rvcd_jack *jack);
@@ -36,7 +37,7 @@ void rvcd_jack_report_latency(rvcd_jack *jack);     /* the stream's latency has 
 const char **rvcd_jack_ports(rvcd_jack *jack, int outputs, int physical);
 const char **rvcd_jack_connections(rvcd_jack *jack, uint32_t port);
 void rvcd_jack_free_list(rvcd_jack *jack, const char **list);
-const char *rvcd_jack_port_name(rvcd_jack *jack, uint32_t port); /* 0.. inputs, then the two outputs; "" beyond */
+const char *rvcd_jack_port_name(rvcd_jack *jack, uint32_t port); /* 0.. inputs, the two outputs, the monitor's two; "" beyond */
 int rvcd_jack_connect(rvcd_jack *jack, const char *from, const char *to); /* 0, EEXIST, or another error */
 
 /* For tests: what libjack calls. */

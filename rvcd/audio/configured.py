@@ -92,7 +92,7 @@ def device_factory(
         host_api=audio.host_api, input=audio.input or "default", output=audio.output or "default",
         rate_hz=audio.rate_hz, period_samples=audio.period_samples, input_channel=audio.input_channel,
     )  # fmt: skip
-    jack = JackRequest(audio.input, audio.output, audio.input_channel, name)
+    jack = JackRequest(audio.input, audio.output, audio.input_channel, name, monitor=audio.monitor.device)
     kept = memory if memory is not None else Memory()
 
     def make() -> AudioDevice:

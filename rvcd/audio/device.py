@@ -407,6 +407,25 @@ def choose_devices(
     return source, sink
 
 
+def output_end(sounddevice: Any, request: DeviceRequest) -> tuple[DeviceInfo, StreamEnd]:
+    """Return the output of a request, which names no input, and how a stream of its own is opened on it.
+
+    A device that cannot run at the request's rate has its own default rate. Raises AudioDeviceError.
+    """
+    _, sink = choose_devices(_query(sounddevice), _default_indices(sounddevice, request.host_api), request)
+    if sink is None:
+        raise ValueError("the request names no output")
+    rate_hz = request.rate_hz if _takes(sounddevice, None, sink, request.rate_hz) else sink.default_rate_hz
+    period = round(_period(sink.host_api, request) * rate_hz / request.rate_hz)
+    channels = min(MOST_CHANNELS, sink.max_output_channels)
+    return sink, StreamEnd(sink.index, channels, rate_hz, period, _suggested_latency(sink))
+
+
+def why_refused(error: Exception) -> str:
+    """Return what PortAudio said, in one line."""
+    return _words(error)
+
+
 def has_two_clocks(source: DeviceInfo | None, sink: DeviceInfo | None) -> bool:
     """Say whether a pair of devices may have two clocks. All devices of a JACK server share the server's."""
     if source is None or sink is None or source.index == sink.index:

@@ -32,6 +32,8 @@ CHECK_NAME = "rvcd check"
 PIPEWIRE = "PipeWire"
 JOIN_TRIES, JOIN_AGAIN_S = 6, 0.05
 """PipeWire's libjack may refuse one of two clients that join at once: it takes the other's coming for an error of its own."""
+MONITOR_PORTS = ("monitor_1", "monitor_2")
+MOST_PORTS = 6
 
 _libraries: dict[str, Any] = {}
 _libraries_lock = threading.Lock()
@@ -50,6 +52,8 @@ class JackRequest:
     """The client's name in the graph."""
     output_is_kept: bool = False
     """Somebody else connects the output (the keeper of the microphone): nothing of it is made, missed or remembered here."""
+    monitor: str = ""
+    """Where the monitor's two ports go, as output; "": there are no such ports."""
 
 
 class Memory:
@@ -90,7 +94,7 @@ def _library(path: str) -> Any:
         return _libraries[path]
 
 
-def join(name: str, in_ports: int = 1) -> tuple[Any, bool]:
+def join(name: str, in_ports: int = 1, *, has_monitor: bool = False) -> tuple[Any, bool]:
     """Return (client, whether it is PipeWire's) of the first server that answers, or (NULL, False)."""
     for path in library_paths():
         library = _library(path)
@@ -102,7 +106,7 @@ def join(name: str, in_ports: int = 1) -> tuple[Any, bool]:
         for attempt in range(JOIN_TRIES if is_pipewire else 1):
             if attempt:
                 time.sleep(JOIN_AGAIN_S * attempt)
-            client = lib.rvcd_jack_open(library, name.encode(), in_ports)
+            client = lib.rvcd_jack_open(library, name.encode(), in_ports, int(has_monitor))
             if client != ffi.NULL:
                 return client, is_pipewire
     return ffi.NULL, False
@@ -140,7 +144,7 @@ class Survey:
     rate_hz: int
     period_samples: int
     sides: dict[str, tuple[tuple[str, ...], str]]
-    """By input and output: the ports it would be connected to, and what is wrong where there are none."""
+    """By input, output and monitor: the ports it would be connected to, and what is wrong where there are none."""
 
 
 def survey(request: JackRequest, segment: AudioSegment) -> Survey | None:
@@ -153,6 +157,7 @@ def survey(request: JackRequest, segment: AudioSegment) -> Survey | None:
     device._sides = {
         "input": Side("input", ("in", "in_right"), request.input, request.input_channel),
         "output": Side("output", ("out_left", "out_right"), request.output),
+        **({"monitor": Side("monitor", MONITOR_PORTS, request.monitor)} if request.monitor else {}),
     }
     sides = {}
     try:
@@ -186,6 +191,7 @@ class JackDevice:
         self._latency_samples = (0, 0)
         self._gone = ""
         self._notice = ""
+        self._monitor_problem = ""
         self._devices: dict[str, tuple[list[str], PipeWireDevices]] = {}
         """By side: the devices' ports when PipeWire was asked about them last, and the answer."""
         self._looker: threading.Thread | None = None
@@ -237,6 +243,17 @@ class JackDevice:
         return self._notice
 
     @property
+    def monitor_open(self) -> bool:
+        """Whether the monitor's ports are connected to something."""
+        side = self._sides.get("monitor")
+        return side is not None and side.connected
+
+    @property
+    def monitor_problem(self) -> str:
+        """What is wrong with the monitor, "" where nothing is or where none is wanted. The main voice goes on without it."""
+        return self._monitor_problem
+
+    @property
     def thread_id(self) -> int:
         """The kernel's number of the thread that makes the callbacks; 0 before the first one and once closed."""
         context = self._context
@@ -262,6 +279,8 @@ class JackDevice:
             "input": Side("input", tuple(own[:in_ports]), request.input, request.input_channel),
             "output": Side("output", tuple(own[in_ports:]), request.output),
         }
+        if request.monitor:
+            self._sides["monitor"] = Side("monitor", MONITOR_PORTS, request.monitor)
         if request.output_is_kept:
             del self._sides["output"]
         for kind, side in self._sides.items():
@@ -275,7 +294,7 @@ class JackDevice:
         """
         name, deadline_s = self._request.name, time.monotonic() + NAME_WAIT_S
         while True:
-            self._client, is_pipewire = join(name, in_ports)
+            self._client, is_pipewire = join(name, in_ports, has_monitor=bool(self._request.monitor))
             if self._client == ffi.NULL:
                 raise AudioDeviceError("no JACK or PipeWire server answers: start one, or set audio.backend")
             self._own_name = ffi.string(lib.rvcd_jack_name(self._client)).decode(errors="replace")
@@ -352,10 +371,22 @@ class JackDevice:
             graph = self._graph(side)
             links = side.look(graph)
             side.made([link for link in links if self._connect(kind, link)])
-            if side.problem:
+            if side.problem and kind != "monitor":
                 problems.append(side.problem)
+        self._monitor_problem = self._look_at_monitor()
         self._memory.keep(self._sides)
         self._notice = "; ".join(problems)
+
+    def _look_at_monitor(self) -> str:
+        side, output = self._sides.get("monitor"), self._sides.get("output")
+        if side is None:
+            return ""
+        if not side.problem and output is not None and side.others & output.others:
+            return (
+                f"audio.monitor.device and audio.output are one device ({', '.join(sorted(side.others & output.others))}): the "
+                "voice is heard twice there; name another one, or switch the monitor off"
+            )
+        return side.problem
 
     def _graph(self, side: Side) -> Graph:
         outputs = int(side.kind == "input")
@@ -369,20 +400,27 @@ class JackDevice:
             # A virtual microphone is no hardware there; a player's ports have other names than a device's.
             device_port = ":capture_" if outputs else ":playback_"
             found = [name for name in ports if device_port in name]
-            if found and side.wanted.lower() == "default":
-                asked, devices = self._devices.get(side.kind, ([], PipeWireDevices()))
-                if asked != found:  # a problem that stays must not ask four times a second
-                    devices = pipewire_devices(side.kind)
-                    self._devices[side.kind] = list(found), devices
-                found = [name for name in found if not devices.is_microphone_of_rvcd(client_of(name))]
+            if found and (side.wanted.lower() == "default" or side.kind == "monitor"):
+                devices = self._pipewire_devices(side, found)
+                found = [name for name in found if not devices.has_microphone(name)]
                 found.sort(key=lambda name: client_of(name) != devices.default)  # the others keep their order
+                if side.kind == "monitor":  # in a microphone of rvcd's, others would hear it
+                    ports = tuple(name for name in ports if not devices.has_microphone(name))
             physical = tuple(found)
         links: set[Link] = set()
-        for index in range(len(self._sides["input"].own) + 2):
+        for index in range(MOST_PORTS):
             name = self._port_name(index).partition(":")[2]
             if name in side.own:
                 links.update((name, other) for other in self._names(lib.rvcd_jack_connections(self._client, index)))
         return Graph(ports, physical, frozenset(links), port_changes)
+
+    def _pipewire_devices(self, side: Side, ports: list[str]) -> PipeWireDevices:
+        """Return what PipeWire says of a side's devices; asked again when their ports change, not four times a second."""
+        asked, devices = self._devices.get(side.kind, ([], PipeWireDevices()))
+        if asked != ports:
+            devices = pipewire_devices("input" if side.kind == "input" else "output")
+            self._devices[side.kind] = list(ports), devices
+        return devices
 
     def _connect(self, kind: str, link: Link) -> bool:
         own, other = f"{self._own_name}:{link[0]}", link[1]

@@ -11,6 +11,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+SETTINGS = {"input": "audio.input", "output": "audio.output", "monitor": "audio.monitor.device"}
+"""What names the other end of each side."""
+
 Link = tuple[str, str]
 """A port of ours, without the client's name, and the other port's full name."""
 
@@ -38,7 +41,7 @@ class Choice:
 
 @dataclass
 class Side:
-    """One side: kind is input or output, own the names of our ports, wanted what the settings say."""
+    """One side: kind is input, output or monitor, own the names of our ports, wanted what the settings say."""
 
     kind: str
     own: tuple[str, ...]
@@ -54,6 +57,16 @@ class Side:
     _suspects: frozenset[Link] = frozenset()
     """Missing since the look before, with both ports there: taken away by the user, or their device is about to go."""
     _suspected_at: int = 0
+
+    @property
+    def others(self) -> frozenset[str]:
+        """The ports that this side was connected to when it was looked at last."""
+        return frozenset(other for _, other in self._before.links) if self._before is not None else frozenset()
+
+    @property
+    def connected(self) -> bool:
+        """Whether this side was connected to anything when it was looked at last."""
+        return bool(self.others)
 
     def look(self, graph: Graph) -> tuple[Link, ...]:
         """Return the links to make now."""
@@ -100,14 +113,15 @@ def choose(side: Side, graph: Graph) -> Choice:
     """Return the links that the settings mean in this graph."""
     if side.wanted.lower() == "default":
         if not graph.physical:
-            return Choice(problem=f"the sound server has no {side.kind} device: connect one, or name a port in audio.{side.kind}")
+            what = "output device for the monitor" if side.kind == "monitor" else f"{side.kind} device"
+            return Choice(problem=f"the sound server has no {what}: connect one, or name a port in {SETTINGS[side.kind]}")
         group = [port for port in graph.physical if client_of(port) == client_of(graph.physical[0])]
     else:
         found, problem = find(side.kind, side.wanted, graph.ports)
         if problem:
             return Choice(problem=problem)
         group = found
-    if side.kind == "output":
+    if side.kind != "input":
         return Choice(tuple(zip(side.own, group, strict=False)))
     if side.channel > len(group):
         return Choice(
@@ -132,21 +146,26 @@ def find(kind: str, name: str, ports: Sequence[str]) -> tuple[list[str], str]:
     if len(fitting) == 1:
         return _no_monitors(clients[fitting[0]]), ""
     if fitting:
-        return [], f"audio.{kind} {name!r} fits {_listing(fitting)}: write more of the name"
+        return [], f"{SETTINGS[kind]} {name!r} fits {_listing(fitting)}: write more of the name"
     single = [port for port in ports if wanted in port.lower()]
     if single and len({client_of(port) for port in single}) == 1:
         return single, ""
     if single:
-        return [], f"audio.{kind} {name!r} fits {_listing(single)}: write more of the name"
+        return [], f"{SETTINGS[kind]} {name!r} fits {_listing(single)}: write more of the name"
     near = difflib.get_close_matches(wanted, [client.lower() for client in clients], n=3, cutoff=0.4)
     meant = [client for client in clients if client.lower() in near]
     hint = f"did you mean {_listing(meant)}?" if meant else f"there is {_listing(list(clients)) or 'nothing'}"
-    return [], f"audio.{kind} {name!r} is not there; {hint} Waiting for it"
+    return [], f"{SETTINGS[kind]} {name!r} is not there; {hint} Waiting for it"
 
 
 def client_of(port: str) -> str:
     """Return the client's part of a port's name."""
     return port.partition(":")[0]
+
+
+def is_client(port: str, name: str) -> bool:
+    """Say whether a port is of the client of that name; PipeWire gives the second of two equal names a number: 'rvcd-51'."""
+    return re.fullmatch(re.escape(name) + r"(-\d+)?", client_of(port)) is not None
 
 
 def _no_monitors(ports: list[str]) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rvcd.audio.patchbay import client_of, is_client
 from rvcd.instance import is_microphone_label, is_microphone_node
 
 DUMP_LIMIT_S = 2.0
@@ -24,9 +25,9 @@ class PipeWireDevices:
     default: str = ""
     microphones: frozenset[str] = frozenset()
 
-    def is_microphone_of_rvcd(self, client: str) -> bool:
-        """Say whether a client is one of them; where PipeWire has not answered, whether it is called like one."""
-        return client in self.microphones or is_microphone_label(client)
+    def has_microphone(self, port: str) -> bool:
+        """Say whether a port is one of theirs; where PipeWire has not answered, whether its client is called like one."""
+        return any(is_client(port, name) for name in self.microphones) or is_microphone_label(client_of(port))
 
 
 def pipewire_devices(kind: str) -> PipeWireDevices:

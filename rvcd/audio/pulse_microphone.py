@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from rvcd.audio.pipewire_graph import run_tool
@@ -92,6 +93,35 @@ def other_source() -> str | None:
 
 def _is_rvcds(source: str) -> bool:
     return is_microphone_node(source.removesuffix(".monitor").removesuffix(sink_of("")))
+
+
+def listening_sink(wanted: str) -> str:
+    """Return the sink that a monitor's device means, "" where it is none of PulseAudio's. Never a microphone of rvcd's.
+
+    wanted: default, pulse (both: the default sink), or a part of a sink's name. Raises AudioDeviceError where only microphones
+    of rvcd's are there, or one of them is meant.
+    """
+    own = _own_sinks()
+    others = sorted(_names("sinks") - own)
+    if wanted.lower() in ("default", "pulse"):
+        default = _defaults()["sink"]
+        if default and default not in own:
+            return default
+        if not others:
+            raise AudioDeviceError("the only output is rvcd's own microphone: connect headphones, or switch the monitor off")
+        return others[0]
+    fitting = [name for name in others if name.lower() == wanted.lower()] or [n for n in others if wanted.lower() in n.lower()]
+    if len(fitting) == 1:
+        return fitting[0]
+    if not fitting and any(wanted.lower() in name.lower() for name in own):
+        raise AudioDeviceError(f"{wanted!r} is rvcd's own microphone, which others hear: name headphones")
+    return ""
+
+
+def _own_sinks() -> set[str]:
+    """Return the sinks behind the microphones of rvcd, of every instance."""
+    rows = (row for row in run_tool("pactl", "list", "short", "modules").splitlines() if MADE_BY_RVCD in row)
+    return {found[1] for row in rows if (found := re.search(r"\bsink_name=(\S+)", row))}
 
 
 def _names(kind: str) -> set[str]:

@@ -17,6 +17,8 @@ from rvcd.ipc._native import lib
 
 DEVICE_PRIORITY = 60
 """Of SCHED_FIFO: above the kernel's interrupt threads (50), below a JACK server (70 and more)."""
+MONITOR_PRIORITY = 55
+"""Below the main device's thread, which never waits for the monitor's."""
 WORKER_NICE = -11
 """Never a real-time class for torch: its threads would starve everything else."""
 OVERRUN_LIMIT_S = 0.5
@@ -81,8 +83,8 @@ def scheduling_of(thread_id: int) -> Scheduling | None:
     return Scheduling(_POLICIES.get(policy, str(policy)), priority, nice)
 
 
-def promote(thread_id: int) -> Promotion:
-    """Give a thread of this process FIFO of DEVICE_PRIORITY, or as much as the limits allow.
+def promote(thread_id: int, wanted: int = DEVICE_PRIORITY) -> Promotion:
+    """Give a thread of this process FIFO of the wanted priority, or as much as the limits allow.
 
     A thread that has a real-time class already keeps what it has: a sound server knows the order among its own. From the
     first call on, a real-time thread of this process that never waits is demoted (see OVERRUN_LIMIT_S).
@@ -91,9 +93,9 @@ def promote(thread_id: int) -> Promotion:
     if found is None or found.realtime:
         return Promotion(found, "")
     _demote_on_overrun()
-    limit = _raise_soft_limit(resource.RLIMIT_RTPRIO, DEVICE_PRIORITY)
+    limit = _raise_soft_limit(resource.RLIMIT_RTPRIO, wanted)
     refusal = ""
-    for priority in (DEVICE_PRIORITY, limit):  # who has CAP_SYS_NICE needs no limit
+    for priority in (wanted, min(wanted, limit)):  # who has CAP_SYS_NICE needs no limit
         if priority < 1:
             continue
         try:

@@ -62,8 +62,8 @@ class PairedStreams:
             self._capture = self._open("input", capture, "rvcd_pa_capture")
             self._output = self._open("output", output, "rvcd_pa_output")
             granted_s = float(self._capture.latency), float(self._output.latency)
-            in_chunk_s = _chunk_s(granted_s[0], capture)
-            out_chunk_s = output.period_samples / output.rate_hz or _chunk_s(granted_s[1], output)
+            in_chunk_s = chunk_s(granted_s[0], capture)
+            out_chunk_s = output.period_samples / output.rate_hz or chunk_s(granted_s[1], output)
             reach_s = lib.rvcd_drift_reach(capture.rate_hz, output.rate_hz) / capture.rate_hz
             fill_s = reach_s + in_chunk_s + out_chunk_s + MARGIN_S
             self._drift = lib.rvcd_drift_new(capture.rate_hz, output.rate_hz, fill_s * capture.rate_hz)
@@ -131,7 +131,7 @@ class PairedStreams:
         )  # fmt: skip
 
 
-def _chunk_s(granted_s: float, end: StreamEnd) -> float:
+def chunk_s(granted_s: float, end: StreamEnd) -> float:
     """The most that a stream may hand over at once: its period, or what it buffers, where that is a believable figure."""
     period_s = end.period_samples / end.rate_hz
     return max(period_s, granted_s) if 0.0 < granted_s < MOST_CHUNK_S else max(period_s, 0.02)

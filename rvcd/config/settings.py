@@ -1,6 +1,6 @@
 """The configuration: one TOML file becomes validated, immutable settings; everything wrong with it is reported at once.
 
-config/rvcd.toml documents every key. Live parameters start from [params], whose keys come from params.PARAMS.
+config/rvcd.toml documents every key. Live parameters start from [params], whose keys come from params.VOICE_PARAMS.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from rvcd.geometry import (
     MAX_RATE_HZ,
     MIN_RATE_HZ,
 )
-from rvcd.params import PARAMS
+from rvcd.params import BY_NAME, VOICE_PARAMS
 from rvcd.protocol import DEFAULT_HOST, DEFAULT_PORT, names_voice_file
 
 CONFIG_VARIABLE = "RVCD_CONFIG"
@@ -106,6 +106,17 @@ class VirtualAudio(Section):
         return str(_resolve(value, info))
 
 
+MONITOR_GAIN = BY_NAME["monitor"]
+
+
+class Monitor(Section):
+    """A second output, on which the user hears themselves. device "": none."""
+
+    device: str = ""
+    source: Literal["converted", "microphone"] = "converted"
+    gain_db: float = Field(default=MONITOR_GAIN.default, ge=MONITOR_GAIN.low, le=MONITOR_GAIN.high, allow_inf_nan=False)
+
+
 class Audio(Section):
     """Where sound comes from and goes to, as rvcd.audio.device.DeviceRequest takes it."""
 
@@ -118,6 +129,7 @@ class Audio(Section):
     input_channel: int = Field(default=1, ge=0, le=64)
     virtual_microphone: str = Field(default="auto", description="auto, off or a name")
     latency_offset_ms: float = Field(default=0.0, ge=-1_000.0, le=1_000.0, allow_inf_nan=False)
+    monitor: Monitor = Monitor()
     virtual: VirtualAudio = VirtualAudio()
 
     @field_validator("virtual_microphone")
@@ -340,10 +352,10 @@ InitialParams: type[Section] = create_model(
             float,
             Field(param.default, ge=param.low, le=param.high, allow_inf_nan=False, description=f"a number, {param.range_text()}"),
         )
-        for param in PARAMS
+        for param in VOICE_PARAMS
     },  # type: ignore[call-overload]
 )
-"""[params]: one key for each row of params.PARAMS."""
+"""[params]: one key for each row of params.VOICE_PARAMS."""
 
 
 class Settings(Section):
@@ -374,7 +386,8 @@ class Settings(Section):
 
     def initial_params(self) -> dict[str, float]:
         """Return the start value of every live parameter by name, in params.PARAMS' order and units."""
-        return {param.name: float(getattr(self.params, param.name)) for param in PARAMS}
+        voice = {param.name: float(getattr(self.params, param.name)) for param in VOICE_PARAMS}
+        return {**voice, MONITOR_GAIN.name: self.audio.monitor.gain_db}
 
 
 def find_config(explicit: Path | None = None, instance: str = "") -> Path:

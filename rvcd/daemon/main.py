@@ -228,6 +228,7 @@ class Daemon:
         if device is not None:
             # Fade out: a device that ends in the middle of a wave clicks.
             session.segment.set_mute(True)
+            session.monitor.set(silent=True)
             await asyncio.sleep(FADE_OUT_S)
             await asyncio.get_running_loop().run_in_executor(None, device.stop, STOP_LIMIT_S)
             for level, text in device.drain_events():

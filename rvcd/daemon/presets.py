@@ -12,6 +12,7 @@ from typing import Any
 from rvcd.daemon import json_store
 from rvcd.errors import PresetError
 from rvcd.osc.names import find_name, whole_in
+from rvcd.params import VOICE_BY_NAME
 from rvcd.protocol import NAME_PATTERN, NAME_RULE
 
 FILE_NAME = "presets.json"
@@ -122,7 +123,8 @@ def _parse(document: Any) -> PresetBook:
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
             raise ValueError(f"have no name for number {number}")
         try:
-            book, _ = book.put(entry["name"], json_store.known_params(entry.get("params")))
+            known = json_store.known_params(entry.get("params"))
+            book, _ = book.put(entry["name"], {name: known[name] for name in known if name in VOICE_BY_NAME})
         except (PresetError, ValueError) as error:
             raise ValueError(f"are wrong at number {number}: {error}") from None
     return book

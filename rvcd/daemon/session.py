@@ -20,6 +20,7 @@ from rvcd.daemon.bottleneck import Held, StageWatch, advice
 from rvcd.daemon.disk import DiskWorker
 from rvcd.daemon.input_watch import DEAD_AFTER_S, InputWatch
 from rvcd.daemon.log_tail import LogTail
+from rvcd.daemon.monitor import Monitor
 from rvcd.daemon.overload import OverloadWatch
 from rvcd.daemon.presets import PresetBook, load_presets, presets_path, save_presets
 from rvcd.daemon.recording import Recording, record_settings
@@ -33,7 +34,7 @@ from rvcd.ipc.messages import VoiceFiles, Wanted
 from rvcd.ipc.segment import AudioSegment
 from rvcd.osc.names import find_name, whole_in
 from rvcd.osc.session import NO_VOICE, LogLine, SupersededError, VoiceStatus
-from rvcd.params import PARAMS, ParamStore
+from rvcd.params import VOICE_PARAMS, ParamStore
 from rvcd.protocol import LATENCY_PRESET_NAMES, State, Stats
 from rvcd.voices.configured import first_voice, model_setup, scan_voices, voice_files
 from rvcd.voices.registry import VoiceRegistry
@@ -77,7 +78,13 @@ class LiveSession:
         self.recording = Recording(
             self.segment, record_settings(settings.record, settings.instance), lambda reason: self._on_change()
         )
-        self.telemetry = Telemetry(self.segment, self.stream, self.switches, self.recording, settings.audio.latency_offset_ms)
+        self.monitor = Monitor(
+            self.segment, settings.audio, gain_db=self.params.get("monitor"), mute=saved.monitor_mute,
+            source=saved.monitor_source or settings.audio.monitor.source,
+        )  # fmt: skip
+        self.telemetry = Telemetry(
+            self.segment, self.stream, self.switches, self.recording, self.monitor, settings.audio.latency_offset_ms
+        )
         self.overload, self.stages = OverloadWatch(), StageWatch()
         self.input = InputWatch(self.segment)
         self._advice, self._told_hint = Held(), ""
@@ -122,6 +129,7 @@ class LiveSession:
     def start(self) -> None:
         """Hand the segment what holds now, and start the worker."""
         self.switches.apply()
+        self.monitor.set(silent=self.switches.panic)
         self._publish_params()
         self.telemetry.gpu.start()
         self.stream.start()
@@ -132,6 +140,7 @@ class LiveSession:
             await asyncio.wait_for(self.recording.stop(), RECORDING_END_S)
         except (RvcdError, asyncio.TimeoutError) as error:
             log.warning("%s", str(error) or f"the recording did not end within {RECORDING_END_S:g} s; its file may lack its end")
+        await self.monitor.stop()
         await self.stream.stop()
         self.telemetry.gpu.stop()
         logging.getLogger("rvcd").removeHandler(self.log_tail)
@@ -144,6 +153,7 @@ class LiveSession:
             voice=voice, speaker=speaker, f0_method=wanted.f0_method,
             latency_preset="" if wanted.latency == configured else wanted.latency, preset=self.preset(),
             params=dict(self.params.current), mute=self.switches.mute, panic=self.switches.panic,
+            monitor_mute=self.monitor.mute, monitor_source=self.monitor.source,
         )  # fmt: skip
 
     # ---- state
@@ -187,7 +197,10 @@ class LiveSession:
 
     def set_param(self, name: str, value: float) -> float:
         applied = self.params.set(name, value)
-        self._publish_params()
+        if name == "monitor":
+            self.monitor.set(gain_db=applied)
+        else:
+            self._publish_params()
         return applied
 
     def preset(self) -> str:
@@ -206,7 +219,7 @@ class LiveSession:
         return preset.name
 
     async def save_preset(self, name_or_number: str | int) -> str:
-        book, name = self._presets.put(name_or_number, self.params.current)
+        book, name = self._presets.put(name_or_number, self.params.of_voice())
         await self._keep_presets(book)
         self._preset_name = name
         return name
@@ -227,14 +240,19 @@ class LiveSession:
             self.params.set(name, value)
 
     def _publish_params(self) -> None:
-        self.segment.publish_params([self.params.current[param.name] for param in PARAMS])
+        self.segment.publish_params([self.params.current[param.name] for param in VOICE_PARAMS])
 
     # ---- switches
 
     def get_switch(self, name: str) -> bool:
+        if name == "monitor_mute":
+            return self.monitor.mute
         return self.recording.active if name == "record" else self.switches.get(name)
 
     def set_switch(self, name: str, on: bool) -> bool:
+        if name == "monitor_mute":
+            self.monitor.set(mute=bool(on))
+            return bool(on)
         geometry = self.stream.geometry
         self.switches.set(name, bool(on), geometry.latency_samples / geometry.rate_hz)
         return bool(on)
@@ -242,6 +260,13 @@ class LiveSession:
     def _talk_heard(self) -> None:
         self.switches.apply()
         self._on_change()
+
+    def monitor_source(self) -> str:
+        return self.monitor.source
+
+    def set_monitor_source(self, name: str) -> str:
+        self.monitor.set(source=name)
+        return self.monitor.source
 
     def panicked(self) -> bool:
         return self.switches.panic
@@ -252,6 +277,7 @@ class LiveSession:
         self.switches.panic = True
         self.stream.flush()
         self.switches.apply()
+        self.monitor.set(silent=True)
         self.stream.worker.flush()
 
     def clear_panic(self) -> None:
@@ -259,6 +285,7 @@ class LiveSession:
             self.switches.panic = False
             self.stream.flush()
             self.switches.apply()
+            self.monitor.set(silent=False)
 
     # ---- voices
 
@@ -381,6 +408,8 @@ class LiveSession:
         """Look at what changes by itself; about ten times a second."""
         counters = self.segment.counters()
         self.telemetry.tick()
+        supervisor = self.telemetry.device_supervisor
+        self.monitor.look(supervisor.device if supervisor is not None else None, now_s)
         if self.overload.look(now_s, counters.device_position, counters.late_samples):
             self._on_change()
         self._look_at_input()

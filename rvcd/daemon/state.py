@@ -1,4 +1,4 @@
-"""What survives a restart: the voice, the parameters, mute and panic. Never a reason not to start.
+"""What survives a restart: the voice, the parameters, mute, panic and the monitor. Never a reason not to start.
 
 Bypass and a held /talk are not kept: after a crash the raw voice must not be heard (fail closed). Mute and panic are.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 from rvcd.config.folders import state_folder
 from rvcd.daemon import json_store
-from rvcd.protocol import F0_METHODS, LATENCY_PRESET_NAMES
+from rvcd.protocol import F0_METHODS, LATENCY_PRESET_NAMES, MONITOR_SOURCES
 
 FILE_NAME = "state.json"
 FORMAT = 1
@@ -34,6 +34,8 @@ class SavedState:
     params: dict[str, float] = field(default_factory=dict)
     mute: bool = False
     panic: bool = False
+    monitor_mute: bool = False
+    monitor_source: str = ""
 
 
 def state_path(instance: str = "") -> Path:
@@ -71,7 +73,9 @@ def _parse(document: Any) -> SavedState:
         values[name] = value
     if not 0 <= values["speaker"] <= MAX_SPEAKER:
         raise ValueError("has a wrong 'speaker'")
-    for name, known in (("f0_method", F0_METHODS), ("latency_preset", LATENCY_PRESET_NAMES)):
+    for name, known in (
+        ("f0_method", F0_METHODS), ("latency_preset", LATENCY_PRESET_NAMES), ("monitor_source", MONITOR_SOURCES)
+    ):  # fmt: skip
         if values[name] not in known:
             values[name] = ""
     values["params"] = json_store.known_params(values["params"])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from rvcd.audio.device_supervisor import DeviceSupervisor
 from rvcd.daemon.device_buffers import NO_BUFFERS, DeviceBuffers, device_buffers
 from rvcd.daemon.gpu import GpuMonitor
+from rvcd.daemon.monitor import Monitor
 from rvcd.daemon.recent_maximum import RecentMaximum
 from rvcd.daemon.recording import Recording
 from rvcd.daemon.stream import Stream
@@ -28,6 +29,7 @@ class Telemetry:
     stream: Stream
     switches: Switches
     recording: Recording
+    monitor: Monitor
     latency_offset_ms: float = 0.0
     gpu: GpuMonitor = field(default_factory=GpuMonitor)
     device_supervisor: DeviceSupervisor | None = None
@@ -64,7 +66,7 @@ class Telemetry:
         return "; ".join(self.stream.owner.errors.values())
 
     def read(self, session: Session) -> Stats:
-        """Return the figures; the two peaks are since the previous call. session: for what OSC knows by itself."""
+        """Return the figures; the peaks are since the previous call. session: for what OSC knows by itself."""
         segment, stream, switches = self.segment, self.stream, self.switches
         counters, worker, geometry = segment.counters(), stream.worker.stats, stream.geometry
         in_peak, out_peak = segment.take_peaks()
@@ -141,4 +143,10 @@ class Telemetry:
             absent_samples=counters.absent_samples,
             latency_offset_ms=buffers.offset_ms,
             hint=session.hint(),
+            monitor_state=self.monitor.state.value,
+            monitor_source=self.monitor.source,
+            monitor_mute=int(self.monitor.mute),
+            monitor_peak_dbfs=to_dbfs(segment.take_monitor_peak()),
+            monitor_underruns=counters.monitor_underruns,
+            monitor_problem=self.monitor.problem,
         )

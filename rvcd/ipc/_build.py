@@ -1,4 +1,4 @@
-"""Builds the C core as the extension module rvcd.ipc._native: segment, callback, JACK client, two clocks, virtual clock.
+"""Builds the C core as the extension module rvcd.ipc._native: segment, callback, JACK client, two clocks, monitor, virtual clock.
 
 setuptools runs this through `cffi_modules=["rvcd/ipc/_build.py:ffibuilder"]` from the project's root; after a change to
 the C files, `python setup.py build_ext --inplace` does it again. No headers of PortAudio or JACK are needed.
@@ -14,7 +14,7 @@ IPC, AUDIO = Path("rvcd/ipc"), Path("rvcd/audio")
 """Relative, because distutils wants sources relative to the project's root."""
 PARTS = (
     IPC / "_segment",
-    *(AUDIO / name for name in ("_callback", "_split", "_probe", "_drift", "_clock", "_jack")),
+    *(AUDIO / name for name in ("_callback", "_split", "_probe", "_drift", "_clock", "_monitor", "_jack")),
 )  # fmt: skip
 """Each has a header and a source; a header may use those before it."""
 
@@ -29,7 +29,7 @@ ffibuilder = FFI()
 ffibuilder.cdef(declarations())
 ffibuilder.set_source(
     "rvcd.ipc._native",
-    '#include "_split.h"\n#include "_probe.h"\n#include "_drift.h"\n#include "_clock.h"\n#include "_jack.h"',
+    "".join(f'#include "{name}.h"\n' for name in ("_split", "_probe", "_drift", "_clock", "_monitor", "_jack")),
     sources=[str(part.with_suffix(".c")) for part in PARTS],
     depends=[str(part.with_suffix(".h")) for part in PARTS],
     include_dirs=[str(IPC), str(AUDIO)],

@@ -141,6 +141,12 @@ uint64_t rvcd_get_cell(rvcd_segment *segment, int cell)
     }
 }
 
+void rvcd_set_monitor(rvcd_segment *segment, double gain, int is_raw)
+{
+    STORE(segment->monitor_raw, is_raw == 1);
+    STORE(segment->monitor_gain, (float)gain);
+}
+
 /* ---- rings, from the worker's and the recorder's side ---- */
 
 uint64_t rvcd_device_position(rvcd_segment *segment)
@@ -154,9 +160,9 @@ uint64_t rvcd_output_written(rvcd_segment *segment)
 }
 
 /* Of a ring that the callback overwrites: the in-ring or the tap. */
-static int read_ring(rvcd_segment *segment, const _Atomic float *ring, uint64_t position, float *out, uint64_t count)
+int rvcd_read_ring(rvcd_segment *segment, const _Atomic float *ring, uint64_t capacity, uint64_t position, float *out,
+                   uint64_t count)
 {
-    const uint64_t capacity = segment->in_capacity;
     if (atomic_load_explicit(&segment->device_position, memory_order_acquire) < position + count)
         return RVCD_READ_NOT_YET;
     if (LOAD(segment->announced) > position + capacity)
@@ -169,12 +175,12 @@ static int read_ring(rvcd_segment *segment, const _Atomic float *ring, uint64_t 
 
 int rvcd_read_input(rvcd_segment *segment, uint64_t position, float *out, uint64_t count)
 {
-    return read_ring(segment, rvcd_in_ring(segment), position, out, count);
+    return rvcd_read_ring(segment, rvcd_in_ring(segment), segment->in_capacity, position, out, count);
 }
 
 int rvcd_read_tap(rvcd_segment *segment, uint64_t position, float *out, uint64_t count)
 {
-    return read_ring(segment, rvcd_tap_ring(segment), position, out, count);
+    return rvcd_read_ring(segment, rvcd_tap_ring(segment), segment->in_capacity, position, out, count);
 }
 
 int rvcd_wait_input(rvcd_segment *segment, uint64_t position, uint64_t timeout_ns)
@@ -293,6 +299,8 @@ void rvcd_read_counters(rvcd_segment *segment, rvcd_counters *out)
     out->period_samples = LOAD(segment->period_samples);
     out->stale_samples = LOAD(segment->stale_samples);
     out->absent_samples = LOAD(segment->absent_samples);
+    out->monitor_samples = LOAD(segment->monitor_samples);
+    out->monitor_underruns = LOAD(segment->monitor_underruns);
 }
 
 void rvcd_take_peaks(rvcd_segment *segment, float *in_peak, float *out_peak)
@@ -306,4 +314,12 @@ void rvcd_take_peaks(rvcd_segment *segment, float *in_peak, float *out_peak)
 uint64_t rvcd_take_gap_max_ns(rvcd_segment *segment)
 {
     return atomic_exchange(&segment->gap_max_ns, 0);
+}
+
+float rvcd_take_monitor_peak(rvcd_segment *segment)
+{
+    const uint32_t bits = atomic_exchange(&segment->monitor_peak_bits, 0);
+    float peak;
+    memcpy(&peak, &bits, sizeof peak);
+    return peak;
 }

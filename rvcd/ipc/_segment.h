@@ -8,10 +8,11 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* cffi: begin */
 #define RVCD_VALUES 64
-#define RVCD_LAYOUT_VERSION 4
+#define RVCD_LAYOUT_VERSION 5
 #define RVCD_CHUNK 4096
 
 typedef struct rvcd_segment rvcd_segment;
@@ -49,6 +50,8 @@ typedef struct {
     uint64_t period_samples;
     uint64_t stale_samples;
     uint64_t absent_samples;
+    uint64_t monitor_samples;
+    uint64_t monitor_underruns;
 } rvcd_counters;
 
 typedef struct {
@@ -68,6 +71,8 @@ uint64_t rvcd_in_capacity(const rvcd_segment *segment);
 uint64_t rvcd_out_capacity(const rvcd_segment *segment);
 void rvcd_set_cell(rvcd_segment *segment, int cell, uint64_t value);
 uint64_t rvcd_get_cell(rvcd_segment *segment, int cell);
+/* What the monitor gives: gain is linear, 0 is off; is_raw: 1 = the microphone, 0 = what the device is given. */
+void rvcd_set_monitor(rvcd_segment *segment, double gain, int is_raw);
 
 /* Rings, from the worker's side, and the tap, from the recorder's. */
 uint64_t rvcd_device_position(rvcd_segment *segment);
@@ -85,13 +90,15 @@ int rvcd_snapshot(rvcd_segment *segment, int vector, double *values);
 void rvcd_read_counters(rvcd_segment *segment, rvcd_counters *out);
 void rvcd_take_peaks(rvcd_segment *segment, float *in_peak, float *out_peak);
 uint64_t rvcd_take_gap_max_ns(rvcd_segment *segment);
+float rvcd_take_monitor_peak(rvcd_segment *segment);
 /* cffi: end */
 
 /* What lies where.
  *
  * One segment joins four parties: the device callback (C, realtime, in a thread of the control process), the control
  * process (Python), the worker process (Python) and, while something is recorded, the recorder process (Python). The
- * recorder only reads. Every other cell is written by the one party named above its group, and what a second party may do
+ * recorder only reads. The monitor, a part of the device callback or a process of its own, reads too and writes its own
+ * telemetry alone. Every other cell is written by the one party named above its group, and what a second party may do
  * to it is said at the cell. A party that has died has no say any more: its successor, or the control process where that is
  * said, goes on with its cells.
  *
@@ -135,6 +142,8 @@ struct rvcd_segment {
     _Atomic uint32_t expect_output;
     _Atomic uint32_t input_channel; /* 0 = average of all, k = the k-th */
     _Atomic uint32_t fast;          /* the device runs faster than time: wait in short steps */
+    _Atomic uint32_t monitor_raw;   /* 1: the monitor gives the microphone */
+    _Atomic float monitor_gain;
 
     /* Written by the callback of the owner. `announced` is the end of the period being processed, stored before the first
      * sample is touched; `device_position` is the end of the last finished period, stored after the last sample. `inside`
@@ -170,6 +179,11 @@ struct rvcd_segment {
     _Atomic uint64_t absent_samples; /* of the microphone: silence, because they were not there in time */
     _Atomic uint32_t period_samples; /* of the last callback */
 
+    /* Written by the monitor: telemetry. The control process exchanges the peak with 0. */
+    _Alignas(RVCD_LINE) _Atomic uint64_t monitor_samples; /* given to its device */
+    _Atomic uint64_t monitor_underruns;
+    _Atomic uint32_t monitor_peak_bits;
+
     rvcd_vector params;       /* written by the control process, for the worker */
     rvcd_vector worker_stats; /* written by the worker, for the control process */
 };
@@ -195,6 +209,22 @@ static inline _Atomic float *rvcd_tap_ring(rvcd_segment *segment)
 {
     return (_Atomic float *)((char *)segment + segment->tap_offset);
 }
+
+/* Raise a maximum that a reader may exchange with 0 at any time. The reader does so seldom, so two tries are enough, and the
+ * third is given up rather than let the callback spin. Bits of non-negative floats are ordered as the floats are. */
+static inline void rvcd_raise_peak(_Atomic uint32_t *cell, float peak)
+{
+    uint32_t bits;
+    memcpy(&bits, &peak, sizeof bits);
+    uint32_t seen = LOAD(*cell);
+    for (int attempt = 0; attempt < 2 && bits > seen; attempt++)
+        if (atomic_compare_exchange_strong(cell, &seen, bits))
+            return;
+}
+
+/* Copy [position, position + count) of the in-ring or the tap; capacity: of the ring. See _segment.c. */
+int rvcd_read_ring(rvcd_segment *segment, const _Atomic float *ring, uint64_t capacity, uint64_t position, float *out,
+                   uint64_t count);
 
 /* For cells with one writer: an increment without a locked instruction. */
 static inline void rvcd_add(_Atomic uint64_t *cell, uint64_t amount)

@@ -177,5 +177,36 @@ class Ended(Struct, frozen=True, tag=True):
     reason: str
 
 
+# ---- to and from the monitor
+
+
+class OpenMonitor(Struct, frozen=True, tag=True):
+    """Which device to play on; the first message, after the segment's descriptor. Stop ends it.
+
+    device: as audio.monitor.device; host_api: as audio.host_api. period_samples: of the main device at its own rate.
+    chunk_s: the most that the main device hands over at once.
+    """
+
+    device: str
+    host_api: str
+    period_samples: int
+    chunk_s: float
+
+
+class MonitorOpened(Struct, frozen=True, tag=True):
+    """It plays. description: one line for people. latency_ms: from the main device's callback to the ear."""
+
+    description: str
+    latency_ms: float
+
+
+class MonitorMissing(Struct, frozen=True, tag=True):
+    """It cannot play, says why in one sentence, and tries again; sent at each try, as a sign of life."""
+
+    reason: str
+
+
 ToRecorder: TypeAlias = Record | StopAt
 FromRecorder: TypeAlias = Began | Refused | LogLine | Ended
+ToMonitor: TypeAlias = OpenMonitor | Stop
+FromMonitor: TypeAlias = MonitorOpened | MonitorMissing | LogLine

@@ -1,11 +1,11 @@
-"""The shared-memory segment between the device callback, the control process, the worker and a recorder.
+"""The shared-memory segment between the device callback, the control process, the worker, a recorder and the monitor.
 
 One memfd holds three rings of mono float32 samples and the cells around them. Every position is an absolute count of samples
 since the segment was created, so each sample has an age and the latency cannot grow:
 
 - in-ring: the callback writes at `device_position`; the worker reads whole blocks and learns when it was lapped.
 - out-ring: the worker writes at absolute positions; the callback plays `device_position` and is silent where nothing is.
-- tap: what the callback gave to the device, at the same positions; a recorder reads it. As long as the in-ring.
+- tap: what the callback gave to the device, at the same positions; a recorder and the monitor read it. As long as the in-ring.
 
 The C side (`_segment.c`, with the memory-order argument) does the work; nothing here allocates per sample or locks.
 """
@@ -103,6 +103,10 @@ class CallbackCounters:
     """Samples of the microphone that were dropped, so that the latency holds (see audio/_split.c)."""
     absent_samples: int
     """Samples of the microphone that were not there in time, taken as 0."""
+    monitor_samples: int
+    """Given to the monitor's device."""
+    monitor_underruns: int
+    """Times that the monitor had nothing to give, or had to jump."""
 
 
 def capacities(rate_hz: int) -> tuple[int, int]:
@@ -349,6 +353,10 @@ class AudioSegment:
         """Play exact zeros at all positions below; what follows fades in. Flushes converted audio in flight."""
         self._set(lib.RVCD_CELL_SILENCE_UNTIL, position)
 
+    def set_monitor(self, gain: float, *, microphone: bool) -> None:
+        """Say what the monitor gives, and how loud: gain is linear, 0..16, 0 is off. Changes glide over 10 ms."""
+        lib.rvcd_set_monitor(self._live(), gain, int(microphone))
+
     def set_expect_output(self, expected: bool) -> None:
         """Say whether missing output is to be counted as late. It is silent either way."""
         self._set(lib.RVCD_CELL_EXPECT_OUTPUT, int(expected))
@@ -412,6 +420,10 @@ class AudioSegment:
         peaks = ffi.new("float[2]")
         lib.rvcd_take_peaks(self._live(), peaks, peaks + 1)
         return float(peaks[0]), float(peaks[1])
+
+    def take_monitor_peak(self) -> float:
+        """Return the highest |sample| of the monitor, before its limiter, since the last call. For one reader only."""
+        return float(lib.rvcd_take_monitor_peak(self._live()))
 
     def take_gap_max_ns(self) -> int:
         """Return the longest time between the starts of two callbacks of one stream since the last call. For one reader only."""

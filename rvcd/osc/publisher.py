@@ -9,7 +9,7 @@ from rvcd.osc.session import Session
 from rvcd.osc.subscriptions import SocketAddress, Subscriptions, Target
 from rvcd.osc.telemetry import Message, meter_messages, stats_message
 from rvcd.params import BY_ADDRESS, PARAMS
-from rvcd.protocol import PREFIX, SWITCH_ADDRESSES, Stats
+from rvcd.protocol import PREFIX, STATUS_SWITCHES, SWITCH_ADDRESSES, Stats, switch_name
 
 ECHO_GAP_S = 0.02
 """Least time between two echoes of one switch to one target. Numbers keep to the target's own rate."""
@@ -56,7 +56,8 @@ class Publisher:
         voice = session.voice()
         return [
             *((param.address, (float(session.get_param(param.name)),)) for param in PARAMS),
-            *((at, (int(session.get_switch(at.lstrip("/"))),)) for at in SWITCH_ADDRESSES),
+            *((at, (int(session.get_switch(switch_name(at))),)) for at in SWITCH_ADDRESSES),
+            ("/monitor/source", (session.monitor_source(),)),
             ("/panic", (int(session.panicked()),)),
             ("/voice", (voice.name,)),
             ("/voice/slot", (voice.slot,)),
@@ -169,5 +170,5 @@ class Publisher:
 
 def status_message(session: Session) -> Message:
     """Return the message that says state, voice, bypass, mute, record, talk, panic."""
-    switches = (int(session.get_switch(at.lstrip("/"))) for at in SWITCH_ADDRESSES)
+    switches = (int(session.get_switch(switch_name(at))) for at in STATUS_SWITCHES)
     return "/status", (session.state().value, session.voice().name, *switches, int(session.panicked()))

@@ -21,7 +21,15 @@ from rvcd.osc.session import NO_VOICE, Session, SupersededError, VoiceStatus
 from rvcd.osc.subscriptions import DEFAULT_HZ, SocketAddress, Subscriptions
 from rvcd.osc.verbs import SENT_ONLY, STATS_PATH, VERBS, Action, Limit, Verb, Wildcard, find_verb
 from rvcd.params import BY_NAME
-from rvcd.protocol import F0_METHODS, LATENCY_PRESET_NAMES, PREFIX, PROTOCOL_VERSION
+from rvcd.protocol import (
+    F0_METHODS,
+    LATENCY_PRESET_NAMES,
+    MONITOR_SOURCES,
+    PREFIX,
+    PROTOCOL_VERSION,
+    SWITCH_ADDRESSES,
+    switch_name,
+)
 
 MAX_REASON = 300
 """Characters of a /fail's reason."""
@@ -109,6 +117,7 @@ class Router:
             Action.PRESET_LIST: self._preset_list,
             Action.LATENCY_PRESET: self._latency_preset,
             Action.F0_METHOD: self._f0_method,
+            Action.MONITOR_SOURCE: self._monitor_source,
             Action.PING: self._ping,
             Action.VERSION: self._version,
             Action.STATUS: self._status,
@@ -268,7 +277,8 @@ class Router:
 
     def _reply_switch(self, call: Call) -> None:
         name = call.verb.subject
-        self._publisher.reply(call.sender, f"/{name}", int(self._session.get_switch(name)))
+        address = next(at for at in SWITCH_ADDRESSES if switch_name(at) == name)
+        self._publisher.reply(call.sender, address, int(self._session.get_switch(name)))
 
     def _panic(self, call: Call) -> None:
         self._session.panic()
@@ -421,6 +431,11 @@ class Router:
         self._queues.submit(Job(kind, order, work_then_publish, lambda error: self._fail_call(call, error)))
 
     # Queries and subscriptions
+
+    def _monitor_source(self, call: Call) -> None:
+        if call.args:
+            self._session.set_monitor_source(_choice(call.args, "source of the monitor", MONITOR_SOURCES))
+        self._publisher.reply(call.sender, "/monitor/source", self._session.monitor_source())
 
     def _ping(self, call: Call) -> None:
         for value in call.args:

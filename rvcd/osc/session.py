@@ -70,13 +70,19 @@ class Session(Protocol):
         """Clamp, apply and return the applied value. Raises ParamError for an unknown name, NaN or infinity."""
 
     def get_switch(self, name: str) -> bool:
-        """Return 'bypass', 'mute', 'record' or 'talk'."""
+        """Return 'bypass', 'mute', 'record', 'talk' or 'monitor_mute'."""
 
     def set_switch(self, name: str, on: bool) -> bool:
-        """Set 'bypass', 'mute' or 'talk' and return what holds now. Must not block: mute and talk are safety switches."""
+        """Set 'bypass', 'mute', 'talk' or 'monitor_mute' and return what holds now. Must not block: they are safety switches."""
 
     async def set_record(self, on: bool) -> bool:
         """Begin or end a recording and return what holds now. Raises RvcdError when it cannot begin (a full disk)."""
+
+    def monitor_source(self) -> str:
+        """Return what the monitor gives, one of protocol.MONITOR_SOURCES."""
+
+    def set_monitor_source(self, name: str) -> str:
+        """Let the monitor give something else, and return what it gives. Must not block."""
 
     def panicked(self) -> bool:
         """Return whether panic is latched."""

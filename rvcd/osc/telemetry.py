@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from rvcd.config.logs import one_printable_line
-from rvcd.protocol import SILENCE_DBFS, Stats, note_of, stats_to_args
+from rvcd.protocol import SILENCE_DBFS, MonitorState, Stats, note_of, stats_to_args
 
 MAX_FAULT = 300
 """Characters of the sentence: it may name a file, and a datagram has an end."""
@@ -19,6 +19,7 @@ def meter_messages(stats: Stats) -> list[Message]:
     return [
         ("/meter/in/peak", (float(stats.in_peak_dbfs),)),
         ("/meter/out/peak", (float(stats.out_peak_dbfs),)),
+        *([("/meter/monitor/peak", (float(stats.monitor_peak_dbfs),))] if stats.monitor_state != MonitorState.OFF else []),
         ("/latency/total", (float(stats.latency_total_ms),)),
         ("/f0/hz", (float(stats.f0_hz),)),
         ("/f0/note", (note,)),
@@ -32,7 +33,8 @@ def meter_messages(stats: Stats) -> list[Message]:
 
 def stats_message(stats: Stats) -> Message:
     """Return the one message of group 'stats': the fields of Stats in order."""
-    sentences = {name: one_printable_line(getattr(stats, name), MAX_FAULT) for name in ("fault", "advice", "hint")}
+    names = ("fault", "advice", "hint", "monitor_problem")
+    sentences = {name: one_printable_line(getattr(stats, name), MAX_FAULT) for name in names}
     return "/stats", stats_to_args(replace(stats, **sentences))  # type: ignore[arg-type]  # all are text
 
 
@@ -42,14 +44,16 @@ class PeakHold:
 
     in_dbfs: float = SILENCE_DBFS
     out_dbfs: float = SILENCE_DBFS
+    monitor_dbfs: float = SILENCE_DBFS
 
     def add(self, stats: Stats) -> None:
         """Take in one reading."""
         self.in_dbfs = max(self.in_dbfs, stats.in_peak_dbfs)
         self.out_dbfs = max(self.out_dbfs, stats.out_peak_dbfs)
+        self.monitor_dbfs = max(self.monitor_dbfs, stats.monitor_peak_dbfs)
 
     def take(self, stats: Stats) -> Stats:
         """Return stats with the held peaks and start anew."""
-        held = replace(stats, in_peak_dbfs=self.in_dbfs, out_peak_dbfs=self.out_dbfs)
-        self.in_dbfs = self.out_dbfs = SILENCE_DBFS
+        held = replace(stats, in_peak_dbfs=self.in_dbfs, out_peak_dbfs=self.out_dbfs, monitor_peak_dbfs=self.monitor_dbfs)
+        self.in_dbfs = self.out_dbfs = self.monitor_dbfs = SILENCE_DBFS
         return held

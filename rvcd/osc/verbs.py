@@ -7,7 +7,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from rvcd.params import PARAMS
-from rvcd.protocol import DEFAULT_PORT, F0_METHODS, GROUPS, LATENCY_PRESET_NAMES, PREFIX, SWITCH_ADDRESSES
+from rvcd.protocol import (
+    DEFAULT_PORT,
+    F0_METHODS,
+    GROUPS,
+    LATENCY_PRESET_NAMES,
+    MONITOR_SOURCES,
+    PREFIX,
+    SWITCH_ADDRESSES,
+    switch_name,
+)
 
 
 class Action(enum.Enum):
@@ -37,6 +46,7 @@ class Action(enum.Enum):
     PRESET_LIST = enum.auto()
     LATENCY_PRESET = enum.auto()
     F0_METHOD = enum.auto()
+    MONITOR_SOURCE = enum.auto()
     PING = enum.auto()
     VERSION = enum.auto()
     STATUS = enum.auto()
@@ -132,12 +142,13 @@ SWITCHES: Mapping[str, Switch] = {
     "/mute": Switch("silence the output", Limit.FREE),
     "/record": Switch("write input and output to a two-channel FLAC file; /rvc/fail says why it cannot", Limit.RARE),
     "/talk": Switch("on while a key is held: with `talk.mode` lets the voice out, or converts it", Limit.FREE),
+    "/monitor/mute": Switch("silence the monitor, and nothing else", Limit.FREE),
 }
 
 
 def _switches() -> Iterator[Verb]:
     for at in SWITCH_ADDRESSES:
-        name, full, switch = at.lstrip("/"), PREFIX + at, SWITCHES[at]
+        name, full, switch = switch_name(at), PREFIX + at, SWITCHES[at]
         yield Verb(
             at, Action.SWITCH, "T F i f (>= 0.5 is on); none asks", f"{full} ,i", switch.doc, f"{full} i 1", name,
             wildcard=Wildcard.QUERY, limit=switch.limit, range="0, 1",
@@ -193,6 +204,9 @@ _OTHERS: tuple[Verb, ...] = (
     Verb("/f0/method", Action.F0_METHOD, "s name, or i/f index from 0; none asks",
          "/rvc/done or /rvc/fail; /rvc/f0/method ,s", "choose how the pitch is tracked",
          "/rvc/f0/method s swift", wildcard=Wildcard.QUERY, limit=Limit.HEAVY, range=", ".join(F0_METHODS)),
+    Verb("/monitor/source", Action.MONITOR_SOURCE, "s name, or i/f index from 0; none asks", "/rvc/monitor/source ,s",
+         "what the monitor gives: what goes out, or your own voice", "/rvc/monitor/source s microphone",
+         wildcard=Wildcard.QUERY, range=", ".join(MONITOR_SOURCES)),
     Verb("/ping", Action.PING, "numbers, strings, booleans", "/rvc/pong with the same arguments", "is anybody there",
          "/rvc/ping i 7"),
     Verb("/version", Action.VERSION, "none", "/rvc/version ,ss", "version of rvcd and of this protocol",
@@ -229,6 +243,7 @@ class Pushed:
 PUSHED: tuple[Pushed, ...] = (
     Pushed("/meter/in/peak", "f", "meters", "input peak since the last push, dBFS"),
     Pushed("/meter/out/peak", "f", "meters", "output peak since the last push, dBFS"),
+    Pushed("/meter/monitor/peak", "f", "meters", "the monitor's peak since the last push, dBFS; only where there is a monitor"),
     Pushed("/latency/total", "f", "meters", "published latency, ms"),
     Pushed("/f0/hz", "f", "meters", "pitch of the speaker in Hz; 0 when unvoiced"),
     Pushed("/f0/note", "s", "meters", "its nearest note, `A4`; `-` when unvoiced"),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rvcd.config.toml_text import decode_toml, parse_toml, windows_path_problem
-from rvcd.params import BY_NAME, Param
+from rvcd.params import VOICE_BY_NAME, Param
 from rvcd.protocol import NAME_PATTERN, NAME_RULE
 
 FILE_NAME = "voice.toml"
@@ -88,7 +88,7 @@ def parse_voice_toml(tables: Mapping[str, Any]) -> tuple[VoiceSettings, list[str
             found["params"] = _params(value, problems)
         elif check := _CHECKS.get(key):
             _take(found, key, key, value, check, problems)
-        elif key in BY_NAME:
+        elif key in VOICE_BY_NAME:
             problems.append(f"{key}: is a parameter, and belongs in [params]")
         else:
             problems.append(f"{_cut(key)}: unknown key{_suggest(key, [*_CHECKS, 'params'])}")
@@ -161,12 +161,12 @@ def _params(table: object, problems: list[str]) -> dict[str, float]:
         problems.append(f"params: {_shown(table)} is {_kind(table)}; it takes a table: [params], then one parameter a line")
         return found
     for name, value in table.items():
-        if param := BY_NAME.get(name):
+        if param := VOICE_BY_NAME.get(name):
             _take(found, name, f"params.{name}", value, _param_check(param), problems)
         elif name in _CHECKS:
             problems.append(f"params.{name}: is no parameter; it belongs above [params]")
         else:
-            problems.append(f"params.{_cut(name)}: unknown parameter{_suggest(name, BY_NAME)}")
+            problems.append(f"params.{_cut(name)}: unknown parameter{_suggest(name, VOICE_BY_NAME)}")
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rvcd.audio.two_devices import StreamEnd, _chunk_s
+from rvcd.audio.two_devices import StreamEnd, chunk_s
 from rvcd.ipc._native import ffi, lib
 from rvcd.ipc.segment import AudioSegment
 
@@ -82,7 +82,7 @@ def test_an_overrun_of_the_capture_stream_is_counted_once(pair: Pair) -> None:
 
 def test_a_stream_hands_over_a_period_or_what_it_buffers_where_that_is_believable() -> None:
     end = StreamEnd(0, 1, 48000, 480, "low")
-    assert _chunk_s(0.05, end) == 0.05
-    assert _chunk_s(0.001, end) == 0.01
-    assert _chunk_s(90000.0, end) == 0.02
-    assert _chunk_s(-1.0, StreamEnd(0, 1, 48000, 4800, "low")) == 0.1
+    assert chunk_s(0.05, end) == 0.05
+    assert chunk_s(0.001, end) == 0.01
+    assert chunk_s(90000.0, end) == 0.02
+    assert chunk_s(-1.0, StreamEnd(0, 1, 48000, 4800, "low")) == 0.1

@@ -19,6 +19,7 @@ from rvcd.config.settings import (
     Engine,
     Feedback,
     Latency,
+    Monitor,
     Settings,
     Talk,
     config_errors,
@@ -83,7 +84,8 @@ def test_the_documented_file_names_every_key_and_its_optional_lines_are_valid(tm
 def test_the_documented_file_says_the_ranges_of_the_parameters() -> None:
     text = DEFAULT_CONFIG.read_text()
     for param in PARAMS:
-        (line,) = re.findall(rf"(?m)^{param.name} = .*$", text)
+        key = param.name if param.of_voice else "gain_db"
+        (line,) = re.findall(rf"(?m)^{key} = .*$", text)
         assert f"{param.low:g}..{param.high:g}" in line or (param.low, param.high) == (0, 1), line
         assert param.unit in line
 
@@ -267,6 +269,17 @@ def test_the_start_values_are_those_of_the_table() -> None:
         **{param.name: param.default for param in PARAMS},
         "pitch": 3.0,
     }
+
+
+def test_the_monitor_is_off_by_default_and_its_gain_starts_from_its_own_table() -> None:
+    assert parse_config({}, DEFAULT_CONFIG).audio.monitor == Monitor(device="", source="converted", gain_db=0.0)
+    chosen = parse_config({"audio": {"monitor": {"device": "usb", "source": "microphone", "gain_db": -6.0}}}, DEFAULT_CONFIG)
+    assert chosen.initial_params()["monitor"] == -6.0
+    with pytest.raises(ConfigError, match=r"audio\.monitor\.gain_db"):
+        parse_config({"audio": {"monitor": {"gain_db": 13.0}}}, DEFAULT_CONFIG)
+    with pytest.raises(ConfigError, match=r"params\.monitor"):
+        parse_config({"params": {"monitor": 0.0}}, DEFAULT_CONFIG)
+    assert get_args(Monitor.model_fields["source"].annotation) == protocol.MONITOR_SOURCES
 
 
 def test_a_long_value_is_cut() -> None:

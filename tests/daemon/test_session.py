@@ -20,6 +20,7 @@ from rvcd.errors import RvcdError
 from rvcd.ipc.messages import Report
 from rvcd.nets.test_weights import ensure_test_weights
 from rvcd.osc.session import SupersededError
+from rvcd.params import VOICE_PARAMS
 from rvcd.protocol import State
 from tests.waiting import HANG_S
 
@@ -225,3 +226,33 @@ def test_a_voice_that_cannot_run_is_named_in_the_telemetry(new: Callable[..., Li
     session.stream.owner.worker_reported(Report(wanted.revision, nothing, {"voice": "anna.pth: is cut short"}, "", ()))
     stats = session.stats()
     assert stats.fault == "anna.pth: is cut short" and stats.loading == "" and session.to_save().voice == "Anna"
+
+
+def test_the_monitor_is_of_the_desk_and_presets_leave_it_alone(new: Callable[..., LiveSession]) -> None:
+    session = new(SavedState(params={"monitor": -12.0}, monitor_mute=True, monitor_source="microphone"))
+    assert (session.get_param("monitor"), session.get_switch("monitor_mute"), session.monitor_source()) == (
+        -12.0, True, "microphone",
+    )  # fmt: skip
+
+    async def work() -> None:
+        await session.save_preset("Deep")
+        session.set_param("monitor", -3.0)
+        assert session.preset() == "Deep"
+        session.recall_preset("Deep")
+        assert session.get_param("monitor") == -3.0
+
+    run(work)
+    session.set_switch("monitor_mute", False)
+    session.set_monitor_source("converted")
+    saved = session.to_save()
+    assert (saved.params["monitor"], saved.monitor_mute, saved.monitor_source) == (-3.0, False, "converted")
+    assert len(session.segment.read_params()) == len(VOICE_PARAMS)
+
+
+def test_panic_silences_the_monitor_and_its_end_lets_it_be_what_it_was(new: Callable[..., LiveSession]) -> None:
+    session = new(SavedState(panic=True))
+    session.switches.apply()
+    session.clear_panic()
+    assert not session.monitor.silent
+    session.panic()
+    assert session.monitor.silent and not session.monitor.mute

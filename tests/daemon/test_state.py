@@ -121,7 +121,17 @@ def test_a_state_file_as_version_0_1_wrote_it_is_resumed(tmp_path: Path) -> None
     assert load_state(path) == (expected, None)
     before = path.read_text()
     save_state(expected, path)
-    assert path.read_text() == before
+    newer = ',\n  "monitor_mute": false,\n  "monitor_source": ""\n}'
+    assert path.read_text() == before.replace("\n}", newer)  # the monitor came later, and is as configured
+
+
+def test_the_monitor_is_resumed_and_a_source_that_is_none_is_as_configured(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    saved = SavedState(params={"monitor": -12.0}, monitor_mute=True, monitor_source="microphone")
+    save_state(saved, path)
+    assert read_state(path) == saved
+    path.write_text(path.read_text().replace("microphone", "the neighbour's"))
+    assert read_state(path).monitor_source == ""
 
 
 JSON = st.recursive(

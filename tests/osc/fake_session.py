@@ -10,7 +10,7 @@ from rvcd.daemon.presets import PresetBook
 from rvcd.errors import MissingExtraError, ModelFileError, RvcdError, how_to_install
 from rvcd.osc.session import NO_VOICE, LogLine, SupersededError, VoiceStatus
 from rvcd.params import ParamStore
-from rvcd.protocol import State, Stats
+from rvcd.protocol import SWITCH_ADDRESSES, State, Stats, switch_name
 
 
 async def first_of(*events: asyncio.Event) -> None:
@@ -33,7 +33,8 @@ class FakeSession:
 
     version: str = "0.1.0"
     params: ParamStore = field(default_factory=ParamStore)
-    switches: dict[str, bool] = field(default_factory=lambda: dict.fromkeys(("bypass", "mute", "record", "talk"), False))
+    switches: dict[str, bool] = field(default_factory=lambda: dict.fromkeys(map(switch_name, SWITCH_ADDRESSES), False))
+    monitored: str = "converted"
     is_panicked: bool = False
     live: VoiceStatus = NO_VOICE
     registry: tuple[VoiceStatus, ...] = (VoiceStatus("Anna", 1), VoiceStatus("Bo Li", 2), VoiceStatus("broken.v2", 3))
@@ -89,6 +90,13 @@ class FakeSession:
         if on and self.disk_is_full:
             raise RvcdError("/recordings: 12 MB are free and 500 MB are needed; delete something there")
         return self.set_switch("record", on)
+
+    def monitor_source(self) -> str:
+        return self.monitored
+
+    def set_monitor_source(self, name: str) -> str:
+        self.monitored = name
+        return name
 
     def panicked(self) -> bool:
         return self.is_panicked
@@ -153,7 +161,7 @@ class FakeSession:
 
     async def save_preset(self, name_or_number: str | int) -> str:
         await self.write()
-        self.book, self.recalled = self.book.put(name_or_number, self.params.current)
+        self.book, self.recalled = self.book.put(name_or_number, self.params.of_voice())
         return self.recalled
 
     async def delete_preset(self, name_or_number: str | int) -> str:

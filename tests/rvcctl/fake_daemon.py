@@ -128,8 +128,8 @@ class FakeDaemon:
             self._change(panic=int(address == "/panic"))
             address = "/panic"
         elif args:
-            self._change(**{address[1:]: int(bool(args[0]))})
-        self._send(peer, address, int(getattr(self.stats, address[1:])))
+            self._change(**{protocol.switch_name(address): int(bool(args[0]))})
+        self._send(peer, address, int(getattr(self.stats, protocol.switch_name(address))))
 
     def _change(self, **changes: int) -> None:
         stats = dataclasses.replace(self.stats, **changes)  # type: ignore[arg-type]
@@ -151,6 +151,10 @@ class FakeDaemon:
             self._send(peer, "/voice", self.stats.voice)
         elif address == "/voice" and not args:
             self._send(peer, "/voice", self.stats.voice)
+        elif address == "/monitor/source" and (not args or args[0] in protocol.MONITOR_SOURCES):
+            if args:
+                self.stats = dataclasses.replace(self.stats, monitor_source=str(args[0]))
+            self._send(peer, "/monitor/source", self.stats.monitor_source)
         elif address == "/f0/method" and (not args or args[0] in protocol.F0_METHODS):
             if args:
                 self.stats = dataclasses.replace(self.stats, f0_method=str(args[0]))

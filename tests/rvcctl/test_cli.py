@@ -56,7 +56,8 @@ def test_status_for_people_has_sections_with_one_value_a_line(daemon: FakeDaemon
     assert ["callback_gap_max_ms", "0.0 (of the last minute)"] in lines
     assert ["scheduling", "FIFO 60 (of the device's thread)"] in lines
     assert [line for line in out.splitlines() if line[0] != " "] == [
-        "state:", "voice:", "levels:", "latency:", "losses:", "engine:", "clocks: one", "gpu: none", "recording:",
+        "state:", "voice:", "levels:", "latency:", "losses:", "engine:", "clocks: one", "monitor: none", "gpu: none",
+        "recording:",
     ]  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from rvcctl.target import Target
 from rvcctl.view import Done, Entry, Failure
 from rvcd.errors import DaemonUnreachableError
 from rvcd.osc.session import LogLine
+from rvcd.params import PARAMS
 from tests.osc.fake_session import FakeSession
 from tests.rvcctl.fake_daemon import FakeDaemon, running_daemon
 from tests.rvcctl.real_server import serving
@@ -63,7 +64,7 @@ def test_subscribing_brings_the_whole_state_the_lease_is_renewed_and_leaving_uns
             await until(lambda: client.view.stats is not None)
             assert client.view.stats is not None
             assert client.view.stats.voice == "demo"
-            assert len(client.view.numbers) == 8
+            assert len(client.view.numbers) == len(PARAMS)
             assert daemon.received[0].args == (0, 15, "params,stats,log")
             await until(lambda: daemon.addresses().count("/subscribe") >= 3)
 
@@ -174,7 +175,7 @@ def test_a_number_that_was_lost_on_the_way_is_asked_for() -> None:
         client = DaemonClient(Target(port=daemon.port), timing=QUICK)
 
         async def scene(_ears: Ears) -> None:
-            await until(lambda: len(client.view.numbers) == 8)
+            await until(lambda: len(client.view.numbers) == len(PARAMS))
             del client.view.numbers["/gate"]
             await until(lambda: "/gate" in client.view.numbers)
 

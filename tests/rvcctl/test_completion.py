@@ -35,7 +35,7 @@ def test_commands_and_names_need_no_daemon(complete: Complete, monkeypatch: pyte
     assert complete("get", "") == list(READABLE)
     assert complete("get", "pitch", "pit") == ["pitch_ms"]
     assert complete("watch", "--json", "latency_t") == ["latency_total_ms"]
-    assert complete("toggle", "") == ["bypass", "mute", "record", "talk"]
+    assert complete("toggle", "") == ["bypass", "mute", "record", "talk", "monitor_mute"]
     assert complete("step", "") == complete("reset", "") == list(BY_NAME)
     assert complete("set", "mute", "") == ["on", "off"]
     assert complete("set", "f0_method", "") == list(F0_METHODS)

@@ -59,6 +59,8 @@ BOXES: tuple[Case, ...] = (
     Case(RvcctlApp, "ctrl+s", shows="save the parameters as a preset"),
     Case(RvcctlApp, "question_mark", shows="clear the panic"),
     Case(RvcctlApp, "x", hides="CLIP"),
+    Case(RvcctlApp, "h", shows="there is no monitor"),
+    Case(RvcctlApp, "o", shows="there is no monitor"),
     Case(HelpScreen, "escape", ("question_mark",), hides="clear the panic"),
     Case(HelpScreen, "question_mark", ("question_mark",), hides="clear the panic"),
     Case(NameScreen, "escape", ("ctrl+s",), hides="save the parameters"),
@@ -192,6 +194,23 @@ def test_a_switch_that_is_on_is_turned_off_by_the_same_key() -> None:
                 on.client.deliver(address, 1)
                 await on.pilot.press(key)
                 assert on.client.sent[-1] == (address, (0,))
+
+    play(scene)
+
+
+def test_the_monitor_is_muted_and_heard_again_and_its_source_changed() -> None:
+    async def scene() -> None:
+        async with stage() as on:
+            for fields, key, sent, said in (
+                ({}, "h", ("/monitor/mute", (1,)), "monitor: muted"),
+                ({"monitor_mute": 1}, "h", ("/monitor/mute", (0,)), "monitor: on"),
+                ({}, "o", ("/monitor/source", ("microphone",)), "monitor: your own voice"),
+                ({"monitor_source": "microphone"}, "o", ("/monitor/source", ("converted",)), "monitor: what goes out"),
+            ):
+                on.client.deliver_stats(monitor_state="open", **fields)
+                await on.pilot.press(key)
+                assert on.client.sent[-1] == sent
+                await on.shows(said)
 
     play(scene)
 

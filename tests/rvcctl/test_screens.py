@@ -47,6 +47,21 @@ async def everything_is_lost(on: DemoStage) -> None:
     await on.play(3.0)
 
 
+async def monitored(on: DemoStage) -> None:
+    """Somebody who hears their own voice on headphones, softer."""
+    on.client.daemon.monitor_state = "open"
+    await on.play(0.5)
+    await on.press("o", "end", "left", "left", "left")
+    await on.play(3.0)
+
+
+async def monitor_is_gone(on: DemoStage) -> None:
+    """Headphones that were pulled out."""
+    on.client.daemon.monitor_state = "waiting"
+    on.client.daemon.monitor_problem = "audio.monitor.device: output device 'usb' was not found: there is [4] 'HDMI' (ALSA)"
+    await on.play(3.0)
+
+
 async def multi_speaker_records(on: DemoStage) -> None:
     """A voice with four speakers, in a recording."""
     await on.press("3", "r")
@@ -73,6 +88,9 @@ SCENES: dict[str, tuple[tuple[int, int], Act]] = {
     "engine": (SMALL, pressing("e")),
     "log": (SMALL, pressing("5", "l")),
     "speakers": (SMALL, multi_speaker_records),
+    "monitor": (SMALL, monitored),
+    "monitor_large": (LARGE, monitored),
+    "monitor_high": ((80, 40), monitor_is_gone),
     "latency_box": (SMALL, pressing("d")),
     "help": (SMALL, pressing("question_mark")),
     "help_large": (LARGE, pressing("question_mark")),

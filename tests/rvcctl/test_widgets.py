@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rvcctl.peaks import PEAK_FRESH_S, PeakReader
+from rvcctl.peaks import PEAK_FRESH_S, SILENCE, PeakReader
 from rvcctl.steps import coarse_step, fine_step, number_text, snapped, value_text
 from rvcctl.widgets.big_text import big_text
 from rvcctl.widgets.compute_bar import MARK, ComputeModel, compute_bar, compute_of, compute_text
@@ -19,7 +19,7 @@ from rvcctl.widgets.slider import KNOB, slider_text, value_of
 from rvcctl.widgets.state_banner import age_text, banner_of, clock_text
 from rvcctl.widgets.strain import gpu_text
 from rvcd.params import BY_NAME, PARAMS, Param
-from rvcd.protocol import SILENCE_DBFS, Stats
+from rvcd.protocol import Stats
 
 ANY_PARAM = st.sampled_from(PARAMS)
 
@@ -214,12 +214,12 @@ def test_a_letter_in_the_compute_bar_never_runs_into_the_next_name() -> None:
 def test_between_two_looks_the_highest_peak_the_worst_load_and_the_lowest_fill_are_kept() -> None:
     reader = PeakReader()
     for peak, load, fill in ((-30.0, 0.2, 0.9), (-3.0, 1.4, 0.1), (-20.0, 0.3, 0.5)):
-        newest = Stats(in_peak_dbfs=peak, out_peak_dbfs=peak - 1, load=load, ring_fill=fill)
+        newest = Stats(in_peak_dbfs=peak, out_peak_dbfs=peak - 1, monitor_peak_dbfs=peak - 2, load=load, ring_fill=fill)
         reader.feed(newest)
         reader.feed(newest)
-    assert reader.take_levels(1.0, fresh=True) == (-3.0, -4.0)
-    assert reader.take_levels(1.0 + PEAK_FRESH_S, fresh=True) == (-3.0, -4.0)
-    assert reader.take_levels(1.1 + PEAK_FRESH_S, fresh=True) == (SILENCE_DBFS, SILENCE_DBFS)
+    assert reader.take_levels(1.0, fresh=True) == (-3.0, -4.0, -5.0)
+    assert reader.take_levels(1.0 + PEAK_FRESH_S, fresh=True) == (-3.0, -4.0, -5.0)
+    assert reader.take_levels(1.1 + PEAK_FRESH_S, fresh=True) == SILENCE
     assert reader.take_strain(newest) == (1.4, 0.1)
     assert reader.take_strain(newest) == (0.3, 0.5)
 
@@ -227,7 +227,7 @@ def test_between_two_looks_the_highest_peak_the_worst_load_and_the_lowest_fill_a
 def test_old_data_shows_no_level() -> None:
     reader = PeakReader()
     reader.feed(Stats(in_peak_dbfs=-3.0, out_peak_dbfs=-3.0))
-    assert reader.take_levels(1.0, fresh=False) == (SILENCE_DBFS, SILENCE_DBFS)
+    assert reader.take_levels(1.0, fresh=False) == SILENCE
 
 
 def test_a_machine_without_a_gpu_shows_none_and_one_without_a_size_only_its_use() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rvcd.params import PARAMS
+from rvcd.params import VOICE_PARAMS
 from rvcd.protocol import NAME_PATTERN
 from rvcd.voices.voice_toml import (
     MAX_BYTES,
@@ -181,11 +181,11 @@ def test_whatever_the_tables_hold_the_settings_are_within_their_bounds(tables: d
     found, problems = parse_voice_toml(tables)
     assert 0 <= found.slot <= 999 and found.speaker >= 0 and -24 <= found.gain_db <= 24
     assert "/" not in (found.index or "")
-    assert bool(problems) or set(found.params) <= {param.name for param in PARAMS}
+    assert bool(problems) or set(found.params) <= {param.name for param in VOICE_PARAMS}
 
 
 names = st.from_regex(NAME_PATTERN, fullmatch=True).filter(lambda name: name == name.strip())
-params = st.fixed_dictionaries({}, optional={p.name: st.floats(p.low, p.high) for p in PARAMS})
+params = st.fixed_dictionaries({}, optional={p.name: st.floats(p.low, p.high) for p in VOICE_PARAMS})
 
 
 @given(names, st.integers(1, 999), st.none() | st.sampled_from(["", "x.index", "ä'\"é.index"]), st.integers(0, 9999),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rvcd.audio.files import FORMATS, AudioReader
+from rvcd.audio.patchbay import SETTINGS
 from rvcd.cli.checks.finding import Finding, Level
 from rvcd.cli.checks.probes import Probes
 from rvcd.config.settings import Settings
@@ -65,15 +66,16 @@ def _jack(settings: Settings) -> list[Finding]:
 
     audio = settings.audio
     with AudioSegment.create(audio.rate_hz) as segment:
-        seen = survey(JackRequest(audio.input, audio.output, audio.input_channel), segment)
+        seen = survey(JackRequest(audio.input, audio.output, audio.input_channel, monitor=audio.monitor.device), segment)
     if seen is None:
         return []
     findings = []
     for kind, (ports, problem) in seen.sides.items():
         if problem:
-            findings.append(Finding(Level.FAIL, "device", problem))
+            level = Level.NOTE if kind == "monitor" else Level.FAIL  # the main voice goes out without it
+            findings.append(Finding(level, "device", problem))
         else:
-            findings.append(Finding(Level.OK, "device", f"audio.{kind}: {', '.join(ports) or 'none'}"))
+            findings.append(Finding(Level.OK, "device", f"{SETTINGS[kind]}: {', '.join(ports) or 'none'}"))
     return [*findings, Finding(Level.OK, "device", f"{seen.server}: {seen.rate_hz} Hz, {seen.period_samples} samples a period")]
 
 
@@ -94,6 +96,7 @@ def _devices(settings: Settings, devices: list[DeviceInfo]) -> Iterator[Finding]
             yield Finding(Level.OK, "device", f"audio.{kind}: the system's default")
         else:
             yield Finding(Level.OK, "device", f"audio.{kind}: [{device.index}] {device.name} ({device.host_api})")
+    yield from _monitor(settings, devices)
     source, wanted = chosen[0], audio.input_channel
     if source is not None and wanted > source.max_input_channels:
         yield Finding(
@@ -111,6 +114,25 @@ def _devices(settings: Settings, devices: list[DeviceInfo]) -> Iterator[Finding]
         return
     period = "the server's period" if jack is not None else f"{audio.period_samples} samples a period"
     yield Finding(Level.OK, "device", f"{audio.rate_hz} Hz, {period}")
+
+
+def _monitor(settings: Settings, devices: list[DeviceInfo]) -> Iterator[Finding]:
+    """Say which device the monitor would play on. The main voice goes out without it, so nothing here is a failure."""
+    from rvcd.audio.device import DeviceRequest, choose_devices
+
+    wanted = settings.audio.monitor.device
+    if not wanted:
+        return
+    if wanted.lower() == "default":
+        yield Finding(Level.OK, "device", "audio.monitor.device: the system's default")
+        return
+    try:
+        _, device = choose_devices(devices, (-1, -1), DeviceRequest(settings.audio.host_api, "", wanted))
+    except RvcdError as error:
+        yield Finding(Level.NOTE, "device", f"audio.monitor.device: {error} (a sink of PulseAudio may be named too)")
+        return
+    assert device is not None  # it was named
+    yield Finding(Level.OK, "device", f"audio.monitor.device: [{device.index}] {device.name} ({device.host_api})")
 
 
 def _virtual(settings: Settings) -> list[Finding]:

@@ -1,0 +1,1 @@
+"""The monitor process: plays what the user hears of themselves on a device of its own."""
