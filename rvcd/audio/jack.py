@@ -352,8 +352,12 @@ class JackDevice:
             if found and side.wanted.lower() == "default":
                 asked, devices = self._devices.get(side.kind, ([], PipeWireDevices()))
                 if asked != found:  # a problem that stays must not ask four times a second
-                    devices = pipewire_devices(side.kind)
-                    self._devices[side.kind] = list(found), devices
+                    answer = pipewire_devices(side.kind)
+                    if answer is None:  # an input that is not known must not be heard: nothing is chosen until it is
+                        found = []
+                    else:
+                        devices = answer
+                        self._devices[side.kind] = list(found), devices
                 found = [name for name in found if not devices.is_microphone_of_rvcd(client_of(name))]
                 found.sort(key=lambda name: client_of(name) != devices.default)  # the others keep their order
             physical = tuple(found)
