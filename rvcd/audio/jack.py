@@ -402,10 +402,15 @@ class JackDevice:
             found = [name for name in ports if device_port in name]
             if found and (side.wanted.lower() == "default" or side.kind == "monitor"):
                 devices = self._pipewire_devices(side, found)
-                found = [name for name in found if not devices.has_microphone(name)]
-                found.sort(key=lambda name: client_of(name) != devices.default)  # the others keep their order
-                if side.kind == "monitor":  # in a microphone of rvcd's, others would hear it
-                    ports = tuple(name for name in ports if not devices.has_microphone(name))
+                if devices is None:  # what is not known must not be heard, nor hear us: nothing is chosen until it is
+                    found = []
+                    if side.kind == "monitor":
+                        ports = tuple(name for name in ports if name in side.others)
+                else:
+                    found = [name for name in found if not devices.has_microphone(name)]
+                    found.sort(key=lambda name: client_of(name) != devices.default)  # the others keep their order
+                    if side.kind == "monitor":  # in a microphone of rvcd's, others would hear it
+                        ports = tuple(name for name in ports if not devices.has_microphone(name))
             physical = tuple(found)
         links: set[Link] = set()
         for index in range(MOST_PORTS):
@@ -414,13 +419,18 @@ class JackDevice:
                 links.update((name, other) for other in self._names(lib.rvcd_jack_connections(self._client, index)))
         return Graph(ports, physical, frozenset(links), port_changes)
 
-    def _pipewire_devices(self, side: Side, ports: list[str]) -> PipeWireDevices:
-        """Return what PipeWire says of a side's devices; asked again when their ports change, not four times a second."""
+    def _pipewire_devices(self, side: Side, ports: list[str]) -> PipeWireDevices | None:
+        """Return what PipeWire says of a side's devices, None while it does not answer.
+
+        Asked again when their ports change, not four times a second.
+        """
         asked, devices = self._devices.get(side.kind, ([], PipeWireDevices()))
-        if asked != ports:
-            devices = pipewire_devices("input" if side.kind == "input" else "output")
-            self._devices[side.kind] = list(ports), devices
-        return devices
+        if asked == ports:
+            return devices
+        answer = pipewire_devices("input" if side.kind == "input" else "output")
+        if answer is not None:
+            self._devices[side.kind] = list(ports), answer
+        return answer
 
     def _connect(self, kind: str, link: Link) -> bool:
         own, other = f"{self._own_name}:{link[0]}", link[1]

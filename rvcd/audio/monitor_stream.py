@@ -12,8 +12,7 @@ from typing import Any
 
 from rvcd.audio import pulse_microphone
 from rvcd.audio.device import JACK_HOST_API, DeviceRequest, output_end, why_refused
-from rvcd.audio.patchbay import is_client
-from rvcd.audio.pipewire_default import pipewire_devices
+from rvcd.audio.pipewire_default import PipeWireDevices, pipewire_devices
 from rvcd.audio.portaudio import LIBRARY
 from rvcd.audio.scheduling import MONITOR_PRIORITY, promote
 from rvcd.audio.two_devices import MARGIN_S, StreamEnd, chunk_s
@@ -45,9 +44,7 @@ class MonitorStream:
                 sink, end = output_end(sounddevice, request)
             except AudioDeviceError as error:
                 raise AudioDeviceError(f"{SETTING}: {error}") from error
-            if sink.host_api == JACK_HOST_API and any(
-                is_client(sink.name, name) for name in pipewire_devices("output").microphones
-            ):
+            if sink.host_api == JACK_HOST_API and (pipewire_devices("output") or PipeWireDevices()).has_microphone(sink.name):
                 raise AudioDeviceError(f"{SETTING}: {sink.name!r} is rvcd's own microphone, which others hear: name headphones")
             self._stream, self._state, self.latency_ms = self._open(sounddevice, end, sink.name)
         except BaseException:

@@ -30,13 +30,39 @@ class PipeWireDevices:
         return any(is_client(port, name) for name in self.microphones) or is_microphone_label(client_of(port))
 
 
-def pipewire_devices(kind: str) -> PipeWireDevices:
-    """Ask for the devices of a kind, input or output; nothing is known without pw-dump. Blocks for up to DUMP_LIMIT_S."""
+def pipewire_devices(kind: str) -> PipeWireDevices | None:
+    """Ask for the devices of a kind, input or output. None: PipeWire has not answered; nothing is ever known without pw-dump.
+
+    Blocks for up to DUMP_LIMIT_S.
+    """
     try:
         dump = subprocess.run(["pw-dump"], capture_output=True, check=True, timeout=DUMP_LIMIT_S, stdin=subprocess.DEVNULL)
-        return devices_in(json.loads(dump.stdout), kind)
-    except (OSError, subprocess.SubprocessError, ValueError, RecursionError):
+        return devices_in(objects_in(dump.stdout.decode()), kind)
+    except FileNotFoundError:
         return PipeWireDevices()
+    except (OSError, subprocess.SubprocessError, ValueError, RecursionError):
+        return None
+
+
+def objects_in(text: str) -> list[Any]:
+    """Return the objects that pw-dump printed: one list, and another with what has changed each time the graph did meanwhile.
+
+    Raises ValueError where there is not even the first one.
+    """
+    decoder, objects = json.JSONDecoder(), list[Any]()
+    at = 0
+    while rest := text[at:].lstrip():
+        try:
+            document, length = decoder.raw_decode(rest)
+        except ValueError:
+            if not at:
+                raise
+            break
+        at += len(text[at:]) - len(rest) + length
+        objects += document if isinstance(document, list) else []
+    if not at:
+        raise ValueError("pw-dump printed nothing")
+    return objects
 
 
 def devices_in(objects: Any, kind: str) -> PipeWireDevices:
@@ -47,9 +73,9 @@ def devices_in(objects: Any, kind: str) -> PipeWireDevices:
         for item in entry.get("metadata") or []:
             if isinstance(item, dict) and item.get("key") == KEYS[kind] and isinstance(item.get("value"), dict):
                 wanted = str(item["value"].get("name", ""))
-    nodes = list(_nodes(listed))
-    default = next((client for node, client in nodes if wanted and node == wanted), "")
-    return PipeWireDevices(default, frozenset(client for node, client in nodes if is_microphone_node(node)))
+    clients = dict(_nodes(listed))  # of several states of a node the last one counts
+    default = clients.get(wanted, "") if wanted else ""
+    return PipeWireDevices(default, frozenset(client for node, client in clients.items() if is_microphone_node(node)))
 
 
 def _nodes(listed: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:

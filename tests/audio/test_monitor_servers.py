@@ -61,7 +61,8 @@ def test_on_pipewire_it_plays_on_the_default_sink_while_others_hear_the_micropho
         assert is_linked(links(), "rvcd:monitor_2", "headphones:playback_FR")
         eventually(lambda: is_linked(links(), "rvcd:out_left", "rvcd-microphone:input_MONO"), "the microphone's link")
         assert not is_linked(links(), "rvcd:monitor_1", "rvcd-microphone:input_MONO")
-        assert pipewire_devices("output").microphones == {"rvcd"}
+        devices = pipewire_devices("output")
+        assert devices is not None and devices.microphones == {"rvcd"}
     with running(tmp_path, '[audio.monitor]\ndevice = "rvcd"\n') as daemon:
         told = daemon.osc.until(lambda s: s.monitor_problem != "" and s.state == "live")
         assert "'rvcd' is not there" in told.monitor_problem and told.monitor_state == "waiting"
