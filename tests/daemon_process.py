@@ -35,6 +35,9 @@ preset = "safe"
 """
 """A configuration: one of the test voices converts the demo speech."""
 
+CONVERTING = ("live", "no-input")
+"""States of a daemon that converts, on a server whose microphone may be silent."""
+
 
 class OscClient:
     """A plain OSC client: sends messages, collects what comes back."""

@@ -21,7 +21,7 @@ from rvcd.formats.voice_header import read_voice_spec
 from rvcd.ipc.segment import AudioSegment
 from tests.audio.conftest import HandDriven, JackServer, running_jack_server
 from tests.audio.jack_loop import JackLoop
-from tests.daemon_process import running
+from tests.daemon_process import CONVERTING, running
 from tests.waiting import HANG_S, eventually
 
 LATENCY_SAMPLES = 9600
@@ -224,7 +224,7 @@ def test_the_daemon_takes_the_servers_rate_and_publishes_the_graphs_latency(tmp_
         running_jack_server(44100, 512) as server,
         running(tmp_path, '[audio]\nbackend = "jack"\n', {"JACK_DEFAULT_SERVER": server.name}) as daemon,
     ):
-        stats = daemon.osc.until(lambda s: s.rate_hz == 44100 and s.state == "live" and s.latency_device_in_ms > 0)
+        stats = daemon.osc.until(lambda s: s.rate_hz == 44100 and s.state in CONVERTING and s.latency_device_in_ms > 0)
         period_ms = 1000 * 512 / 44100
         assert stats.latency_device_in_ms == pytest.approx(period_ms, abs=0.01)
         assert stats.latency_device_out_ms == pytest.approx(period_ms, abs=0.01)
@@ -241,7 +241,7 @@ def test_a_named_input_that_is_missing_is_waited_for_and_said(tmp_path: Path) ->
         port = client.outports.register("capture")
         client.set_process_callback(lambda frames: None)
         client.activate()
-        daemon.osc.until(lambda s: s.state == "live")
+        daemon.osc.until(lambda s: s.state in CONVERTING)
         assert [other.name for other in client.get_all_connections(port)] == ["rvcd:in"]
         client.close()
         assert "is gone" in daemon.osc.until(lambda s: s.state == "no-device" and "is gone" in s.device).device

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rvcd.audio import jack as jack_module
 from rvcd.audio.device import DeviceInfo
 from rvcd.audio.device_supervisor import DeviceState, DeviceSupervisor
 from rvcd.audio.jack import JackDevice, JackRequest
-from rvcd.audio.patchbay import is_client
+from rvcd.audio.pipewire_default import PipeWireDevices
 from rvcd.cli.checks.device import device_findings
 from rvcd.cli.checks.finding import Level
 from rvcd.cli.checks.probes import Probes
@@ -189,13 +188,10 @@ def test_one_device_for_both_outputs_is_said(segment: AudioSegment, jack_server:
         device.close()
 
 
-def test_rvcds_own_microphone_is_never_taken_on_pipewire(
-    device: JackDevice, segment: AudioSegment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(jack_module, "pipewire_microphones", lambda: frozenset({"rvcd", "stage voice"}))
-    ports = ("rvcd-51:input_MONO", "stage voice:input_MONO", "rvcd tools:playback_1", "USB:playback_FL")
-    assert device._without_microphones(ports, settled=False) == ports[2:]
-    assert is_client("rvcd:in", "rvcd") and is_client("rvcd-5:in", "rvcd") and not is_client("rvcd-live:in", "rvcd")
+def test_rvcds_own_microphone_is_never_taken_on_pipewire() -> None:
+    devices = PipeWireDevices(microphones=frozenset({"rvcd", "stage voice"}))
+    assert all(map(devices.has_microphone, ("rvcd-51:input_MONO", "stage voice:input_MONO", "rvcd deep:input_MONO")))
+    assert not any(map(devices.has_microphone, ("rvcdeep:playback_1", "USB:playback_FL", "rvcd-live:playback_FL")))
 
 
 def test_the_daemon_plays_it_steers_it_and_resumes_it(tmp_path: Path) -> None:

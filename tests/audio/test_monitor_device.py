@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from tests.audio.conftest import JackServer, running_jack_server
-from tests.daemon_process import DaemonProcess, running
+from tests.daemon_process import CONVERTING, DaemonProcess, running
 from tests.waiting import eventually
 
 RATE_HZ = 48000
@@ -78,7 +78,7 @@ def test_a_monitor_that_is_not_there_is_said_and_the_voice_goes_out(tmp_path: Pa
         running_jack_server(RATE_HZ, 512) as server,
         running(tmp_path, CONFIG.format(folder=tmp_path, device="headphnes"), {"JACK_DEFAULT_SERVER": server.name}) as daemon,
     ):
-        told = daemon.osc.until(lambda s: s.monitor_problem != "" and s.state == "live")
+        told = daemon.osc.until(lambda s: s.monitor_problem != "" and s.state in CONVERTING)
         assert told.monitor_state == "waiting"
         assert told.monitor_problem.startswith("audio.monitor.device: output device 'headphnes' was not found")
         assert daemon.log.count("'headphnes' was not found") == 1

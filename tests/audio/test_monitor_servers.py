@@ -14,7 +14,7 @@ from rvcd.audio.pipewire_graph import run_tool
 from rvcd.errors import AudioDeviceError
 from tests.audio.test_microphone import PrivatePipeWire, make_real_microphone, private_home, server, wait_until
 from tests.audio.test_pulse import pulse
-from tests.daemon_process import running
+from tests.daemon_process import CONVERTING, running
 from tests.waiting import eventually
 
 __all__ = ["private_home", "pulse", "server"]
@@ -55,7 +55,7 @@ def test_on_pipewire_it_plays_on_the_default_sink_while_others_hear_the_micropho
     wait_until(lambda: '"headphones"' in run_tool("pw-metadata", "0", "default.audio.sink"))
     config = '[audio.monitor]\ndevice = "default"\n'
     with running(tmp_path, config) as daemon:
-        stats = daemon.osc.until(lambda s: s.monitor_state == "open" and s.state == "live")
+        stats = daemon.osc.until(lambda s: s.monitor_state == "open" and s.state in CONVERTING)
         assert stats.monitor_problem == ""
         eventually(lambda: is_linked(links(), "rvcd:monitor_1", "headphones:playback_FL"), "the monitor's link")
         assert is_linked(links(), "rvcd:monitor_2", "headphones:playback_FR")
@@ -64,7 +64,7 @@ def test_on_pipewire_it_plays_on_the_default_sink_while_others_hear_the_micropho
         devices = pipewire_devices("output")
         assert devices is not None and devices.microphones == {"rvcd"}
     with running(tmp_path, '[audio.monitor]\ndevice = "rvcd"\n') as daemon:
-        told = daemon.osc.until(lambda s: s.monitor_problem != "" and s.state == "live")
+        told = daemon.osc.until(lambda s: s.monitor_problem != "" and s.state in CONVERTING)
         assert "'rvcd' is not there" in told.monitor_problem and told.monitor_state == "waiting"
         assert not is_linked(links(), "rvcd:monitor_1", "rvcd-microphone:input_MONO")
 

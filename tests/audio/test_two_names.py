@@ -21,7 +21,7 @@ from rvcd.errors import AudioDeviceError
 from rvcd.ipc.segment import AudioSegment
 from tests.audio.conftest import JackServer
 from tests.audio.test_microphone import PrivatePipeWire, make_real_microphone, private_home, server
-from tests.daemon_process import NamedDaemon, until_the_block_ends
+from tests.daemon_process import CONVERTING, NamedDaemon, until_the_block_ends
 from tests.waiting import HANG_S, eventually
 
 __all__ = ["private_home", "server"]
@@ -66,7 +66,7 @@ def test_each_hears_the_real_microphone_and_speaks_into_its_own(pair: tuple[Name
     real = {("real-microphone", "rvcd-deep"), ("real-microphone", "rvcd-high")}
     eventually(lambda: links() == own | real, "the links")
     for daemon in pair:
-        daemon.osc.until(lambda stats: stats.state == "live")
+        daemon.osc.until(lambda stats: stats.state in CONVERTING)
 
     # Without it one of the two microphones of rvcd is the server's default source, and the only kind there is.
     (node,) = read_graph().nodes_named("real-microphone")
@@ -78,7 +78,7 @@ def test_each_hears_the_real_microphone_and_speaks_into_its_own(pair: tuple[Name
     make_real_microphone()
     eventually(lambda: links() == own | real, "the links, again")
     for daemon in pair:
-        daemon.osc.until(lambda stats: stats.state == "live")
+        daemon.osc.until(lambda stats: stats.state in CONVERTING)
         assert "rvcd's own microphone was connected" not in daemon.log
 
 
