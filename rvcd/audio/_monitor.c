@@ -24,6 +24,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -45,13 +46,28 @@ struct rvcd_monitor {
     float heard[RVCD_CHUNK];
 };
 
-/* Touched, so that its first use is no page fault. */
+static size_t whole_pages(size_t bytes)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    return (bytes + page - 1) / page * page;
+}
+
+/* On pages of its own, touched and locked where the limits allow it, so that no use is a page fault. */
 static void *silent_memory(size_t bytes)
 {
-    void *memory = aligned_alloc(RVCD_LINE, (bytes + RVCD_LINE - 1) / RVCD_LINE * RVCD_LINE);
-    if (memory != NULL)
-        memset(memory, 0, bytes);
+    void *memory = aligned_alloc((size_t)sysconf(_SC_PAGESIZE), whole_pages(bytes));
+    if (memory == NULL)
+        return NULL;
+    memset(memory, 0, whole_pages(bytes));
+    mlock(memory, whole_pages(bytes));
     return memory;
+}
+
+static void give_back(void *memory, size_t bytes)
+{
+    if (memory != NULL)
+        munlock(memory, whole_pages(bytes));
+    free(memory);
 }
 
 rvcd_monitor *rvcd_monitor_new(rvcd_segment *segment)
@@ -69,7 +85,7 @@ rvcd_monitor *rvcd_monitor_new(rvcd_segment *segment)
 
 void rvcd_monitor_free(rvcd_monitor *monitor)
 {
-    free(monitor);
+    give_back(monitor, sizeof *monitor);
 }
 
 static float sane_gain(float gain)
@@ -147,7 +163,7 @@ rvcd_monitor_stream *rvcd_monitor_stream_new(rvcd_segment *segment, uint32_t cha
     stream->channels = channels;
     stream->monitor = rvcd_monitor_new(segment);
     if (stream->monitor == NULL) {
-        free(stream);
+        give_back(stream, sizeof *stream);
         return NULL;
     }
     return stream;
@@ -162,7 +178,7 @@ void rvcd_monitor_stream_free(rvcd_monitor_stream *stream)
 {
     if (stream != NULL)
         rvcd_monitor_free(stream->monitor);
-    free(stream);
+    give_back(stream, sizeof *stream);
 }
 
 int rvcd_monitor_stream_thread_id(rvcd_monitor_stream *stream)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 from collections.abc import Mapping, Sequence
 
 from rvcd.ipc.child import Child
 from rvcd.ipc.messages import FromMonitor, LogLine, MonitorMissing, MonitorOpened, OpenMonitor, Stop
+from rvcd.ipc.python_module import module_command
 from rvcd.ipc.segment import AudioSegment
 
-COMMAND: tuple[str, ...] = (sys.executable, "-m", "rvcd.monitor.main")
+COMMAND: tuple[str, ...] = module_command("rvcd.monitor.main")
 OPEN_LIMIT_S = 15.0
 """Without a word for so long, it hangs in a sound server."""
 SILENT_LIMIT_S = 4.0
@@ -51,6 +51,11 @@ class MonitorProcess:
     def pid(self) -> int | None:
         """Process number, None while there is none."""
         return self._child.pid if self._child is not None else None
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a process, or one that is just being started or buried."""
+        return self._life is not None
 
     def want(self, request: OpenMonitor | None, now_s: float) -> None:
         """Play as requested, None: not at all. Call about ten times a second. now_s: monotonic."""

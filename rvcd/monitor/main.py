@@ -1,4 +1,4 @@
-"""The monitor process: `python -m rvcd.monitor.main CHANNEL_FD`, started by daemon.monitor_process.MonitorProcess.
+"""The monitor process, started by daemon.monitor_process.MonitorProcess with the number of its channel.
 
 It reads the rings of the shared segment, behind the audio path's back, and plays on a device of its own. A device that stalls,
 a sound server that hangs, a PortAudio that aborts: here that costs nobody else anything, and the control process starts another
@@ -66,7 +66,3 @@ def main() -> None:
     with contextlib.suppress(OSError):  # the control process is gone
         play(segment, channel, request)
     os._exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -17,7 +17,7 @@ from rvcd.audio.pipewire_default import PipeWireDevices
 from rvcd.cli.checks.device import device_findings
 from rvcd.cli.checks.finding import Level
 from rvcd.cli.checks.probes import Probes
-from rvcd.config.settings import Audio, Monitor, Settings
+from rvcd.config.settings import Audio, Monitor, Settings, VirtualAudio
 from rvcd.formats.voice_header import read_voice_spec
 from rvcd.ipc.segment import AudioSegment
 from tests.audio.conftest import EchoWorker, JackServer, running_jack_server
@@ -258,3 +258,11 @@ def test_check_names_its_card_or_what_is_missing() -> None:
     assert found("") == []
     ((level, text),) = found("headphones")
     assert level is Level.NOTE and "'headphones' was not found" in text
+
+
+def test_check_says_that_a_device_faster_than_time_has_no_monitor() -> None:
+    probes = Probes(list, None, lambda *_: None, read_voice_spec, None, hashes=False)
+    for realtime in (True, False):
+        audio = Audio(backend="virtual", virtual=VirtualAudio(realtime=realtime), monitor=Monitor(device="default"))
+        said = [f for f in device_findings(Settings(audio=audio), probes, daemon_runs=False) if "no monitor plays" in f.text]
+        assert [finding.level for finding in said] == ([] if realtime else [Level.NOTE])

@@ -77,7 +77,7 @@ def test_it_says_what_it_plays_on_and_ends_when_nothing_is_wanted(segment: Audio
             on.process.want(REQUEST, on.now_s)
         assert on.process.pid == pid
         on.request = None
-        await on.until(lambda process: process.pid is None)
+        await on.until(lambda process: not process.running)
         assert on.process.opened == ""
         assert pid is not None and not os.path.exists(f"/proc/{pid}")
 
@@ -100,7 +100,7 @@ def test_a_device_that_stops_calling_is_given_up_and_another_process_tries(segme
         await on.until(lambda process: process.opened)
         pid = on.process.pid
         on.now_s += SILENT_LIMIT_S + 0.1
-        await on.until(lambda process: process.pid is None)
+        await on.until(lambda process: not process.running)
         assert "stopped calling" in on.process.problem and "headphones" in on.process.problem
         on.now_s += BACKOFF_FIRST_S
         await on.until(lambda process: process.opened)
@@ -113,7 +113,7 @@ def test_one_that_hangs_before_it_plays_is_ended(segment: AudioSegment) -> None:
     async def story(on: Watched) -> None:
         await on.until(lambda process: process.pid)
         on.now_s += OPEN_LIMIT_S + 0.1
-        await on.until(lambda process: process.pid is None)
+        await on.until(lambda process: not process.running)
         assert "has not answered" in on.process.problem
 
     watching(segment, "hang", story)
@@ -123,9 +123,9 @@ def test_one_that_hangs_before_it_plays_is_ended(segment: AudioSegment) -> None:
 def test_one_that_dies_or_talks_nonsense_is_replaced_after_a_pause(segment: AudioSegment, way: str, words: str) -> None:
     async def story(on: Watched) -> None:
         await on.until(lambda process: words in process.problem)
-        assert on.process.pid is None and on.process._life is None
+        assert on.process.pid is None and not on.process.running
         on.process.want(REQUEST, on.now_s)
-        assert on.process._life is None, "not at once"
+        assert not on.process.running, "not at once"
         on.now_s += BACKOFF_FIRST_S
         await on.until(lambda process: process.pid)
 

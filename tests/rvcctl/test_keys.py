@@ -60,7 +60,7 @@ BOXES: tuple[Case, ...] = (
     Case(RvcctlApp, "question_mark", shows="clear the panic"),
     Case(RvcctlApp, "x", hides="CLIP"),
     Case(RvcctlApp, "h", shows="there is no monitor"),
-    Case(RvcctlApp, "o", shows="there is no monitor"),
+    Case(RvcctlApp, "o"),
     Case(HelpScreen, "escape", ("question_mark",), hides="clear the panic"),
     Case(HelpScreen, "question_mark", ("question_mark",), hides="clear the panic"),
     Case(NameScreen, "escape", ("ctrl+s",), hides="save the parameters"),

@@ -155,7 +155,12 @@ def _virtual(settings: Settings) -> list[Finding]:
         ]
     loop = ", looped" if virtual.loop and not virtual.input.startswith(("null", "tone:")) else ""
     pace = "in real time" if virtual.realtime else "as fast as possible"
-    return [Finding(Level.OK, "device", f"virtual: {source}{loop}, {pace}, to {virtual.output or 'nowhere'}")]
+    found = [Finding(Level.OK, "device", f"virtual: {source}{loop}, {pace}, to {virtual.output or 'nowhere'}")]
+    if settings.audio.monitor.device and not virtual.realtime:
+        found.append(
+            Finding(Level.NOTE, "device", "audio.monitor.device: no monitor plays with audio.virtual.realtime = false")
+        )
+    return found
 
 
 def _listen(settings: Settings) -> None:
