@@ -87,12 +87,12 @@ def commands_to_use(voice: str, settings: Settings) -> str:
 
 def without_encoder(settings: Settings) -> Sequence[str]:
     """Return a note where no file of a content encoder is configured."""
-    from rvcd.config.settings import BUILT_IN
+    from rvcd.config.settings import TEST_WEIGHTS
 
     if settings.models.real_encoder:
         return ()
-    own = "built-in voice is" if settings.models.content_encoder == BUILT_IN else "test voices are"
-    return (f"models.content_encoder names no file: only the {own} listed and run; `rvcd assets` names what others' voices need",)
+    own = "test voices are" if settings.models.content_encoder == TEST_WEIGHTS else "built-in voice is"
+    return (f"there is no content encoder for others' voices: only the {own} listed and run; `rvcd assets fetch` gets one",)
 
 
 def note(*sentences: str) -> None:

@@ -1,18 +1,21 @@
-"""The published files rvcd can use: what they are called, how to recognise them, what a given file is. Stdlib only."""
+"""The published files rvcd can use: what they are called, how to recognise them, what a given file is."""
 
 from __future__ import annotations
 
+import difflib
 import enum
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rvcd.errors import ModelFileError
+from rvcd.config.settings import FETCHED_ENCODER, FETCHED_RMVPE
+from rvcd.errors import ModelFileError, ParamError
 
 
 @dataclass(frozen=True)
-class Asset:
-    """One published file. key: the [models] key that names it. sha256 "" means that only the size is known."""
+class PublishedFile:
+    """A file that rvcd recognises. key: the [models] key that names it. sha256 "" means that only the size is known."""
 
     key: str
     name: str
@@ -21,23 +24,87 @@ class Asset:
     doc: str
 
 
+@dataclass(frozen=True)
+class AssetFile:
+    """One file of an asset. path: below models.folder. remote: below the repository.
+
+    sha256 "": it is not known, and what the server says of the content must hold.
+    """
+
+    path: str
+    remote: str
+    size_bytes: int
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Asset:
+    """What `rvcd assets fetch NAME` gets, the weights last. key: what uses it: of [models], or encoders.NAME.
+
+    repository: on Hugging Face. revision: of it, so that the bytes stay what they were.
+    """
+
+    name: str
+    key: str
+    repository: str
+    revision: str
+    files: tuple[AssetFile, ...]
+    doc: str
+
+    @property
+    def weights(self) -> AssetFile:
+        """The file that matters."""
+        return self.files[-1]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(file.size_bytes for file in self.files)
+
+    @property
+    def page(self) -> str:
+        """Where people find it."""
+        return f"https://huggingface.co/{self.repository}"
+
+
+RVC = ("lj1995/VoiceConversionWebUI", "e6d0c1a17da07c33557852f9dfa2bd44cc75737d")
+"""RVC's own repository."""
+HUBERT_SHA256 = "f54b40fd2802423a5643779c4861af1e9ee9c1564dc9d32f54f20b5ffba7db96"
+RMVPE_SHA256 = "6d62215f4306e3ca278246188607209f09af3dc77ed4232efdd069798c4ec193"
+
 ASSETS: tuple[Asset, ...] = (
     Asset(
-        "content_encoder", "hubert_base.pt", 189_507_909,
-        "f54b40fd2802423a5643779c4861af1e9ee9c1564dc9d32f54f20b5ffba7db96", "content encoder, fairseq layout",
+        "content-encoder", "content_encoder", *RVC, (AssetFile(FETCHED_ENCODER, "hubert_base.pt", 189_507_909, HUBERT_SHA256),),
+        "the content encoder of nearly all RVC voices (ContentVec)",
     ),
     Asset(
+        "rmvpe", "rmvpe", *RVC, (AssetFile(FETCHED_RMVPE, "rmvpe.pt", 181_184_272, RMVPE_SHA256),),
+        "pitch estimator for f0_method = \"rmvpe\"",
+    ),
+)  # fmt: skip
+PUBLISHED: tuple[PublishedFile, ...] = (
+    PublishedFile("content_encoder", "hubert_base.pt", 189_507_909, HUBERT_SHA256, "content encoder, fairseq layout"),
+    PublishedFile(
         "content_encoder", "hubert_base/pytorch_model.bin", 189_206_711,
         "cc8c20f4b90a520757260197a3ff2505705a7adbd20ad9eeaa4e1a9b38442ef5", "content encoder, Transformers layout",
     ),
-    Asset(
-        "rmvpe", "rmvpe.pt", 181_184_272,
-        "6d62215f4306e3ca278246188607209f09af3dc77ed4232efdd069798c4ec193", "pitch estimator for f0_method = \"rmvpe\"",
-    ),
-    Asset("rmvpe", "rmvpe.pt (second variant)", 181_189_687, "", "the same network, published with another checksum"),
+    PublishedFile("rmvpe", "rmvpe.pt", 181_184_272, RMVPE_SHA256, "pitch estimator for f0_method = \"rmvpe\""),
+    PublishedFile("rmvpe", "rmvpe.pt (second variant)", 181_189_687, "", "the same network, published with another checksum"),
 )  # fmt: skip
+"""Files that are recognised wherever they come from. Sizes and checksums are those that several projects pin."""
+ALL = "all"
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 """What a Transformers folder holds its weights in, in the order they are looked for."""
+
+
+def assets_named(names: Sequence[str]) -> Sequence[Asset]:
+    """Return the assets of these names, each once, in the table's order; ALL stands for every one. Raises ParamError."""
+    known = {asset.name: asset for asset in ASSETS}
+    for name in names:
+        if name not in (*known, ALL):
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise ParamError(f"{name!r} is nothing that can be fetched{hint}; it takes {', '.join(known)} or {ALL}")
+    return [asset for asset in ASSETS if ALL in names or asset.name in names]
 
 
 class Match(enum.Enum):
@@ -60,7 +127,7 @@ class AssetStatus:
     match: Match
     size_bytes: int = 0
     sha256: str = ""
-    asset: Asset | None = None
+    published: PublishedFile | None = None
 
     @property
     def usable(self) -> bool:
@@ -105,12 +172,12 @@ def examine(key: str, configured: str, expected_sha256: str = "", hashes: bool =
     if not hashes:
         return AssetStatus(key, path, Match.UNKNOWN, size_bytes)
     sha256 = sha256_of(path)
-    asset = next((a for a in ASSETS if a.key == key and sha256 == a.sha256), None)
+    published = next((a for a in PUBLISHED if a.key == key and sha256 == a.sha256), None)
     if expected_sha256:
         match = Match.VERIFIED if sha256 == expected_sha256 else Match.MISMATCH
-    elif asset is not None:
+    elif published is not None:
         match = Match.VERIFIED
     else:
-        asset = next((a for a in ASSETS if a.key == key and a.size_bytes == size_bytes and not a.sha256), None)
-        match = Match.SIZE_ONLY if asset is not None else Match.UNKNOWN
-    return AssetStatus(key, path, match, size_bytes, sha256, asset)
+        published = next((a for a in PUBLISHED if a.key == key and a.size_bytes == size_bytes and not a.sha256), None)
+        match = Match.SIZE_ONLY if published is not None else Match.UNKNOWN
+    return AssetStatus(key, path, match, size_bytes, sha256, published)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rvcd.config.folders import cache_folder
-from rvcd.config.settings import BUILT_IN, TEST_WEIGHTS, Settings
+from rvcd.config.settings import TEST_WEIGHTS, Settings
 from rvcd.ipc.messages import ModelSetup, VoiceFiles
 from rvcd.protocol import names_voice_file
 from rvcd.voices.builtin_paths import BUILT_IN_ENCODER, BUILT_IN_FOLDER
@@ -22,7 +22,7 @@ def scan_voices(settings: Settings) -> VoiceRegistry:
     """
     if settings.models.real_encoder:
         return VoiceRegistry.scan(settings.voices.folders)
-    if settings.models.content_encoder == BUILT_IN:
+    if settings.models.content_encoder != TEST_WEIGHTS:
         return VoiceRegistry.scan([BUILT_IN_FOLDER])
     paths = TestWeightPaths.below(cache_folder())
     # Named here, because the worker may not have written them yet.
@@ -64,7 +64,7 @@ def model_setup(settings: Settings) -> ModelSetup:
     tested = settings.models.content_encoder == TEST_WEIGHTS
     return ModelSetup(
         encoder="" if tested else settings.models.real_encoder or str(BUILT_IN_ENCODER),
-        rmvpe=settings.models.rmvpe,
+        rmvpe=settings.models.rmvpe_file,
         fill_unvoiced=settings.engine.unvoiced == "interpolate",
         device=settings.engine.device,
         precision=settings.engine.precision,

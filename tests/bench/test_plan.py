@@ -159,7 +159,7 @@ def test_a_soak_takes_the_configured_latency_and_a_comparison_two_presets() -> N
         ({"index": "nothing.index"}, "--index nothing.index: does not exist; check the path"),
         (
             {"voice": "Anna"},
-            "--voice Anna is looked for once models.content_encoder is configured; without one, name a .pth file",
+            "--voice Anna is looked for once there is a content encoder (`rvcd assets fetch`); without one, name a .pth file",
         ),
     ],
 )  # fmt: skip
@@ -184,7 +184,7 @@ def test_a_missing_encoder_names_its_key_and_the_ways_out() -> None:
     with pytest.raises(RvcdError) as caught:
         make_plan(configured, request(synthetic=False), 2)
     assert str(caught.value) == (
-        "models.content_encoder: /nowhere/hubert.pt does not exist; `rvcd assets` names the file, --synthetic measures without it"
+        "models.content_encoder: /nowhere/hubert.pt does not exist; `rvcd assets fetch` gets one, --synthetic measures without it"
     )
 
 

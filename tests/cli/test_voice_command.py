@@ -104,7 +104,7 @@ def test_without_a_content_encoder_rvcds_own_voices_are_listed_and_the_reason_is
     assert code == 0
     assert [line.split("\t")[1] for line in out.splitlines()[1:]] == listed
     which = "the test voices are" if word == "test" else "the built-in voice is"
-    assert err.startswith(f"note: models.content_encoder names no file: only {which} listed")
+    assert err.startswith(f"note: there is no content encoder for others' voices: only {which} listed")
 
 
 def test_the_built_in_voice_passes_its_own_check_with_its_own_encoder(rvcd: Rvcd) -> None:
@@ -275,7 +275,7 @@ def test_without_a_content_encoder_voices_are_checked_all_the_same(rvcd: Rvcd, v
     put(voices, "anna", V2, INDEX_V2)
     code, out, err = rvcd("check")
     assert code == 0 and lines(out)["anna"][0] == "ok"
-    assert "models.content_encoder names no file" in err
+    assert "there is no content encoder for others' voices" in err
 
 
 def test_an_encoder_that_is_none_is_one_sentence(rvcd: Rvcd, voices: Path, tmp_path: Path) -> None:
@@ -340,7 +340,7 @@ def test_import_warns_where_the_voice_would_not_be_listed(rvcd: Rvcd, tmp_path: 
     code, _, err = rvcd("import", V2, "--to", tmp_path / "elsewhere")
     assert code == 0
     assert f"note: {tmp_path / 'elsewhere'} is not one of voices.folders: add it to your configuration" in err
-    assert "note: models.content_encoder names no file" in err
+    assert "note: there is no content encoder for others' voices" in err
     assert (tmp_path / "elsewhere" / "v2_40k_f0" / "v2_40k_f0.pth").is_file()
 
 

@@ -33,7 +33,7 @@ def voice_finding(settings: Settings, probes: Probes, resumed: str) -> Finding:
         return Finding(
             Level.FAIL,
             "voice",
-            f"{entry.path} needs a real content encoder: set models.content_encoder (`rvcd assets` names the file to download)",
+            f"{entry.path} needs a real content encoder: `rvcd assets fetch` gets it",
         )
     widths = unit_widths(settings)
     if widths and voice.unit_width not in widths:
