@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,6 +27,9 @@ from rvcd.cli.voice_text import (
 )
 from rvcd.config.folders import expand_home
 from rvcd.errors import RvcdError, VoiceNotFoundError
+
+if TYPE_CHECKING:
+    from rvcd.voices.import_scratch import Scratch
 
 app = typer.Typer(help="List, inspect, check and import voices.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -154,7 +158,10 @@ def check_voices(
 @app.command("import")
 def import_voices(
     sources: Annotated[
-        list[Path], typer.Argument(metavar="SRC...", help="One voice: a .pth, a .pth and its .index, a folder, or a .zip.")
+        list[str],
+        typer.Argument(
+            metavar="SRC...", help="One voice: a .pth, a .pth and its .index, a folder, a .zip, or https://... of those."
+        ),
     ],
     name: Annotated[str, typer.Option(help="What the voice is called; default: as its file.", show_default=False)] = "",
     slot: Annotated[int, typer.Option(help="Its fixed slot, 1..999; default: a free one.", show_default=False)] = 0,
@@ -165,10 +172,17 @@ def import_voices(
         float | None, typer.Option(metavar="DB", help="This voice's own gain, -24..24 dB.", show_default=False)
     ] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace FOLDER/NAME, its voice.toml included.")] = False,
+    allow_private: Annotated[
+        bool, typer.Option("--allow-private", help="Let an address lead to this machine or a private network, by http too.")
+    ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Copy a voice into FOLDER/NAME, checked before: whole or not at all. Nothing in it is run."""
+    """Copy a voice into FOLDER/NAME, checked before: whole or not at all. Nothing in it is run.
+
+    Of https://... the file is downloaded first.
+    """
     from rvcd.config.settings import load_config
+    from rvcd.voices.import_scratch import scratch_in
     from rvcd.voices.importing import ImportRequest, import_voice
     from rvcd.voices.registry import VoiceRegistry
     from rvcd.voices.voice_toml import FILE_NAME
@@ -180,9 +194,13 @@ def import_voices(
     folder = (expand_home(to) if to else folders[0]).absolute()
     known = folder in folders
     others = VoiceRegistry.scan(path for path in (folders if known else [*folders, folder]) if path.is_dir())
-    request = ImportRequest(tuple(expand_home(source) for source in sources), folder, name, slot, gain, force)
-    with unwound_by_signals():
-        done = import_voice(request, others)
+    with unwound_by_signals(), scratch_in(folder) as scratch:
+        local, words = _download_what_is_elsewhere(sources, scratch, allow_private)
+        request = ImportRequest(tuple(local), folder, name, slot, gain, force)
+        try:
+            done = import_voice(request, others)
+        except RvcdError as error:
+            raise RvcdError(words(str(error))) from None
     spec, called = done.spec, done.settings.name
     index = f"an index of {done.index.vectors:,} vectors" if done.index else "no index"
     typer.echo(f"imported    {called}: {spec.version}, {spec.rate_hz} Hz, speakers: {speakers_text(spec)}, {index}")
@@ -191,7 +209,28 @@ def import_voices(
     chosen = f" --config {shlex.quote(str(config))}" if config else ""
     typer.echo(f"check it    rvcd voice check {shlex.quote(str(done.folder / spec.path.name))}{chosen}")
     typer.echo(f"use it      {commands_to_use(called, settings)}")
-    note(*done.notes)
+    note(*map(words, done.notes))
     if not known:
         note(f"{folder} is not one of voices.folders: add it to your configuration, or its voices are not found")
     note(*without_encoder(settings))
+
+
+def _download_what_is_elsewhere(
+    sources: Sequence[str], scratch: Scratch, allow_private: bool
+) -> tuple[list[Path], Callable[[str], str]]:
+    """Return each source as a path, addresses downloaded, and what turns messages about those files into ones about addresses."""
+    if not any("://" in source for source in sources):
+        return [expand_home(source) for source in sources], lambda text: text
+    from rvcd.cli.transfer_progress import ShownProgress
+    from rvcd.transfer.voice import fetch_voice_file, is_address, local_words
+
+    local: list[Path] = []
+    origins: list[tuple[Path, str]] = []
+    with ShownProgress() as progress:
+        for source in sources:
+            if is_address(source):
+                local.append(fetch_voice_file(source, scratch.folder(), progress, allow_private=allow_private))
+                origins.append((local[-1], source))
+            else:
+                local.append(expand_home(source))
+    return local, lambda text: local_words(text, origins)

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import time
+from pathlib import Path
 
 from rvcd.audio.configured import choose_backend, device_factory, microphone_keeper
 from rvcd.audio.device_supervisor import DeviceState, DeviceSupervisor
@@ -30,6 +31,7 @@ from rvcd.errors import RvcdError
 from rvcd.geometry import FRAMES_PER_SECOND, MAX_RATE_HZ, MIN_RATE_HZ
 from rvcd.osc.server import OscServer, OscSettings
 from rvcd.osc.subscriptions import FeedbackTarget
+from rvcd.voices.import_scratch import clear_leftovers
 
 TICK_S = 0.1
 EXTEND_S, START_MORE_S = 2.0, 20
@@ -81,6 +83,7 @@ class Daemon:
         try:
             await self.server.start()
             self.session.start()
+            loop.run_in_executor(None, self._clear_leftovers)
             backend, why = await loop.run_in_executor(None, choose_backend, self.settings)
             log.info("audio device", extra=fields(backend=backend, why=why))
             if backend == "virtual":  # what was measured was a card's
@@ -99,6 +102,12 @@ class Daemon:
             await self._tick_until_stopped(device)
         finally:
             await self._shut_down()
+
+    def _clear_leftovers(self) -> None:
+        """Remove what imports have left that were killed. Beside everything else: the disk may take its time."""
+        for folder in self.settings.voices.folders:
+            if count := clear_leftovers(Path(folder)):
+                log.info("removed what killed imports had left", extra=fields(folder=folder, count=count))
 
     @property
     def stopped(self) -> bool:

@@ -68,6 +68,14 @@ class Download:
         return bool(self.sha256)
 
 
+@dataclass(frozen=True)
+class Answer:
+    """Where a file came from in the end. url: without what follows `?`. disposition: the server's Content-Disposition, or ""."""
+
+    url: str = ""
+    disposition: str = ""
+
+
 def part_of(target: Path) -> Path:
     """Return what a file is called until it is whole."""
     return target.with_name(f".{target.name}.part")
@@ -79,7 +87,7 @@ def download(
     progress: Progress,
     patience: Patience | None = None,
     sleep: Callable[[float], None] = time.sleep,
-) -> None:
+) -> Answer:
     """Bring wanted.part to its whole, checked content. Raises TransferError with one sentence.
 
     On failure what has come stays in wanted.part if it can be gone on with, and nothing stays if it cannot.
@@ -87,7 +95,9 @@ def download(
     try:
         wanted.part.parent.mkdir(parents=True, exist_ok=True)
         with _only_one(wanted.part) as file:
-            _Transfer(wanted, file, rules, progress, patience or Patience(), sleep).run()
+            transfer = _Transfer(wanted, file, rules, progress, patience or Patience(), sleep)
+            transfer.run()
+            return transfer.answer
     except OSError as error:
         raise TransferError(disk_problem(error, wanted.part.parent)) from None
 
@@ -160,6 +170,7 @@ class _Transfer:
         self._checksum = ""  # what a server says that all of it is
         self._done = self._received = 0
         self._digest = hashlib.sha256()
+        self.answer = Answer()
 
     def run(self) -> None:
         resumed = self._go_on_from_what_is_there()
@@ -256,6 +267,7 @@ class _Transfer:
             self._refuse_other_answers(response)
             expected = self._expected_size(response)
             self._find_place(response)
+            self.answer = Answer(response.url, response.headers.get("Content-Disposition", ""))
             check_space(self._wanted.part.parent, (expected or self._done) - self._done)
             self._take(response, expected)
             if expected is not None and self._done < expected:
@@ -366,9 +378,9 @@ class _Transfer:
         return digest.hexdigest()
 
 
-def printable(text: str) -> str:
+def printable(text: str, characters: int = 60) -> str:
     """Return a server's word fit for one line."""
-    return "".join(c if c.isprintable() else "?" for c in text[:60])
+    return "".join(c if c.isprintable() else "?" for c in text[:characters])
 
 
 def _is_page(response: Response) -> bool:

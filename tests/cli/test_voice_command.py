@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ from rvcd.voices.registry import VoiceEntry
 from rvcd.voices.test_weight_paths import TestWeightPaths
 from tests.cli.conftest import Rvcd
 from tests.rvcctl.fake_daemon import running_daemon
+from tests.transfer.server import WebServer, serving, whole
 
 PARITY = Path(__file__).parents[1] / "data" / "parity"
 V2, V1 = PARITY / "v2_40k_f0.pth", PARITY / "v1_40k_f0.pth"
@@ -355,3 +359,64 @@ def test_a_refused_import_is_one_line_and_exits_with_1(rvcd: Rvcd, voices: Path,
     (tmp_path / "rvcd.toml").write_text("[voices]\nfolders = []\n")
     assert "voices.folders is empty: name a folder with --to" in rvcd("import", V1)[2]
     assert rvcd("import")[0] == 2
+
+
+# ---- import from an address
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with serving() as web:
+        yield web
+
+
+def packed_voice(tmp_path: Path) -> bytes:
+    path = tmp_path / "Anna.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(V2, "Anna/Anna.pth")
+        archive.write(INDEX_V2, "Anna/added_IVF8_Flat_nprobe_1_Anna_v2.index")
+    return path.read_bytes()
+
+
+def test_a_voice_is_imported_from_an_address(rvcd: Rvcd, voices: Path, server: WebServer, tmp_path: Path) -> None:
+    url = server.serve("/Anna.zip", whole(packed_voice(tmp_path)))
+    code, out, err = rvcd("import", url, "--allow-private")
+    assert (code, out.splitlines()[0]) == (0, "imported    Anna: v2, 40000 Hz, speakers: 4, an index of 600 vectors"), err
+    assert err.startswith("getting Anna.zip, ")
+    assert sorted(os.listdir(voices)) == ["Anna"]
+    assert sorted(os.listdir(voices / "Anna")) == ["Anna.index", "Anna.pth", "voice.toml"]
+
+
+def test_a_pth_and_its_index_come_from_two_addresses(rvcd: Rvcd, voices: Path, server: WebServer) -> None:
+    pth = server.serve("/models/Anna.pth", whole(V2.read_bytes()))
+    index = server.serve("/models/added_x.index", whole(INDEX_V2.read_bytes()))
+    code, _, err = rvcd("import", pth, index, "--allow-private", "--name", "Anna B")
+    assert code == 0, err
+    assert sorted(os.listdir(voices / "Anna B")) == ["Anna B.index", "Anna B.pth", "voice.toml"]
+
+
+@pytest.mark.parametrize("options", [[], ["--allow-private"]])
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (b"<html>log in</html>", "is a web page, not a file"),
+        (b"PK half a zip", "is not a whole zip archive"),
+        (b"", "is empty; download or copy it again"),
+    ],
+)
+def test_what_is_no_voice_leaves_everything_as_it_was(
+    rvcd: Rvcd, voices: Path, server: WebServer, content: bytes, said: str, options: list[str]
+) -> None:
+    put(voices, "Anna", V1)
+    before = {path: path.read_bytes() for path in voices.rglob("*") if path.is_file()}
+    url = server.serve("/Anna.zip", whole(content))
+    code, out, err = rvcd("import", url, "--force", *options)
+    assert (code, out) == (1, "")
+    sentence = err.splitlines()[-1]
+    assert (said if options else "an address of this machine or of a private network") in sentence
+    if options:
+        assert sentence.startswith(f"rvcd: {url}: ")
+    assert {path: path.read_bytes() for path in voices.rglob("*") if path.is_file()} == before
+    assert sorted(os.listdir(voices)) == ["Anna"]
