@@ -58,7 +58,7 @@ def load_plain(encoder: Path | str, voice: Path | str, index: Path | str = "", *
     file, content = read_voice(voice), load_content_encoder(encoder, device=device)
     unit_width = file.spec.config.unit_width
     try:
-        content.check_unit_width(unit_width)
+        content.check_units(unit_width, file.spec.unit_layer)
     except ModelFileError as error:
         raise ModelFileError(f"{voice}: does not go with the content encoder: {error}") from None
     synthesizer = build_synthesizer(file.spec.config, file.weights, path=str(voice), device=device)

@@ -78,7 +78,9 @@ class Conversion:
         self._store.set("pitch", pitch_semitones)
         snapshot = self._store.snapshot()
         streamed, load = self.stream(audio_16k, snapshot)
-        offline = convert_offline(audio_16k, self._plain.encoder(), self._method, self._plain_voice, snapshot)
+        offline = convert_offline(
+            audio_16k, self._plain_voice.encoder or self._plain.encoder(), self._method, self._plain_voice, snapshot
+        )
         return Converted(streamed, np.asarray(soxr.resample(offline, self.voice.spec.rate_hz, RATE_HZ), np.float32), load)
 
     def stream(self, audio_16k: FloatArray, snapshot: Snapshot) -> tuple[FloatArray, float]:

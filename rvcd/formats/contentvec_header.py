@@ -18,14 +18,19 @@ LITE_LAYOUT_KEY, LITE_UNIT_KEY = "lite.layout", "leave.weight"
 """By the first a lite encoder is known (rvcd.nets.lite_encoder_file); the second makes its units."""
 
 
+def weights_of(path: Path) -> Path:
+    """Return the file that holds a model's weights: the path itself, or the weight file in a Transformers folder."""
+    if path.is_dir():
+        return next((path / name for name in WEIGHT_FILES if (path / name).is_file()), path / WEIGHT_FILES[-1])
+    return path
+
+
 def read_unit_widths(path: Path | str) -> tuple[int, ...]:
     """Return the widths of the units an encoder can make, as ContentEncoder.unit_widths does once it is loaded.
 
     path: a fairseq `.pt`, a Transformers folder or a weight file in one. Raises ModelFileError when it is no such thing.
     """
-    path = Path(path)
-    if path.is_dir():
-        path = next((path / name for name in WEIGHT_FILES if (path / name).is_file()), path / WEIGHT_FILES[-1])
+    path = weights_of(Path(path))
     shapes = shapes_of(read_header(path)) if path.suffix == SUFFIX else _torch_shapes(path)
     shapes = {key.removeprefix("hubert."): shape for key, shape in shapes.items()}
     if LITE_LAYOUT_KEY in shapes and len(shapes.get(LITE_UNIT_KEY, ())) == 2:

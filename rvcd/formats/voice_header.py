@@ -36,7 +36,8 @@ class VoiceSpec:
 
     name: the file's stem. version: "v1" or "v2", told by the unit width where that is 256 or 768, else by the label.
     epochs: the trainer's own words, "" if none. speaker_names: one for each speaker, "" for a nameless one.
-    note: a sentence about what the file holds beside the voice, "" for nothing.
+    note: a sentence about what the file holds beside the voice, "" for nothing. embedder: the content encoder's name in the
+    trainer's words, "" if it says none. unit_layer: of that encoder, from which the units come; 0: the usual one of their width.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class VoiceSpec:
     embedder: str
     config: SynthesizerConfig
     note: str = ""
+    unit_layer: int = 0
 
 
 def read_voice_spec(path: Path | str) -> VoiceSpec:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rvcd.config.settings import FETCHED_ENCODER, FETCHED_RMVPE
 from rvcd.errors import ModelFileError, ParamError
+from rvcd.formats.contentvec_header import weights_of
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,6 @@ PUBLISHED: tuple[PublishedFile, ...] = (
 )  # fmt: skip
 """Files that are recognised wherever they come from. Sizes and checksums are those that several projects pin."""
 ALL = "all"
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-"""What a Transformers folder holds its weights in, in the order they are looked for."""
 
 
 def assets_named(names: Sequence[str]) -> Sequence[Asset]:
@@ -133,13 +132,6 @@ class AssetStatus:
     def usable(self) -> bool:
         """Whether rvcd would try to load it."""
         return self.match not in (Match.MISSING, Match.MISMATCH)
-
-
-def weights_of(path: Path) -> Path:
-    """Return the file that holds a model's weights: the path itself, or the weight file in a Transformers folder."""
-    if path.is_dir():
-        return next((path / name for name in WEIGHT_FILES if (path / name).is_file()), path / WEIGHT_FILES[-1])
-    return path
 
 
 def sha256_of(path: Path) -> str:

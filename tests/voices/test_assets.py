@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from rvcd.errors import ParamError
+from rvcd.formats.contentvec_header import weights_of
 from rvcd.voices import assets
-from rvcd.voices.assets import ASSETS, PUBLISHED, Match, PublishedFile, assets_named, examine, weights_of
+from rvcd.voices.assets import ASSETS, PUBLISHED, Match, PublishedFile, assets_named, examine
 
 CONTENT = b"weights"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
