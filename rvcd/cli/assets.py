@@ -53,8 +53,16 @@ def assets(context: typer.Context, config: ConfigOption = None, as_json: JsonOpt
             typer.echo(f"\nmodels.{found.key} = {found.path}: {found.match.value}")
     typer.echo("\nOne of the two content encoders is needed; rmvpe.pt only for f0_method = 'rmvpe'. To get them:\n")
     print_table(
-        ("command", "MB", "what it is"),
-        [(f"rvcd assets fetch {asset.name}", f"{asset.size_bytes / 1e6:,.0f}", asset.doc) for asset in ASSETS],
+        ("command", "MB", "what it is", "in models.folder"),
+        [
+            (
+                f"rvcd assets fetch {asset.name}",
+                f"{asset.size_bytes / 1e6:,.0f}",
+                asset.doc,
+                "present" if models.fetched(asset.weights.path) else "missing",
+            )
+            for asset in ASSETS
+        ],
     )
 
 

@@ -62,19 +62,23 @@ def voice_info(
     from rvcd.config.settings import load_config
     from rvcd.formats.index_header import read_index_header
     from rvcd.formats.voice_header import read_voice_spec
+    from rvcd.voices.encoders import choose_encoder
 
-    found = find_voices(load_config(config), voice)
+    settings = load_config(config)
+    found = find_voices(settings, voice)
     if len(found) != 1:
         raise RvcdError(
             f"{voice}: holds {len(found)} voices ({', '.join(e.name for e in found[:5])}); name one of their .pth files"
         )
     entry = found[0]
     spec = read_voice_spec(entry.path)
+    choice = choose_encoder(settings, entry.encoder or spec.embedder)
+    missing = [f"{entry.path}: {choice.problem}"] if choice.problem else []
     unserved = list(index_problems([entry]))
     if as_json:
         fields = {**asdict(spec), **entry_fields(entry)}
         typer.echo(json.dumps(fields, indent=2, default=str))
-        note(*entry.problems, *unserved)
+        note(*entry.problems, *unserved, *missing)
         return
     index = "none"
     if entry.index_path is not None:
@@ -94,6 +98,8 @@ def voice_info(
         ("speakers", speakers_text(spec)),
         ("speaker", str(entry.speaker) if spec.speakers > 1 else ""),
         ("unit width", str(spec.unit_width)),
+        ("encoder", " ".join(filter(None, (choice.name, f"({choice.path})" if choice.path else "")))),
+        ("layer", str(spec.unit_layer or "")),
         ("vocoder", spec.vocoder),
         ("trained", spec.epochs or "unknown"),
         ("index", index),
@@ -102,7 +108,7 @@ def voice_info(
     ):
         if value:
             typer.echo(f"{key:<11} {value}")
-    note(*entry.problems, *unserved, *([spec.note] if spec.note else []))
+    note(*entry.problems, *unserved, *missing, *([spec.note] if spec.note else []))
 
 
 @app.command("check")
@@ -116,7 +122,7 @@ def check_voices(
     """Read voices whole: header, tensors, index, voice.toml, the content encoder's width. Exit code 1: one would not run."""
     from rvcd.config.settings import load_config
     from rvcd.formats.contentvec_header import read_unit_widths
-    from rvcd.voices.builtin_paths import BUILT_IN_ENCODER, BUILT_IN_FOLDER
+    from rvcd.voices.builtin_paths import BUILT_IN_FOLDER
     from rvcd.voices.registry import VoiceRegistry
 
     settings = load_config(config)
@@ -131,16 +137,15 @@ def check_voices(
             where = ", ".join(settings.voices.folders) or "any folder: voices.folders is empty"
             raise VoiceNotFoundError(f"there is no voice (*.pth) in {where}; `rvcd voice import FILE` puts one there")
     encoder = settings.models.real_encoder
-    if not encoder and all(entry.path.parent == BUILT_IN_FOLDER for entry in chosen):
-        encoder = str(BUILT_IN_ENCODER)
-    widths = read_unit_widths(encoder) if encoder else ()
+    if encoder:
+        read_unit_widths(encoder)  # what is wrong with it is said once, not of every voice
     from rvcd.cli.voice_check import check_voice, find_twins
 
     twins = find_twins(chosen)
     width = max(len(entry.name) for entry in chosen)
     reports = []
     for entry in chosen:
-        report = check_voice(entry, encoder, widths, twins.get(entry.path, ""))
+        report = check_voice(settings, entry, twins.get(entry.path, ""))
         reports.append(report)
         if not as_json:
             typer.echo(f"{coloured(report.level)}  {entry.name:<{width}}  {printable(report.text)}")
@@ -151,7 +156,8 @@ def check_voices(
         ]
         typer.echo(json.dumps(fields, indent=2))
     told = {problem for entry in chosen for problem in entry.problems}
-    note(*(sentence for sentence in skipped if sentence not in told), *([] if encoder else without_encoder(settings)))
+    own = all(entry.path.parent == BUILT_IN_FOLDER for entry in chosen)
+    note(*(sentence for sentence in skipped if sentence not in told), *([] if own else without_encoder(settings)))
     raise typer.Exit(1 if any(report.level is Level.FAIL for report in reports) else 0)
 
 
@@ -182,6 +188,7 @@ def import_voices(
     Of https://... the file is downloaded first.
     """
     from rvcd.config.settings import load_config
+    from rvcd.voices.encoders import choose_encoder
     from rvcd.voices.import_scratch import scratch_in
     from rvcd.voices.importing import ImportRequest, import_voice
     from rvcd.voices.registry import VoiceRegistry
@@ -209,7 +216,8 @@ def import_voices(
     chosen = f" --config {shlex.quote(str(config))}" if config else ""
     typer.echo(f"check it    rvcd voice check {shlex.quote(str(done.folder / spec.path.name))}{chosen}")
     typer.echo(f"use it      {commands_to_use(called, settings)}")
-    note(*map(words, done.notes))
+    choice = choose_encoder(settings, done.settings.encoder or spec.embedder)
+    note(*map(words, done.notes), *([f"{called} {choice.problem}"] if choice.problem and not choice.usual else []))
     if not known:
         note(f"{folder} is not one of voices.folders: add it to your configuration, or its voices are not found")
     note(*without_encoder(settings))

@@ -250,25 +250,38 @@ class Models(Section):
     def real_encoder(self) -> str:
         """The path of the encoder that voices made by others need, "" when there is none. Looks at the disk for AUTO."""
         if self.content_encoder == AUTO:
-            return self._fetched(FETCHED_ENCODER)
+            return self.fetched(FETCHED_ENCODER)
         return "" if self.content_encoder in (BUILT_IN, TEST_WEIGHTS) else self.content_encoder
 
     @property
     def rmvpe_file(self) -> str:
         """The path of RMVPE, "" when there is none. Looks at the disk for AUTO."""
-        return self._fetched(FETCHED_RMVPE) if self.rmvpe == AUTO else self.rmvpe
+        return self.fetched(FETCHED_RMVPE) if self.rmvpe == AUTO else self.rmvpe
 
     @property
     def fetched_folder(self) -> Path:
         """Where `rvcd assets fetch` puts files. Raises RvcdError where no home folder is known."""
         return Path(self.folder) if self.folder else models_folder()
 
-    def _fetched(self, name: str) -> str:
+    def fetched(self, name: str) -> str:
+        """Return the path of a fetched file, "" where it is not there."""
         try:
             path = self.fetched_folder / name
         except RvcdError:
             return ""  # without a home folder there is nothing in it
         return str(path) if path.is_file() else ""
+
+
+class Encoders(Section):
+    """Content encoders by the names that voices call them; each key is a name, each value a file or a Transformers folder."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    __pydantic_extra__: dict[str, FilePath] = Field(init=False)
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """Paths by name."""
+        return self.__pydantic_extra__ or {}
 
 
 class Voices(Section):
@@ -386,6 +399,7 @@ class Settings(Section):
     latency: Latency = Latency()
     engine: Engine = Engine()
     models: Models = Models()
+    encoders: Encoders = Encoders()
     voices: Voices = Field(default_factory=Voices)  # not at import: its folders need a home
     params: InitialParams = InitialParams()  # type: ignore[valid-type]  # its keys exist at run time only
     osc: Osc = Osc()

@@ -19,7 +19,7 @@ from rvcd.audio.jack import remembered
 from rvcd.audio.microphone_keeper import MicrophoneKeeper
 from rvcd.config.folders import state_folder
 from rvcd.config.logs import fields
-from rvcd.config.settings import Settings
+from rvcd.config.settings import AUTO, Settings
 from rvcd.daemon import state_lock
 from rvcd.daemon.session import LiveSession
 from rvcd.daemon.state import SavedState, save_state, state_path
@@ -31,6 +31,7 @@ from rvcd.errors import RvcdError
 from rvcd.geometry import FRAMES_PER_SECOND, MAX_RATE_HZ, MIN_RATE_HZ
 from rvcd.osc.server import OscServer, OscSettings
 from rvcd.osc.subscriptions import FeedbackTarget
+from rvcd.voices.encoders import has_encoders
 from rvcd.voices.import_scratch import clear_leftovers
 
 TICK_S = 0.1
@@ -84,6 +85,10 @@ class Daemon:
             await self.server.start()
             self.session.start()
             loop.run_in_executor(None, self._clear_leftovers)
+            if self.settings.models.content_encoder == AUTO and not has_encoders(self.settings):
+                log.info(
+                    "only the built-in voice, a preview, can speak: `rvcd assets fetch` gets the content encoder of RVC voices"
+                )
             backend, why = await loop.run_in_executor(None, choose_backend, self.settings)
             log.info("audio device", extra=fields(backend=backend, why=why))
             if backend == "virtual":  # what was measured was a card's

@@ -56,7 +56,7 @@ class Conversion:
         self, settings: Settings, entry: VoiceEntry, preset: str, f0_method: str, warn: Callable[[str], None] | None = None
     ) -> None:
         """warn: told why the voice runs without its index; None: one whose index cannot serve is refused."""
-        setup, files = model_setup(settings), voice_files(entry)
+        setup, files = model_setup(settings), voice_files(settings, entry)
         self.geometry = geometry_of(settings, preset)
         self._entry, self._loader = entry, Loader(setup, self.geometry, warn)
         if setup.threads:

@@ -69,8 +69,20 @@ class Asset:
 
 RVC = ("lj1995/VoiceConversionWebUI", "e6d0c1a17da07c33557852f9dfa2bd44cc75737d")
 """RVC's own repository."""
+APPLIO = ("IAHispano/Applio", "70ed563897504c756ec94067c12c902c4fd42025")
+"""Applio's: the encoders its users train with."""
 HUBERT_SHA256 = "f54b40fd2802423a5643779c4861af1e9ee9c1564dc9d32f54f20b5ffba7db96"
 RMVPE_SHA256 = "6d62215f4306e3ca278246188607209f09af3dc77ed4232efdd069798c4ec193"
+
+
+def _applio_encoder(name: str, folder: str, size_bytes: int, sha256: str, config_bytes: int, doc: str) -> Asset:
+    """Return one of Applio's encoders, a Transformers folder."""
+    files = (
+        AssetFile(f"{name}/config.json", f"Resources/embedders/{folder}/config.json", config_bytes),
+        AssetFile(f"{name}/pytorch_model.bin", f"Resources/embedders/{folder}/pytorch_model.bin", size_bytes, sha256),
+    )
+    return Asset(name, f"encoders.{name}", *APPLIO, files, doc)
+
 
 ASSETS: tuple[Asset, ...] = (
     Asset(
@@ -80,6 +92,26 @@ ASSETS: tuple[Asset, ...] = (
     Asset(
         "rmvpe", "rmvpe", *RVC, (AssetFile(FETCHED_RMVPE, "rmvpe.pt", 181_184_272, RMVPE_SHA256),),
         "pitch estimator for f0_method = \"rmvpe\"",
+    ),
+    _applio_encoder(
+        "spin", "spin", 378_356_791, "057f12bfda54e2d486d86a52a3beb2a07c96a888bc6ac0c382c12ac18dbd500c", 1459,
+        "encoder of Applio voices trained with spin",
+    ),
+    _applio_encoder(
+        "spin-v2", "spin-v2", 378_356_791, "9a9ac0be326057b17607a988be497793817f8274e987cf691a1b61192510f823", 1492,
+        "encoder of Applio voices trained with spin-v2",
+    ),
+    _applio_encoder(
+        "japanese-hubert-base", "japanese_hubert_base", 377_554_841,
+        "6c023ccb71e4c2b5a324c94fc5ebe12403d3081c5f370df229892419996fd113", 1375, "encoder of voices trained for Japanese",
+    ),
+    _applio_encoder(
+        "chinese-hubert-base", "chinese_hubert_base", 377_552_987,
+        "2fefccd26c2794a583b80f6f7210c721873cb7ebae2c1cde3baf9b27855e24d8", 1380, "encoder of voices trained for Chinese",
+    ),
+    _applio_encoder(
+        "korean-hubert-base", "korean_hubert_base", 377_554_841,
+        "931f6232879f8eadf7dbd9e00e1fa4cac61ad269af89d509b2ed75009b1a02c5", 1594, "encoder of voices trained for Korean",
     ),
 )  # fmt: skip
 PUBLISHED: tuple[PublishedFile, ...] = (

@@ -235,6 +235,15 @@ def test_what_was_fetched_is_found_once_it_is_there(tmp_path: Path, monkeypatch:
     assert (named.models.real_encoder, named.models.rmvpe_file) == ("/a.pt", "/b.pt")
 
 
+def test_encoders_are_named_freely_and_their_paths_count_from_the_configuration(tmp_path: Path) -> None:
+    settings = parse_config({"encoders": {"spin": "nets/spin", "my.own-1": "/srv/x.pt"}}, tmp_path / "rvcd.toml")
+    assert settings.encoders.files == {"spin": str(tmp_path / "nets/spin"), "my.own-1": "/srv/x.pt"}
+    with pytest.raises(ConfigError, match=r"encoders\.spin: 5 is a whole number; it takes a path as text"):
+        parse_config({"encoders": {"spin": 5}}, tmp_path / "rvcd.toml")
+    with pytest.raises(ConfigError, match=r"encoders\.spin: .*is a path of Windows|encoders\.spin: "):
+        parse_config({"encoders": {"spin": "C:\\\\models\\\\spin"}}, tmp_path / "rvcd.toml")
+
+
 @pytest.mark.parametrize("mirror", ["hf-mirror.com", "ftp://x", "https://user@x", "https://x?y", "https://"])
 def test_a_mirror_is_an_address(mirror: str) -> None:
     with pytest.raises(ConfigError, match=r"models\.mirror: .* is no address; write it as https://host"):

@@ -35,14 +35,6 @@ def model_findings(settings: Settings, hashes: bool = True) -> list[Finding]:
     return findings
 
 
-def unit_widths(settings: Settings) -> tuple[int, ...]:
-    """Return the widths of units that the configured content encoder makes; none where no file of one is there or it is unfit."""
-    try:
-        return read_unit_widths(settings.models.real_encoder) if settings.models.real_encoder else ()
-    except RvcdError:
-        return ()
-
-
 def _look_inside(status: AssetStatus, configured: str, whole: bool) -> str:
     """Return why the worker could not load a model file, "" where nothing speaks against it. whole: read all of it."""
     try:
