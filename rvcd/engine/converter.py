@@ -58,7 +58,7 @@ class Converter:
     def __init__(
         self,
         geometry: StreamGeometry,
-        encoder: ContentEncoder,
+        encoder: ContentEncoder | None,
         pitch: PitchTracker,
         voice: Voice,
         *,
@@ -69,7 +69,7 @@ class Converter:
         snapshot: Snapshot | None = None,
         device: str = "cpu",
     ) -> None:
-        """encoder: of voices that bring none of their own. gain_db: the voice's own, on top of gain_out.
+        """encoder: of voices that bring none of their own; None: all do. gain_db: the voice's own, on top of gain_out.
 
         fill_unvoiced: interpolate f0 through unvoiced frames for the generator (RVC of 2026) instead of leaving them so.
         """

@@ -170,7 +170,7 @@ class Loader:
         geometry = geometry or self.geometry
         return Converter(
             geometry,
-            voice.encoder or self.encoder(),
+            None if voice.encoder is not None else self.encoder(),  # else it would stay for as long as the converter
             PitchTracker(method, lookahead_frames=geometry.settle_frames),
             voice,
             speaker_id=speaker,

@@ -92,7 +92,8 @@ class UnitStreams:
     One encoder is in use, or two while a voice of another one is on its way in; the first is there from the start.
     """
 
-    def __init__(self, encoder: ContentEncoder, geometry: StreamGeometry, device: torch.device) -> None:
+    def __init__(self, encoder: ContentEncoder | None, geometry: StreamGeometry, device: torch.device) -> None:
+        """encoder: of takers that want none in particular; None: all do."""
         self.encoder, self.geometry, self.device = encoder, geometry, device
         self._audio = HistoryBuffer((geometry.window_frames + geometry.block_frames) * ENCODER_HOP_SAMPLES)
         self.reset()
@@ -133,6 +134,7 @@ class UnitStreams:
 
     def _of(self, taker: UnitTaker) -> UnitStream:
         encoder = taker.encoder or self.encoder
+        assert encoder is not None
         stream = self._streams.get(id(encoder))
         if stream is None:
             stream = self._streams[id(encoder)] = UnitStream(encoder, self.geometry, self.device, self._audio)

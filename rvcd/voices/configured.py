@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rvcd.config.folders import cache_folder
 from rvcd.config.settings import BUILT_IN, TEST_WEIGHTS, Settings
+from rvcd.formats.contentvec_header import weights_of
 from rvcd.ipc.messages import ModelSetup, VoiceFiles
 from rvcd.protocol import names_voice_file
 from rvcd.voices.builtin_paths import BUILT_IN_ENCODER, BUILT_IN_FOLDER
@@ -59,8 +60,9 @@ def named_voice(settings: Settings, voice: str, index: str) -> VoiceEntry | None
 def voice_files(settings: Settings, entry: VoiceEntry) -> VoiceFiles:
     """Return what the worker is told to load. Looks at the files: they may be on a disk that takes its time."""
     encoder = encoder_of(settings, entry)
+    identity = identity_of(entry, weights_of(Path(encoder.path)) if encoder.path else None)
     return VoiceFiles(
-        entry.name, str(entry.path), str(entry.index_path or ""), entry.gain_db, identity_of(entry), encoder.path,
+        entry.name, str(entry.path), str(entry.index_path or ""), entry.gain_db, identity, encoder.path,
         f"{entry.path}: {encoder.problem}" if encoder.problem else "",
     )  # fmt: skip
 

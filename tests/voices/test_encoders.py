@@ -117,6 +117,9 @@ def test_a_voices_file_names_its_encoder_and_voice_toml_comes_first(
     assert voice_files(settings, anna).encoder == str(tmp_path / "models/spin")
     (path.parent / "voice.toml").write_text('encoder = "spin-v2"\n')
     assert voice_files(settings, scan_voices(settings).find("Anna")).encoder == str(tmp_path / "models/spin-v2")
+    before = voice_files(settings, scan_voices(settings).find("Anna"))
+    (tmp_path / "models/spin-v2/pytorch_model.bin").write_bytes(b"another encoder")
+    assert voice_files(settings, scan_voices(settings).find("Anna")).identity != before.identity
     (tmp_path / "models/spin-v2/pytorch_model.bin").unlink()
     files = voice_files(settings, scan_voices(settings).find("Anna"))
     assert files.encoder == "" and files.problem.startswith(
