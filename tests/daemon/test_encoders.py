@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 
+from rvcd.formats.checkpoint import load_tensors
 from rvcd.nets.random_weights import write_encoder
 from rvcd.nets.test_weights import ENCODER, ensure_test_weights
 from rvcd.voices.builtin_paths import BUILT_IN_VOICE
 from tests.daemon_process import running
+from tests.transfer.server import serving, whole
+from tests.waiting import HANG_S
 
 
 @pytest.fixture
@@ -64,3 +71,37 @@ def test_an_encoder_that_is_fetched_while_the_daemon_runs_is_used_at_the_next_ch
         (tmp_path / "second").rename(tmp_path / "models/spin-v2")
         assert daemon.osc.do("/rvc/voice", "lost").address == "/rvc/done"
         daemon.osc.until(lambda s: s.voice == "lost")
+
+
+def test_from_nothing_to_a_voice_of_ones_own_in_two_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = ensure_test_weights(tmp_path / "weights")
+    torch.save(load_tensors(weights.encoder / "model.safetensors"), tmp_path / "encoder.pt")
+    encoder = (tmp_path / "encoder.pt").read_bytes()
+    with zipfile.ZipFile(tmp_path / "Anna.zip", "w") as archive:
+        archive.write(weights.voice_v2, "Anna/Anna.pth")
+        archive.write(weights.index_v2, "Anna/added_IVF8_Flat_nprobe_1_Anna_v2.index")
+    home = tmp_path / "home"
+    home.mkdir()
+    config = f"""
+[audio]
+backend = "virtual"
+[latency]
+block_ms = 1000
+deadline_ms = 1000
+[models.sha256]
+content_encoder = "{hashlib.sha256(encoder).hexdigest()}"
+"""
+    (tmp_path / "first.toml").write_text(config)
+    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "HTTP_PROXY", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(home))
+    with serving() as web:
+        web.serve("/lj1995/VoiceConversionWebUI/resolve/main/hubert_base.pt", whole(encoder))
+        web.serve("/voices/Anna.zip", whole((tmp_path / "Anna.zip").read_bytes()))
+        monkeypatch.setenv("HF_ENDPOINT", web.url)
+        for words in (["assets", "fetch"], ["voice", "import", web.url + "/voices/Anna.zip", "--allow-private"]):
+            words = [sys.executable, "-m", "rvcd.cli", *words, "--config", str(tmp_path / "first.toml")]
+            subprocess.run(words, check=True, capture_output=True, timeout=HANG_S)
+    with running(tmp_path, config + "[models]\n", {"HOME": str(home)}) as daemon:
+        stats = daemon.osc.until(lambda s: s.blocks > 3 and s.out_peak_dbfs > -60)
+        assert stats.voice == "Anna"
