@@ -26,6 +26,10 @@ class ModelFileError(RvcdError):
     """A model, voice or index file cannot be used. The message starts with the file's path."""
 
 
+class TransferError(RvcdError):
+    """A download cannot be done. The message starts with the address, or with the file that cannot be written."""
+
+
 class MissingExtraError(RvcdError):
     """An optional package is needed; the message says how to install the extra (how_to_install)."""
 

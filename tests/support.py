@@ -54,24 +54,27 @@ def small_voice(name: str = "small", seed: int = 1, **changes: object) -> Voice:
 class FakeEncoder:
     """Units from a fixed random filter over each 25 ms: no context, any width, like the real one in shape."""
 
-    def __init__(self) -> None:
-        self.kernel = torch.randn(768, 1, 400, generator=torch.Generator().manual_seed(0)) * 0.3
+    def __init__(self, seed: int = 0) -> None:
+        self.kernel = torch.randn(768, 1, 400, generator=torch.Generator().manual_seed(seed)) * 0.3
         self.calls = 0
+        self.heard: list[int] = []
+        """Samples of each call of front_end()."""
 
     def start_front_end(self, memory_s: float) -> None:
         return None
 
     def front_end(self, audio_16k: Tensor, state: object = None) -> Tensor:
+        self.heard.append(audio_16k.shape[1])
         return torch.tanh(F.conv1d(audio_16k[:, None], self.kernel, stride=320)).transpose(1, 2)
 
-    def start_units(self, unit_width: int, context_units: int) -> int:
+    def start_units(self, unit_width: int, context_units: int, layer: int = 0) -> int:
         return unit_width
 
     def step(self, features: Tensor, state: int, final: int) -> Tensor:
         self.calls += 1
         return features[..., :state]
 
-    def units(self, audio_16k: Tensor, *, unit_width: int) -> Tensor:
+    def units(self, audio_16k: Tensor, *, unit_width: int, layer: int = 0) -> Tensor:
         return self.front_end(audio_16k)[..., :unit_width]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import pty
 import signal
@@ -18,6 +19,7 @@ from rvcd.cli.privacy import keep_to_this_machine
 from tests.daemon_process import DaemonProcess
 from tests.fence import Fence, fence, outside, written
 from tests.only_this_machine.sitecustomize import REPORT
+from tests.transfer.server import serving, status
 from tests.waiting import HANG_S, eventually
 
 __all__ = ["fence"]
@@ -155,6 +157,7 @@ COMMANDS = {
     "check": ["check"],
     "devices": ["devices"],
     "assets": ["assets"],
+    "assets fetch": ["assets", "fetch", "--from", "recordings", "--config", "assets.toml"],
     "config": ["config"],
     "osc": ["osc"],
     "version": ["version"],
@@ -181,12 +184,25 @@ def test_no_command_asks_another_machine_or_notes_anything_in_the_home_folder(na
     recordings.mkdir()
     speech, rate_hz = soundfile.read(SPEECH, stop=48000)
     soundfile.write(recordings / "speech.flac", speech, rate_hz)
+    encoder = b"an encoder of the user's own"
+    (recordings / "hubert_base.pt").write_bytes(encoder)
+    (tmp_path / "assets.toml").write_text(f'[models.sha256]\ncontent_encoder = "{hashlib.sha256(encoder).hexdigest()}"\n')
     done = fence.run(sys.executable, "-m", "rvcd.cli", *COMMANDS[name])
     assert "Traceback" not in done.stderr
     without_the_extra = name == "eval" and ".[eval]" in done.stderr
     assert done.exit_code in ((0, 1, 3) if name in OF_THE_MACHINE or without_the_extra else (0,)), done.stderr
     assert done.others_asked() == []
     assert done.strangers_files() == [], "a library has written something"
+
+
+def test_a_fetch_asks_the_server_that_it_is_told_to_ask_and_no_other(fence: Fence, tmp_path: Path) -> None:
+    with serving() as web:
+        web.serve("*", status(404))
+        done = fence.run(sys.executable, "-m", "rvcd.cli", "assets", "fetch", more={"HF_ENDPOINT": web.url})
+        assert done.exit_code == 1 and "does not exist (status 404)" in done.stderr
+        assert [path.rpartition("/")[2] for path, _ in web.asked] == ["hubert_base.pt"] * 2
+    assert done.others_asked() == []
+    assert done.strangers_files() == []
 
 
 def test_every_command_is_tried_behind_the_fence() -> None:
@@ -196,6 +212,7 @@ def test_every_command_is_tried_behind_the_fence() -> None:
 
     groups = get_command(app).commands  # type: ignore[attr-defined]
     names = {name for name, group in groups.items() if not hasattr(group, "commands")}
+    names |= {name for name, group in groups.items() if getattr(group, "invoke_without_command", False)}
     names |= {f"{name} {inner}" for name, group in groups.items() for inner in getattr(group, "commands", ())}
     assert names - {"run"} == set(COMMANDS)
 

@@ -13,14 +13,14 @@ from msgspec import structs
 from rvcd.audio.configured import DEMO_SPEECH
 from rvcd.bench.tasks import MeasureTask, StreamSetup, SyntheticFiles
 from rvcd.config.config_errors import did_you_mean
-from rvcd.config.settings import BUILT_IN, LATENCY_PRESETS, LatencyBudget, Settings
+from rvcd.config.settings import LATENCY_PRESETS, TEST_WEIGHTS, LatencyBudget, Settings
 from rvcd.errors import ModelFileError, ParamError
 from rvcd.formats.index_header import read_fitting_index_header, read_index_header, without_index
 from rvcd.formats.voice_header import read_voice_spec
 from rvcd.geometry import StreamGeometry
 from rvcd.ipc.messages import VoiceFiles
 from rvcd.protocol import F0_METHODS, PRECISIONS, names_voice_file
-from rvcd.voices.builtin_paths import BUILT_IN_ENCODER
+from rvcd.voices.builtin_paths import BUILT_IN_ENCODER, BUILT_IN_FOLDER
 from rvcd.voices.configured import model_setup, named_voice, voice_files
 
 MIN_SECONDS, MAX_SECONDS = 1.0, 3600.0
@@ -40,6 +40,9 @@ class Mode(str, enum.Enum):
     COMPARE = "compare-recompute"
     SWEEP = "sweep"
     SOAK = "soak"
+
+
+SMALL_VOICE = "measuring the built-in voice, a small one: --synthetic measures random weights of the sizes that RVC voices have"
 
 
 @dataclass(frozen=True)
@@ -236,30 +239,32 @@ def _threads(settings: Settings, request: BenchRequest, cores: int) -> int:
 def _models(settings: Settings, request: BenchRequest) -> tuple[str, VoiceFiles | None, tuple[str, ...]]:
     """Return the encoder's path ("": random weights), the voice (None: random weights), and what the user should know."""
     encoder = "" if request.synthetic else settings.models.real_encoder
-    if settings.models.content_encoder == BUILT_IN and not (request.synthetic or request.voice or request.index):
-        note = "measuring the built-in voice, a small one: --synthetic measures random weights of the sizes that RVC voices have"
-        return str(BUILT_IN_ENCODER), _own_voice(settings, request), (note,)
+    own = not encoder and settings.models.content_encoder != TEST_WEIGHTS
+    if own and not (request.synthetic or request.voice or request.index):
+        return str(BUILT_IN_ENCODER), _own_voice(settings, request), (SMALL_VOICE,)
     if encoder and not Path(encoder).exists():
         raise ParamError(
-            f"models.content_encoder: {encoder} does not exist; `rvcd assets` names the file, --synthetic measures without it"
+            f"models.content_encoder: {encoder} does not exist; `rvcd assets fetch` gets one, --synthetic measures without it"
         )
     for option, path in (("--voice", request.voice if names_voice_file(request.voice) else ""), ("--index", request.index)):
         if path and not Path(path).is_file():
             raise ParamError(f"{option} {path}: {'is no file' if Path(path).exists() else 'does not exist; check the path'}")
     if encoder:
-        return encoder, _own_voice(settings, request), ()
+        voice = _own_voice(settings, request)
+        return voice.encoder or encoder, voice, (SMALL_VOICE,) if Path(voice.path).parent == BUILT_IN_FOLDER else ()
     notes: tuple[str, ...] = ()
     if not request.synthetic:
         notes = (
-            "no content encoder of yours is configured, and rvcd's small ones are no measure of it: "
+            "there is no content encoder but rvcd's own small ones, which are no measure of it: "
             "measuring random weights of the published sizes, as --synthetic does",
         )
     if request.voice and not names_voice_file(request.voice):
         raise ParamError(
-            f"--voice {request.voice} is looked for once models.content_encoder is configured; without one, name a .pth file"
+            f"--voice {request.voice} is looked for once there is a content encoder (`rvcd assets fetch`); "
+            "without one, name a .pth file"
         )
-    voice = VoiceFiles(Path(request.voice).stem, request.voice, request.index) if request.voice else None
-    return "", voice, notes
+    random = VoiceFiles(Path(request.voice).stem, request.voice, request.index) if request.voice else None
+    return "", random, notes
 
 
 def _own_voice(settings: Settings, request: BenchRequest) -> VoiceFiles:
@@ -267,7 +272,7 @@ def _own_voice(settings: Settings, request: BenchRequest) -> VoiceFiles:
     if found is None:
         folders = ", ".join(settings.voices.folders) or "any folder: voices.folders is empty"
         raise ParamError(f"there is no voice (*.pth) in {folders}; name one with --voice FILE.pth, or use --synthetic")
-    return voice_files(found)
+    return voice_files(settings, found)
 
 
 # ---- which sizes

@@ -58,7 +58,7 @@ def load_plain(encoder: Path | str, voice: Path | str, index: Path | str = "", *
     file, content = read_voice(voice), load_content_encoder(encoder, device=device)
     unit_width = file.spec.config.unit_width
     try:
-        content.check_unit_width(unit_width)
+        content.check_units(unit_width, file.spec.unit_layer)
     except ModelFileError as error:
         raise ModelFileError(f"{voice}: does not go with the content encoder: {error}") from None
     synthesizer = build_synthesizer(file.spec.config, file.weights, path=str(voice), device=device)
@@ -71,10 +71,11 @@ def load_recompute(setup: StreamSetup, *, index_rate: float = 0.5) -> RecomputeC
     setup.models.encoder is set. Raises RvcdError with one sentence.
     """
     chosen, voice = setup.models, setup.voice
-    if not chosen.encoder:
+    encoder = voice.encoder or chosen.encoder
+    if not encoder:
         raise ModelFileError("there is nothing to compare with: name a content encoder")
     device = choose_device(chosen.device)
-    models = load_plain(chosen.encoder, voice.path, voice.index, device=device)
+    models = load_plain(encoder, voice.path, voice.index, device=device)
     rmvpe = Path(chosen.rmvpe) if chosen.rmvpe else None
     pitch = create_pitch_method(setup.f0_method, model_path=rmvpe, device=device)
     return RecomputeConverter(

@@ -1,28 +1,43 @@
-"""`rvcd assets`: the model files of others that a real voice needs."""
+"""`rvcd assets`: the model files of others that a real voice needs. Only `rvcd assets fetch` gets them."""
 
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rvcd.cli.common import ConfigOption, JsonOption, NameOption, print_table
+from rvcd.cli.common import ConfigOption, JsonOption, NameOption, print_table, unwound_by_signals
+from rvcd.config.folders import expand_home
+
+if TYPE_CHECKING:
+    from rvcd.config.settings import Models
+    from rvcd.voices.assets import Asset
+
+app = typer.Typer(
+    help="List the model files that a real voice needs, or get them.", invoke_without_command=True, rich_markup_mode=None
+)
 
 
-def assets(config: ConfigOption = None, instance: NameOption = None, as_json: JsonOption = False) -> None:
-    """List the model files to download for a real voice, and whether they are in place."""
+@app.callback()
+def assets(context: typer.Context, config: ConfigOption = None, instance: NameOption = None, as_json: JsonOption = False) -> None:
+    """List the model files that a real voice needs, and whether they are in place; `rvcd assets fetch` gets them."""
+    if context.invoked_subcommand is not None:
+        return
     from rvcd.config.settings import load_config
-    from rvcd.voices.assets import ASSETS, examine
+    from rvcd.voices.assets import ASSETS, PUBLISHED, examine
 
     models = load_config(config, instance or "").models
-    configured = {"content_encoder": models.real_encoder, "rmvpe": models.rmvpe}
+    configured = {"content_encoder": models.real_encoder, "rmvpe": models.rmvpe_file}
     status = {key: examine(key, path, getattr(models.sha256, key)) for key, path in configured.items()}
     rows = []
-    for asset in ASSETS:
-        found = status[asset.key]
-        state = "present" if found.asset == asset and found.usable else "missing"
-        rows.append({"name": asset.name, "size_bytes": asset.size_bytes, "sha256": asset.sha256, "key": f"models.{asset.key}",
-                     "doc": asset.doc, "state": state})  # fmt: skip
+    for file in PUBLISHED:
+        found = status[file.key]
+        state = "present" if found.published == file and found.usable else "missing"
+        rows.append({"name": file.name, "size_bytes": file.size_bytes, "sha256": file.sha256, "key": f"models.{file.key}",
+                     "doc": file.doc, "state": state})  # fmt: skip
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
@@ -36,4 +51,64 @@ def assets(config: ConfigOption = None, instance: NameOption = None, as_json: Js
     for found in status.values():
         if found.path is not None:
             typer.echo(f"\nmodels.{found.key} = {found.path}: {found.match.value}")
-    typer.echo("\nOne of the two content encoders is needed; rmvpe.pt only for f0_method = 'rmvpe'.")
+    typer.echo("\nOne of the two content encoders is needed; rmvpe.pt only for f0_method = 'rmvpe'. To get them:\n")
+    print_table(
+        ("command", "MB", "what it is", "in models.folder"),
+        [
+            (
+                f"rvcd assets fetch {asset.name}",
+                f"{asset.size_bytes / 1e6:,.0f}",
+                asset.doc,
+                "present" if models.fetched(asset.weights.path) else "missing",
+            )
+            for asset in ASSETS
+        ],
+    )
+
+
+@app.command("fetch")
+def fetch_assets(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME...]", help="content-encoder, rmvpe, another of `rvcd assets`, or all.", show_default=False),
+    ] = None,
+    from_folder: Annotated[
+        Path | None, typer.Option("--from", metavar="FOLDER", help="Take the files from a folder, and ask no other machine.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Replace a file of that name that is not the published one.")
+    ] = False,
+    config: ConfigOption = None,
+    instance: NameOption = None,
+) -> None:
+    """Download model files from where they are published, checked by size and SHA-256; without a name: the content encoder.
+
+    An interrupted download goes on where it was. HF_ENDPOINT or models.mirror names a mirror, models.folder where files go.
+    """
+    from rvcd.cli.transfer_progress import ShownProgress
+    from rvcd.config.settings import load_config
+    from rvcd.transfer.assets import Fetch, check_space_for, fetch, origin
+    from rvcd.voices.assets import assets_named
+
+    models = load_config(config, instance or "").models
+    chosen = assets_named(names or ["content-encoder"])
+    wanted = Fetch(
+        chosen, models.fetched_folder, expand_home(from_folder) if from_folder else origin(models.mirror, os.environ),
+        models.sha256.model_dump(), force,
+    )  # fmt: skip
+    check_space_for(wanted)
+    with unwound_by_signals(), ShownProgress() as progress:
+        done = [(asset, fetch(asset, wanted, progress)) for asset in chosen]
+    for asset, outcome in done:
+        typer.echo(f"{outcome.value:<8}  {asset.name}: {_used_by(asset, models)}")
+
+
+def _used_by(asset: Asset, models: Models) -> str:
+    """Say where an asset lies, and whether the configuration uses it."""
+    from rvcd.config.settings import AUTO
+
+    path = models.fetched_folder / asset.weights.path
+    configured = getattr(models, asset.key, AUTO)
+    if configured in (AUTO, str(path)):
+        return str(path)
+    return f'{path}, but models.{asset.key} is {configured!r}: set it to "auto" to use this file'

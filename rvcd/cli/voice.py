@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,6 +27,9 @@ from rvcd.cli.voice_text import (
 )
 from rvcd.config.folders import expand_home
 from rvcd.errors import RvcdError, VoiceNotFoundError
+
+if TYPE_CHECKING:
+    from rvcd.voices.import_scratch import Scratch
 
 app = typer.Typer(help="List, inspect, check and import voices.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -59,19 +63,23 @@ def voice_info(
     from rvcd.config.settings import load_config
     from rvcd.formats.index_header import read_index_header
     from rvcd.formats.voice_header import read_voice_spec
+    from rvcd.voices.encoders import choose_encoder
 
-    found = find_voices(load_config(config, instance or ""), voice)
+    settings = load_config(config, instance or "")
+    found = find_voices(settings, voice)
     if len(found) != 1:
         raise RvcdError(
             f"{voice}: holds {len(found)} voices ({', '.join(e.name for e in found[:5])}); name one of their .pth files"
         )
     entry = found[0]
     spec = read_voice_spec(entry.path)
+    choice = choose_encoder(settings, entry.encoder or spec.embedder)
+    missing = [f"{entry.path}: {choice.problem}"] if choice.problem else []
     unserved = list(index_problems([entry]))
     if as_json:
         fields = {**asdict(spec), **entry_fields(entry)}
         typer.echo(json.dumps(fields, indent=2, default=str))
-        note(*entry.problems, *unserved)
+        note(*entry.problems, *unserved, *missing)
         return
     index = "none"
     if entry.index_path is not None:
@@ -91,6 +99,8 @@ def voice_info(
         ("speakers", speakers_text(spec)),
         ("speaker", str(entry.speaker) if spec.speakers > 1 else ""),
         ("unit width", str(spec.unit_width)),
+        ("encoder", " ".join(filter(None, (choice.name, f"({choice.path})" if choice.path else "")))),
+        ("layer", str(spec.unit_layer or "")),
         ("vocoder", spec.vocoder),
         ("trained", spec.epochs or "unknown"),
         ("index", index),
@@ -99,7 +109,7 @@ def voice_info(
     ):
         if value:
             typer.echo(f"{key:<11} {value}")
-    note(*entry.problems, *unserved, *([spec.note] if spec.note else []))
+    note(*entry.problems, *unserved, *missing, *([spec.note] if spec.note else []))
 
 
 @app.command("check")
@@ -114,7 +124,7 @@ def check_voices(
     """Read voices whole: header, tensors, index, voice.toml, the content encoder's width. Exit code 1: one would not run."""
     from rvcd.config.settings import load_config
     from rvcd.formats.contentvec_header import read_unit_widths
-    from rvcd.voices.builtin_paths import BUILT_IN_ENCODER, BUILT_IN_FOLDER
+    from rvcd.voices.builtin_paths import BUILT_IN_FOLDER
     from rvcd.voices.registry import VoiceRegistry
 
     settings = load_config(config, instance or "")
@@ -129,16 +139,15 @@ def check_voices(
             where = ", ".join(settings.voices.folders) or "any folder: voices.folders is empty"
             raise VoiceNotFoundError(f"there is no voice (*.pth) in {where}; `rvcd voice import FILE` puts one there")
     encoder = settings.models.real_encoder
-    if not encoder and all(entry.path.parent == BUILT_IN_FOLDER for entry in chosen):
-        encoder = str(BUILT_IN_ENCODER)
-    widths = read_unit_widths(encoder) if encoder else ()
+    if encoder:
+        read_unit_widths(encoder)  # what is wrong with it is said once, not of every voice
     from rvcd.cli.voice_check import check_voice, find_twins
 
     twins = find_twins(chosen)
     width = max(len(entry.name) for entry in chosen)
     reports = []
     for entry in chosen:
-        report = check_voice(entry, encoder, widths, twins.get(entry.path, ""))
+        report = check_voice(settings, entry, twins.get(entry.path, ""))
         reports.append(report)
         if not as_json:
             typer.echo(f"{coloured(report.level)}  {entry.name:<{width}}  {printable(report.text)}")
@@ -149,14 +158,18 @@ def check_voices(
         ]
         typer.echo(json.dumps(fields, indent=2))
     told = {problem for entry in chosen for problem in entry.problems}
-    note(*(sentence for sentence in skipped if sentence not in told), *([] if encoder else without_encoder(settings)))
+    own = all(entry.path.parent == BUILT_IN_FOLDER for entry in chosen)
+    note(*(sentence for sentence in skipped if sentence not in told), *([] if own else without_encoder(settings)))
     raise typer.Exit(1 if any(report.level is Level.FAIL for report in reports) else 0)
 
 
 @app.command("import")
 def import_voices(
     sources: Annotated[
-        list[Path], typer.Argument(metavar="SRC...", help="One voice: a .pth, a .pth and its .index, a folder, or a .zip.")
+        list[str],
+        typer.Argument(
+            metavar="SRC...", help="One voice: a .pth, a .pth and its .index, a folder, a .zip, or https://... of those."
+        ),
     ],
     name: Annotated[str, typer.Option(help="What the voice is called; default: as its file.", show_default=False)] = "",
     slot: Annotated[int, typer.Option(help="Its fixed slot, 1..999; default: a free one.", show_default=False)] = 0,
@@ -167,13 +180,21 @@ def import_voices(
         float | None, typer.Option(metavar="DB", help="This voice's own gain, -24..24 dB.", show_default=False)
     ] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace FOLDER/NAME, its voice.toml included.")] = False,
+    allow_private: Annotated[
+        bool, typer.Option("--allow-private", help="Let an address lead to this machine or a private network, by http too.")
+    ] = False,
     config: ConfigOption = None,
     instance: Annotated[
         str | None, typer.Option("--for", metavar="NAME", help="Name of the daemon, where several run.", callback=checked_name)
     ] = None,
 ) -> None:
-    """Copy a voice into FOLDER/NAME, checked before: whole or not at all. Nothing in it is run."""
+    """Copy a voice into FOLDER/NAME, checked before: whole or not at all. Nothing in it is run.
+
+    Of https://... the file is downloaded first.
+    """
     from rvcd.config.settings import load_config
+    from rvcd.voices.encoders import choose_encoder
+    from rvcd.voices.import_scratch import scratch_in
     from rvcd.voices.importing import ImportRequest, import_voice
     from rvcd.voices.registry import VoiceRegistry
     from rvcd.voices.voice_toml import FILE_NAME
@@ -185,9 +206,13 @@ def import_voices(
     folder = (expand_home(to) if to else folders[0]).absolute()
     known = folder in folders
     others = VoiceRegistry.scan(path for path in (folders if known else [*folders, folder]) if path.is_dir())
-    request = ImportRequest(tuple(expand_home(source) for source in sources), folder, name, slot, gain, force)
-    with unwound_by_signals():
-        done = import_voice(request, others)
+    with unwound_by_signals(), scratch_in(folder) as scratch:
+        local, words = _download_what_is_elsewhere(sources, scratch, allow_private)
+        request = ImportRequest(tuple(local), folder, name, slot, gain, force)
+        try:
+            done = import_voice(request, others)
+        except RvcdError as error:
+            raise RvcdError(words(str(error))) from None
     spec, called = done.spec, done.settings.name
     index = f"an index of {done.index.vectors:,} vectors" if done.index else "no index"
     typer.echo(f"imported    {called}: {spec.version}, {spec.rate_hz} Hz, speakers: {speakers_text(spec)}, {index}")
@@ -197,7 +222,29 @@ def import_voices(
     chosen += f" --name {instance}" if instance else ""
     typer.echo(f"check it    rvcd voice check {shlex.quote(str(done.folder / spec.path.name))}{chosen}")
     typer.echo(f"use it      {commands_to_use(called, settings)}")
-    note(*done.notes)
+    choice = choose_encoder(settings, done.settings.encoder or spec.embedder)
+    note(*map(words, done.notes), *([f"{called} {choice.problem}"] if choice.problem and not choice.usual else []))
     if not known:
         note(f"{folder} is not one of voices.folders: add it to your configuration, or its voices are not found")
     note(*without_encoder(settings))
+
+
+def _download_what_is_elsewhere(
+    sources: Sequence[str], scratch: Scratch, allow_private: bool
+) -> tuple[list[Path], Callable[[str], str]]:
+    """Return each source as a path, addresses downloaded, and what turns messages about those files into ones about addresses."""
+    if not any("://" in source for source in sources):
+        return [expand_home(source) for source in sources], lambda text: text
+    from rvcd.cli.transfer_progress import ShownProgress
+    from rvcd.transfer.voice import fetch_voice_file, is_address, local_words
+
+    local: list[Path] = []
+    origins: list[tuple[Path, str]] = []
+    with ShownProgress() as progress:
+        for source in sources:
+            if is_address(source):
+                local.append(fetch_voice_file(source, scratch.folder(), progress, allow_private=allow_private))
+                origins.append((local[-1], source))
+            else:
+                local.append(expand_home(source))
+    return local, lambda text: local_words(text, origins)

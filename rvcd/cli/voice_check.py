@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from rvcd.cli.checks.finding import Level
+from rvcd.config.settings import Settings
 from rvcd.engine.retrieval import read_index
 from rvcd.errors import ModelFileError
 from rvcd.formats.index_header import without_index
 from rvcd.formats.voice_file import read_voice
 from rvcd.voices.assets import sha256_of
+from rvcd.voices.encoders import choose_encoder, encoder_problem
 from rvcd.voices.registry import VoiceEntry
 
 
@@ -34,11 +36,10 @@ class VoiceReport:
         return "; ".join(text for level, text in self.findings if level is not Level.OK or self.level is not Level.FAIL)
 
 
-def check_voice(voice: VoiceEntry, encoder: str, encoder_widths: Sequence[int], twin: str = "") -> VoiceReport:
-    """Read a voice whole: header, every tensor, index, voice.toml, and whether the content encoder makes its units.
+def check_voice(settings: Settings, voice: VoiceEntry, twin: str = "") -> VoiceReport:
+    """Read a voice whole: header, every tensor, index, voice.toml, and whether its content encoder makes its units.
 
-    encoder: its path, for messages. encoder_widths: what it makes; empty when none is configured. twin: name of a voice with the
-    same content.
+    Where the encoder of most voices is not there, that is nothing of this voice's. twin: name of a voice with the same content.
     """
     failures, notes, fine = list(voice.problems), [], []
     try:
@@ -52,12 +53,10 @@ def check_voice(voice: VoiceEntry, encoder: str, encoder_widths: Sequence[int], 
             failures.append(
                 f"{voice.path}: has no speaker {voice.speaker}, which its voice.toml names; it has 0..{spec.speakers - 1}"
             )
-        if encoder_widths and spec.unit_width not in encoder_widths:
-            makes = " or ".join(map(str, encoder_widths))
-            failures.append(
-                f"{voice.path}: takes units of width {spec.unit_width}, but {encoder} makes width {makes}; "
-                "use the content encoder that the voice was trained with"
-            )
+        choice = choose_encoder(settings, voice.encoder or spec.embedder)
+        problem = encoder_problem(choice, voice.path, spec.unit_width, spec.unit_layer)
+        if problem and not (choice.usual and choice.problem):
+            failures.append(problem)
         if voice.index_path is None:
             fine.append("no index")
         else:

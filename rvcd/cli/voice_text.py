@@ -27,7 +27,7 @@ def entry_fields(entry: VoiceEntry) -> dict[str, Any]:
     """Return an entry for JSON."""
     return {
         "slot": entry.slot, "name": entry.name, "path": str(entry.path), "index": str(entry.index_path or ""),
-        "speaker": entry.speaker, "gain_db": entry.gain_db, "params": dict(entry.params),
+        "speaker": entry.speaker, "gain_db": entry.gain_db, "params": dict(entry.params), "encoder": entry.encoder,
     }  # fmt: skip
 
 
@@ -89,12 +89,13 @@ def commands_to_use(voice: str, settings: Settings) -> str:
 
 def without_encoder(settings: Settings) -> Sequence[str]:
     """Return a note where no file of a content encoder is configured."""
-    from rvcd.config.settings import BUILT_IN
+    from rvcd.config.settings import TEST_WEIGHTS
+    from rvcd.voices.encoders import has_encoders
 
-    if settings.models.real_encoder:
+    if has_encoders(settings):
         return ()
-    own = "built-in voice is" if settings.models.content_encoder == BUILT_IN else "test voices are"
-    return (f"models.content_encoder names no file: only the {own} listed and run; `rvcd assets` names what others' voices need",)
+    own = "test voices are" if settings.models.content_encoder == TEST_WEIGHTS else "built-in voice is"
+    return (f"there is no content encoder for others' voices: only the {own} listed and run; `rvcd assets fetch` gets one",)
 
 
 def note(*sentences: str) -> None:

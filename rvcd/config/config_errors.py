@@ -27,7 +27,7 @@ def _sentence(model: type[BaseModel], kind: str, loc: Sequence[int | str], value
     annotation = field.annotation if field is not None else None
     if loc and isinstance(loc[-1], int):
         annotation = get_args(annotation)[0]  # an item of a list
-    takes = _takes(field, annotation)
+    takes = "a path as text" if field is None and owner.model_config.get("extra") == "allow" else _takes(field, annotation)
     if kind == "extra_forbidden":
         return f"{path}: unknown key{_suggest_key(model, owner, loc)}"
     if kind == "missing":

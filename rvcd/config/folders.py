@@ -63,6 +63,11 @@ def voices_folder() -> Path:
     return expand_home("~/.local/share/rvcd/voices")
 
 
+def models_folder() -> Path:
+    """Return where `rvcd assets fetch` puts model files unless models.folder says otherwise; beside the voices."""
+    return voices_folder().with_name("models")
+
+
 def recordings_folder(instance: str = "") -> Path:
     """Return ~/Music/rvcd, or a system service's state folder, since nothing of /home is there for it (ProtectHome).
 

@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from rvcd.config import config_errors
-from rvcd.config.folders import config_files, expand_home, voices_folder
+from rvcd.config.folders import config_files, expand_home, models_folder, voices_folder
 from rvcd.config.toml_text import decode_toml, parse_toml, windows_path_problem
 from rvcd.errors import ConfigError, RvcdError
 from rvcd.geometry import (
@@ -63,19 +63,26 @@ def _resolve(value: Any, info: ValidationInfo) -> Any:
         raise ValueError(str(error)) from None
 
 
-BUILT_IN, TEST_WEIGHTS = "built-in", "test"
-"""models.content_encoder for the built-in voice's own, and for the test weights: words in place of a path."""
-DEFAULT_ENCODER = BUILT_IN
+AUTO, BUILT_IN, TEST_WEIGHTS = "auto", "built-in", "test"
+"""models.content_encoder for the fetched one or else the built-in voice's, for that in any case, for the test weights."""
+FETCHED_ENCODER, FETCHED_RMVPE = "hubert_base.pt", "rmvpe.pt"
+"""What `rvcd assets fetch` calls them in models.folder."""
 FilePath = Annotated[str, BeforeValidator(_resolve)]
 """An absolute path as text; "" means none."""
 
 
 def _resolve_encoder(value: Any, info: ValidationInfo) -> Any:
-    return DEFAULT_ENCODER if value == "" else value if value in (BUILT_IN, TEST_WEIGHTS) else _resolve(value, info)
+    return AUTO if value == "" else value if value in (AUTO, BUILT_IN, TEST_WEIGHTS) else _resolve(value, info)
+
+
+def _resolve_rmvpe(value: Any, info: ValidationInfo) -> Any:
+    return AUTO if value in ("", AUTO) else _resolve(value, info)
 
 
 EncoderPath = Annotated[str, BeforeValidator(_resolve_encoder)]
-"""An absolute path, or one of the words; "" means DEFAULT_ENCODER."""
+"""An absolute path, or one of the words; "" means AUTO."""
+RmvpePath = Annotated[str, BeforeValidator(_resolve_rmvpe)]
+"""An absolute path, or AUTO; "" means AUTO."""
 
 
 class Section(BaseModel):
@@ -240,14 +247,55 @@ class Checksums(Section):
 class Models(Section):
     """The networks shared by all voices."""
 
-    content_encoder: EncoderPath = DEFAULT_ENCODER
-    rmvpe: FilePath = ""
+    content_encoder: EncoderPath = AUTO
+    rmvpe: RmvpePath = AUTO
+    folder: FilePath = ""
+    mirror: str = ""
     sha256: Checksums = Checksums()
+
+    @field_validator("mirror")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
+            raise ValueError(f"{config_errors.show(value)} is no address; write it as https://host, without ? and @")
+        return value.rstrip("/")
 
     @property
     def real_encoder(self) -> str:
-        """The path of the encoder that voices made by others need, "" when none is configured."""
+        """The path of the encoder that voices made by others need, "" when there is none. Looks at the disk for AUTO."""
+        if self.content_encoder == AUTO:
+            return self.fetched(FETCHED_ENCODER)
         return "" if self.content_encoder in (BUILT_IN, TEST_WEIGHTS) else self.content_encoder
+
+    @property
+    def rmvpe_file(self) -> str:
+        """The path of RMVPE, "" when there is none. Looks at the disk for AUTO."""
+        return self.fetched(FETCHED_RMVPE) if self.rmvpe == AUTO else self.rmvpe
+
+    @property
+    def fetched_folder(self) -> Path:
+        """Where `rvcd assets fetch` puts files. Raises RvcdError where no home folder is known."""
+        return Path(self.folder) if self.folder else models_folder()
+
+    def fetched(self, name: str) -> str:
+        """Return the path of a fetched file, "" where it is not there."""
+        try:
+            path = self.fetched_folder / name
+        except RvcdError:
+            return ""  # without a home folder there is nothing in it
+        return str(path) if path.is_file() else ""
+
+
+class Encoders(Section):
+    """Content encoders by the names that voices call them; each key is a name, each value a file or a Transformers folder."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    __pydantic_extra__: dict[str, FilePath] = Field(init=False)
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """Paths by name."""
+        return self.__pydantic_extra__ or {}
 
 
 class Voices(Section):
@@ -365,6 +413,7 @@ class Settings(Section):
     latency: Latency = Latency()
     engine: Engine = Engine()
     models: Models = Models()
+    encoders: Encoders = Encoders()
     voices: Voices = Field(default_factory=Voices)  # not at import: its folders need a home
     params: InitialParams = InitialParams()  # type: ignore[valid-type]  # its keys exist at run time only
     osc: Osc = Osc()

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import time
+from pathlib import Path
 
 from rvcd.audio.configured import choose_backend, device_factory, microphone_keeper
 from rvcd.audio.device_supervisor import DeviceState, DeviceSupervisor
@@ -18,7 +19,7 @@ from rvcd.audio.jack import remembered
 from rvcd.audio.microphone_keeper import MicrophoneKeeper
 from rvcd.config.folders import config_files, state_folder
 from rvcd.config.logs import fields
-from rvcd.config.settings import ANY_PORT, DEFAULT_CONFIG, Settings
+from rvcd.config.settings import ANY_PORT, AUTO, DEFAULT_CONFIG, Settings
 from rvcd.daemon import state_lock
 from rvcd.daemon.own_port import remember_port, remembered_port
 from rvcd.daemon.session import LiveSession
@@ -33,6 +34,8 @@ from rvcd.instance import client_name
 from rvcd.osc.server import OscServer, OscSettings
 from rvcd.osc.subscriptions import FeedbackTarget
 from rvcd.running import Announcement
+from rvcd.voices.encoders import has_encoders
+from rvcd.voices.import_scratch import clear_leftovers
 
 TICK_S = 0.1
 EXTEND_S, START_MORE_S = 2.0, 20
@@ -90,6 +93,11 @@ class Daemon:
             await self.server.start()
             await self._tell_port()
             self.session.start()
+            loop.run_in_executor(None, self._clear_leftovers)
+            if self.settings.models.content_encoder == AUTO and not has_encoders(self.settings):
+                log.info(
+                    "only the built-in voice, a preview, can speak: `rvcd assets fetch` gets the content encoder of RVC voices"
+                )
             backend, why = await loop.run_in_executor(None, choose_backend, self.settings)
             log.info("audio device", extra=fields(backend=backend, why=why))
             if backend == "virtual":  # what was measured was a card's
@@ -106,6 +114,12 @@ class Daemon:
             await self._tick_until_stopped(device)
         finally:
             await self._shut_down()
+
+    def _clear_leftovers(self) -> None:
+        """Remove what imports have left that were killed. Beside everything else: the disk may take its time."""
+        for folder in self.settings.voices.folders:
+            if count := clear_leftovers(Path(folder)):
+                log.info("removed what killed imports had left", extra=fields(folder=folder, count=count))
 
     @property
     def stopped(self) -> bool:

@@ -98,7 +98,7 @@ class LiveSession:
         names = self.registry.names
         self._missing = (saved.voice, saved.speaker) if saved.voice and saved.voice not in names else None
         entry = first_voice(settings, self.registry, saved.voice)
-        files = voice_files(entry) if entry is not None else None
+        files = voice_files(settings, entry) if entry is not None else None
         resumed = entry is not None and entry.name == saved.voice
         if entry is not None and not resumed:  # its own parameters count where nothing is resumed
             self._set_params({**entry.params, **saved.params})
@@ -306,7 +306,9 @@ class LiveSession:
     async def load_voice(self, name_or_slot: str | int) -> VoiceStatus:
         entry = self.registry.find(name_or_slot)
         asked = self._asked = VoiceStatus(entry.name, entry.slot)
-        looking = self._looking = asyncio.ensure_future(self.disk.run(str(entry.path), lambda: voice_files(entry), DISK_LIMIT_S))
+        looking = self._looking = asyncio.ensure_future(
+            self.disk.run(str(entry.path), lambda: voice_files(self.settings, entry), DISK_LIMIT_S)
+        )
         try:
             files = await looking
             if self._asked is not asked:

@@ -22,7 +22,7 @@ from rvcd.engine.pitch.history import PitchHistory
 from rvcd.engine.shaper import Shaper
 from rvcd.engine.stopwatch import Stopwatch, Timings
 from rvcd.engine.timeline import Timeline
-from rvcd.engine.units import ContentEncoder, UnitStream
+from rvcd.engine.units import ContentEncoder, UnitStreams
 from rvcd.engine.voice_stream import Voice, VoiceStream
 from rvcd.engine.voice_switch import VoiceSwitch, crossfade
 from rvcd.geometry import ENCODER_RATE_HZ, FRAMES_PER_UNIT, StreamGeometry
@@ -59,7 +59,7 @@ class Converter:
     def __init__(
         self,
         geometry: StreamGeometry,
-        encoder: ContentEncoder,
+        encoder: ContentEncoder | None,
         pitch: PitchTracker,
         voice: Voice,
         *,
@@ -70,7 +70,7 @@ class Converter:
         snapshot: Snapshot | None = None,
         device: str = "cpu",
     ) -> None:
-        """gain_db: the voice's own, on top of gain_out.
+        """encoder: of voices that bring none of their own; None: all do. gain_db: the voice's own, on top of gain_out.
 
         fill_unvoiced: interpolate f0 through unvoiced frames for the generator (RVC of 2026) instead of leaving them so.
         """
@@ -86,7 +86,7 @@ class Converter:
         self.opened = GateHistory(geometry.hop_samples, frames)
 
         self.timeline = Timeline(geometry, self.rms_mix.delay_samples)
-        self.units = UnitStream(encoder, geometry, self.device)
+        self.units = UnitStreams(encoder, geometry, self.device)
         self.pitch = PitchHistory(pitch, frames)
         self.shaper = Shaper(geometry.block_frames, snapshot or Snapshot(), fill_unvoiced=fill_unvoiced)
         self.live = LiveVoice(self.new_stream(voice, speaker_id, gain_db))
@@ -170,7 +170,7 @@ class Converter:
         if live.phase is Phase.IDLE:
             first = self._first_frame_of(stream)
             stream.restart(now.voice_frame)
-        units = self.units.per_frame(first, now.end, stream.unit_width)
+        units = self.units.per_frame(first, now.end, stream.voice)
         watch.lap("encode")
         yield_point()
         self.pitch.settle(now.settled_before, now.settled)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import torch
 
@@ -17,6 +18,7 @@ from rvcd.engine.retrieval import UnitIndex, read_index
 from rvcd.engine.units import ContentEncoder
 from rvcd.engine.voice_stream import Voice
 from rvcd.errors import ModelFileError, ParamError
+from rvcd.formats.contentvec_header import weights_of
 from rvcd.formats.index_header import without_index
 from rvcd.formats.voice_file import read_voice
 from rvcd.geometry import StreamGeometry
@@ -51,10 +53,10 @@ class VoiceCache:
         self._size = size
         self._voices: OrderedDict[tuple[object, ...], Voice] = OrderedDict()
 
-    def get(self, files: VoiceFiles, keep_decoder: bool, read: Callable[[], Voice]) -> Voice:
-        """Return the voice of these files, read by `read` if it is not kept."""
+    def get(self, files: VoiceFiles, encoder: Path, keep_decoder: bool, read: Callable[[], Voice]) -> Voice:
+        """Return the voice of these files with this encoder, read by `read` if it is not kept."""
         # Looked at before they are read: files that change meanwhile are read again the next time.
-        key = (file_facts(files.path), file_facts(files.index), keep_decoder)
+        key = (file_facts(files.path), file_facts(files.index), file_facts(weights_of(encoder)), keep_decoder)
         voice = self._voices.pop(key, None) or read()
         self._voices[key] = voice
         while len(self._voices) > self._size:
@@ -71,7 +73,9 @@ class Loader:
     def __init__(self, setup: ModelSetup, geometry: StreamGeometry, warn: Callable[[str], None] | None = None) -> None:
         """warn: told, in one sentence, why a voice runs without its index; None: a voice whose index cannot serve is refused."""
         self.setup, self.geometry, self._warn = setup, geometry, warn
-        self._encoder: ContentEncoder | None = None
+        # An encoder stays for as long as a voice that is kept uses it; the one loaded last stays in any case.
+        self._encoders: WeakValueDictionary[tuple[object, ...], ContentEncoder] = WeakValueDictionary()
+        self._newest_encoder: ContentEncoder | None = None
         self._voices = VoiceCache(setup.keep_loaded)
 
     @cached_property
@@ -84,37 +88,47 @@ class Loader:
         """What the networks compute with: torch.float32 or torch.bfloat16."""
         return choose_precision(self.setup.precision, self.device)
 
-    def encoder(self) -> ContentEncoder:
-        """Return the content encoder; the test weights' where the setup names none."""
-        if self._encoder is None:
-            path = Path(self.setup.encoder) if self.setup.encoder else self._test_weights().encoder
-            encoder: ContentEncoder = load_content_encoder(path, device=self.device)
+    def encoder(self, path: str = "") -> ContentEncoder:
+        """Return a content encoder by its path: "": the setup's; the test weights' where that names none either."""
+        found = self._encoder_path(path)
+        facts = (str(found), file_facts(weights_of(found)))
+        encoder = self._encoders.get(facts)
+        if encoder is None:
+            encoder = load_content_encoder(found, device=self.device)
             if self.precision is not torch.float32:
                 encoder.pack(self.precision)
-            self._encoder = encoder
-        return self._encoder
+            self._encoders[facts] = encoder
+        self._newest_encoder = encoder
+        return encoder
+
+    def _encoder_path(self, path: str) -> Path:
+        chosen = path or self.setup.encoder
+        return Path(chosen) if chosen else self._test_weights().encoder
 
     def voice(self, files: VoiceFiles, *, keep_decoder: bool = False) -> Voice:
-        """Load a voice and its index, and check that the content encoder gives the units it wants.
+        """Load a voice, its index and its content encoder, and check that this gives the units it wants.
 
         The newest `keep_loaded` voices stay in memory, and are loaded again only when their files have changed.
         keep_decoder: keep the plain decoder too, for engine.offline.
         """
-        voice = self._voices.get(files, keep_decoder, lambda: self._read_voice(files, keep_decoder))
+        if files.problem:
+            raise ModelFileError(files.problem)
+        encoder = self._encoder_path(files.encoder)
+        voice = self._voices.get(files, encoder, keep_decoder, lambda: self._read_voice(files, keep_decoder))
         return replace(voice, name=files.name)
 
     def _read_voice(self, files: VoiceFiles, keep_decoder: bool) -> Voice:
         if self.setup.test_weights_cache:
             self._test_weights()
-        encoder = self.encoder()
+        encoder = self.encoder(files.encoder)
         file = read_unmixed([files.path], lambda: read_voice(Path(files.path)))
         try:
-            encoder.check_unit_width(file.spec.config.unit_width)
+            encoder.check_units(file.spec.config.unit_width, file.spec.unit_layer)
         except ModelFileError as error:
             raise ModelFileError(f"{files.path}: does not go with the content encoder: {error}") from None
         synthesizer = build_synthesizer(file.spec.config, file.weights, path=files.path, device=self.device)
         index = self._read_index(files, file.spec.config.unit_width)
-        return Voice.of(files.name, file.spec, synthesizer, index, precision=self.precision, keep_decoder=keep_decoder)
+        return Voice.of(files.name, file.spec, synthesizer, index, encoder, precision=self.precision, keep_decoder=keep_decoder)
 
     def _read_index(self, files: VoiceFiles, unit_width: int) -> UnitIndex | None:
         if not files.index:
@@ -156,7 +170,7 @@ class Loader:
         geometry = geometry or self.geometry
         return Converter(
             geometry,
-            self.encoder(),
+            None if voice.encoder is not None else self.encoder(),  # else it would stay for as long as the converter
             PitchTracker(method, lookahead_frames=geometry.settle_frames),
             voice,
             speaker_id=speaker,

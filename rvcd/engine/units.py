@@ -1,4 +1,4 @@
-"""Content units as a stream: each made from the newest audio and what is remembered of the past."""
+"""Content units as streams, one an encoder: each unit made from the newest audio and what is remembered of the past."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from rvcd.engine.dsp.history_buffer import HistoryBuffer
 from rvcd.geometry import ENCODER_HOP_SAMPLES, FRAMES_PER_UNIT, StreamGeometry
 from rvcd.nets.contentvec_state import RECEPTIVE_FIELD_SAMPLES, UNIT_HOP_SAMPLES
 
+CATCH_UP_FRAMES = 24
+"""Past frames, at least, that an encoder hears in one go when its voice is on its way in. They fit between two blocks; being two
+blocks or more, they are more than what is said meanwhile."""
 STATISTICS_MEMORY_S = 10.0
 """How long the front end's norm remembers: longer than any pause, short enough for another speaker or microphone."""
 
@@ -21,8 +24,8 @@ STATISTICS_MEMORY_S = 10.0
 class ContentEncoder(Protocol):
     """What the engine needs of rvcd.nets.contentvec.ContentEncoder, and rvcd.nets.lite_encoder.LiteEncoder has too."""
 
-    def check_unit_width(self, unit_width: int) -> None:
-        """Raise ModelFileError when it cannot make units of this width."""
+    def check_units(self, unit_width: int, layer: int = 0) -> None:
+        """Raise ModelFileError when it cannot make units of this width from this layer (0: the usual one of that width)."""
         ...
 
     def pack(self, dtype: torch.dtype) -> None:
@@ -37,7 +40,7 @@ class ContentEncoder(Protocol):
         """(1, samples) -> features (1, floor((samples - 400) / 320) + 1, channels)."""
         ...
 
-    def start_units(self, unit_width: int, context_units: int) -> Any:
+    def start_units(self, unit_width: int, context_units: int, layer: int = 0) -> Any:
         """Return what a stream of step() calls carries."""
         ...
 
@@ -45,14 +48,32 @@ class ContentEncoder(Protocol):
         """(1, N, channels) behind the state's final rows -> (1, N, unit_width), the first `final` of them final from now on."""
         ...
 
-    def units(self, audio_16k: Tensor, *, unit_width: int) -> Tensor:
+    def units(self, audio_16k: Tensor, *, unit_width: int, layer: int = 0) -> Tensor:
         """Offline: (B, samples) -> (B, floor((samples - 400) / 320) + 1, unit_width)."""
         ...
 
 
+@dataclass(frozen=True)
+class UnitKind:
+    """Which of an encoder's units: their width, and the layer they come from (0: the usual one of that width)."""
+
+    width: int
+    layer: int = 0
+
+
+class UnitTaker(Protocol):
+    """What takes units: a voice. encoder None: the stream's own."""
+
+    @property
+    def encoder(self) -> ContentEncoder | None: ...
+
+    @property
+    def unit_kind(self) -> UnitKind: ...
+
+
 @dataclass
 class UnitTrack:
-    """Units of one width: the window's final ones, and behind them those of the newest block that are not final yet.
+    """Units of one kind: the window's final ones, and behind them those of the newest block that are not final yet.
 
     units (N, width), the first of them is number `first`; those from `final_end` on are provisional. end_frame: of the window
     they were made for.
@@ -65,24 +86,21 @@ class UnitTrack:
     end_frame: int = -1
 
 
-class UnitStream:
-    """Turns the newest audio into one row a frame, each unit twice, as RVC does.
+class UnitStreams:
+    """The newest audio, and the units that each encoder in use makes of it.
 
-    What a unit's front end hears (25 ms) is computed once, and so are a final unit's keys and values, by which the
-    transformer sees it from then on: a block costs its own units and its lookahead's, whatever the context.
+    One encoder is in use, or two while a voice of another one is on its way in; the first is there from the start.
     """
 
-    def __init__(self, encoder: ContentEncoder, geometry: StreamGeometry, device: torch.device) -> None:
+    def __init__(self, encoder: ContentEncoder | None, geometry: StreamGeometry, device: torch.device) -> None:
+        """encoder: of takers that want none in particular; None: all do."""
         self.encoder, self.geometry, self.device = encoder, geometry, device
         self._audio = HistoryBuffer((geometry.window_frames + geometry.block_frames) * ENCODER_HOP_SAMPLES)
         self.reset()
 
     def reset(self) -> None:
         self._audio.reset()
-        self._front_end = self.encoder.start_front_end(STATISTICS_MEMORY_S)
-        self._features: Tensor | None = None
-        self._first_unit = self._end_unit = 0
-        self._tracks: dict[int, UnitTrack] = {}
+        self._streams: dict[int, UnitStream] = {}
 
     def push(self, audio_16k: NDArray[np.float32]) -> None:
         """Take the newest audio, at 16 kHz."""
@@ -97,13 +115,54 @@ class UnitStream:
         """Return the kept audio from the start of a frame on."""
         return np.asarray(self._audio.rows(frame * ENCODER_HOP_SAMPLES, self._audio.end), dtype=np.float32)
 
-    def per_frame(self, first_frame: int, end_frame: int, unit_width: int) -> Tensor:
-        """Return rows (end_frame - first_frame, unit_width) for frames of the window that ends with end_frame.
+    def per_frame(self, first_frame: int, end_frame: int, taker: UnitTaker) -> Tensor:
+        """Return rows (end_frame - first_frame, width), as UnitStream.per_frame does, of the encoder that the taker wants."""
+        return self._of(taker).per_frame(first_frame, end_frame, taker.unit_kind)
+
+    def follows(self, end_frame: int, taker: UnitTaker) -> bool:
+        """Say whether the units that are wanted have been made lately, so that only the newest ones of a window are missing."""
+        return self._of(taker).follows(end_frame, taker.unit_kind)
+
+    def catch_up(self, first_frame: int, end_frame: int, taker: UnitTaker) -> None:
+        """Make some of the units that are missing for follows(): as many as fit between two blocks."""
+        self._of(taker).catch_up(first_frame, end_frame, taker.unit_kind)
+
+    def keep_only(self, taker: UnitTaker) -> None:
+        """Forget what other encoders have made."""
+        encoder = taker.encoder or self.encoder
+        self._streams = {key: stream for key, stream in self._streams.items() if stream.encoder is encoder}
+
+    def _of(self, taker: UnitTaker) -> UnitStream:
+        encoder = taker.encoder or self.encoder
+        assert encoder is not None
+        stream = self._streams.get(id(encoder))
+        if stream is None:
+            stream = self._streams[id(encoder)] = UnitStream(encoder, self.geometry, self.device, self._audio)
+        return stream
+
+
+class UnitStream:
+    """Turns the newest audio into one row a frame, each unit twice, as RVC does. One encoder's.
+
+    What a unit's front end hears (25 ms) is computed once, and so are a final unit's keys and values, by which the
+    transformer sees it from then on: a block costs its own units and its lookahead's, whatever the context.
+    """
+
+    def __init__(self, encoder: ContentEncoder, geometry: StreamGeometry, device: torch.device, audio: HistoryBuffer) -> None:
+        """audio: at 16 kHz, kept by the caller."""
+        self.encoder, self.geometry, self.device, self._audio = encoder, geometry, device, audio
+        self._front_end = encoder.start_front_end(STATISTICS_MEMORY_S)
+        self._features: Tensor | None = None
+        self._first_unit = self._end_unit = 0
+        self._tracks: dict[UnitKind, UnitTrack] = {}
+
+    def per_frame(self, first_frame: int, end_frame: int, kind: UnitKind) -> Tensor:
+        """Return rows (end_frame - first_frame, width) for frames of the window that ends with end_frame.
 
         first_frame and end_frame are even. The newest frames, whose audio is not all here yet, repeat the last full unit:
         they lie in the lookahead and are computed again.
         """
-        track = self._track(first_frame, end_frame, unit_width)
+        track = self._track(first_frame, end_frame, kind)
         assert track.units is not None
         first = first_frame // FRAMES_PER_UNIT - track.first
         wanted = (end_frame - first_frame) // FRAMES_PER_UNIT
@@ -120,31 +179,48 @@ class UnitStream:
         held = torch.cat((held, held[-1:].expand(wanted - len(held), -1)))
         return held.repeat_interleave(FRAMES_PER_UNIT, dim=0)
 
-    def follows(self, end_frame: int, unit_width: int) -> bool:
-        """Say whether units of this width have been made lately, so that only the newest ones of a window are missing."""
-        track = self._tracks.get(unit_width)
-        return track is not None and track.final_end >= self._window_first(end_frame)
+    def follows(self, end_frame: int, kind: UnitKind) -> bool:
+        """Say whether units of this kind have been made up to a block before end_frame, so that only the newest are missing."""
+        track = self._tracks.get(kind)
+        if track is None or track.final_end < self._window_first(end_frame):
+            return False
+        return end_frame - track.end_frame <= self.geometry.block_frames
+
+    def catch_up(self, first_frame: int, end_frame: int, kind: UnitKind) -> None:
+        """Make some of the units from first_frame on that are missing for follows(), as the stream would have made them.
+
+        What the encoder's front end has made already is not made again: then all of them are made at once.
+        """
+        track = self._tracks.get(kind)
+        stale = track is None or track.final_end < self._window_first(end_frame)
+        made = first_frame if stale or track is None else track.end_frame
+        heard = self._end_unit * FRAMES_PER_UNIT  # by the front end
+        step = max(CATCH_UP_FRAMES, 2 * self.geometry.block_frames)
+        until = (made + step) // FRAMES_PER_UNIT * FRAMES_PER_UNIT
+        if heard >= end_frame - FRAMES_PER_UNIT:  # the newest unit is not complete
+            until = end_frame
+        self._track(first_frame, min(end_frame, until), kind)
 
     def _window_first(self, end_frame: int) -> int:
         return max(0, end_frame - self.geometry.window_frames) // FRAMES_PER_UNIT
 
-    def _track(self, first_frame: int, end_frame: int, unit_width: int) -> UnitTrack:
+    def _track(self, first_frame: int, end_frame: int, kind: UnitKind) -> UnitTrack:
         """Return the units of the window that ends with end_frame, making those that are missing.
 
         After a pause longer than what is remembered they begin anew, with first_frame.
         """
         geometry = self.geometry
         window_first = self._window_first(end_frame)
-        track = self._tracks.get(unit_width)
+        track = self._tracks.get(kind)
         if track is not None and track.end_frame == end_frame:
             return track
         if track is None or track.final_end < window_first:
-            state = self.encoder.start_units(unit_width, geometry.context_frames // FRAMES_PER_UNIT)
+            state = self.encoder.start_units(kind.width, geometry.context_frames // FRAMES_PER_UNIT, kind.layer)
             begin = max(window_first, first_frame // FRAMES_PER_UNIT)
             if self._features is not None and begin < self._first_unit <= self._end_unit:
                 begin = self._first_unit
             track = UnitTrack(state, begin, begin)
-        features = self._features_from(track.final_end, window_first)
+        features = self._features_from(track.final_end, window_first, end_frame)
         settled = (end_frame - geometry.settle_frames) // FRAMES_PER_UNIT
         final = min(max(0, settled - track.final_end), features.shape[1])
         fresh = self.encoder.step(features, track.state, final)[0]
@@ -153,18 +229,19 @@ class UnitStream:
         kept = None if track.units is None else track.units[first - track.first : known]
         track.units = fresh if kept is None or not len(kept) else torch.cat((kept, fresh))
         track.first, track.final_end, track.end_frame = first, track.final_end + final, end_frame
-        self._tracks[unit_width] = track
+        self._tracks[kind] = track
         return track
 
-    def _features_from(self, first_unit: int, keep_from: int) -> Tensor:
-        """Return the features (1, N, channels) of all full units from first_unit on, making those not made yet.
+    def _features_from(self, first_unit: int, keep_from: int, end_frame: int) -> Tensor:
+        """Return the features (1, N, channels) of all full units from first_unit to end_frame, making those not made yet.
 
         Those from keep_from on stay at hand.
         """
-        end_unit = (self._audio.end - RECEPTIVE_FIELD_SAMPLES) // UNIT_HOP_SAMPLES + 1
+        end = min(self._audio.end, end_frame * ENCODER_HOP_SAMPLES)
+        end_unit = (end - RECEPTIVE_FIELD_SAMPLES) // UNIT_HOP_SAMPLES + 1
         if end_unit <= first_unit:
             # The first block of a stream may be shorter than one unit.
-            audio = self._audio.rows(first_unit * UNIT_HOP_SAMPLES, self._audio.end)
+            audio = self._audio.rows(first_unit * UNIT_HOP_SAMPLES, end)
             return self.encoder.front_end(self._tensor(np.pad(audio, (0, RECEPTIVE_FIELD_SAMPLES - len(audio)))))
         start = max(self._end_unit, first_unit)
         if start < end_unit:
@@ -178,7 +255,7 @@ class UnitStream:
                 self._features, self._first_unit = fresh, start
             self._end_unit = end_unit
         assert self._features is not None
-        return self._features[:, first_unit - self._first_unit :]
+        return self._features[:, first_unit - self._first_unit : end_unit - self._first_unit]
 
     def _tensor(self, audio: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(audio, dtype=np.float32))[None].to(self.device)

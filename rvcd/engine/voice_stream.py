@@ -26,6 +26,7 @@ from rvcd.engine.refinegan_decoder import RefineDecoder
 from rvcd.engine.refinegan_layers import RefineLayers
 from rvcd.engine.retrieval import UnitIndex
 from rvcd.engine.stopwatch import Stopwatch
+from rvcd.engine.units import ContentEncoder, UnitKind
 from rvcd.formats.voice_file import VoiceSpec
 from rvcd.geometry import StreamGeometry
 from rvcd.nets.excitation import Excitation, SourceState
@@ -49,7 +50,8 @@ PRIOR_STREAM, SOURCE_STREAM = 0, 1
 class Voice:
     """A loaded voice: networks and, if it has one, the index of its units.
 
-    synthesizer: enc_p, flow and speakers; its own decoder is only there when it is kept (see of()).
+    synthesizer: enc_p, flow and speakers; its own decoder is only there when it is kept (see of()). encoder: makes its units;
+    None: the stream's own does.
     """
 
     name: str
@@ -57,11 +59,17 @@ class Voice:
     synthesizer: Synthesizer
     decoder: DecoderLayers | RefineLayers
     index: UnitIndex | None = None
+    encoder: ContentEncoder | None = None
+
+    @property
+    def unit_kind(self) -> UnitKind:
+        """Which units it takes."""
+        return UnitKind(self.synthesizer.config.unit_width, self.spec.unit_layer)
 
     @classmethod
     def of(
-        cls, name: str, spec: VoiceSpec, synthesizer: Synthesizer, index: UnitIndex | None = None, *,
-        precision: torch.dtype = torch.float32, keep_decoder: bool = True,
+        cls, name: str, spec: VoiceSpec, synthesizer: Synthesizer, index: UnitIndex | None = None,
+        encoder: ContentEncoder | None = None, *, precision: torch.dtype = torch.float32, keep_decoder: bool = True,
     ) -> Voice:  # fmt: skip
         """Prepare a synthesizer for streaming. precision torch.bfloat16: enc_p and flow are packed in place.
 
@@ -75,7 +83,7 @@ class Voice:
         if precision is not torch.float32:
             pack(synthesizer.enc_p, precision)
             pack(synthesizer.flow, precision)
-        return cls(name, spec, synthesizer, decoder, index)
+        return cls(name, spec, synthesizer, decoder, index, encoder)
 
 
 @dataclass(frozen=True)

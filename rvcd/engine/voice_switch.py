@@ -19,7 +19,7 @@ from rvcd.engine.live_voice import LiveVoice, Phase
 from rvcd.engine.pitch.history import PitchHistory
 from rvcd.engine.shaper import Shaper
 from rvcd.engine.timeline import Timeline
-from rvcd.engine.units import UnitStream
+from rvcd.engine.units import UnitStreams
 from rvcd.engine.voice_stream import VoiceStream
 
 FEED_FRAMES = 24
@@ -37,7 +37,7 @@ class Step(enum.Enum):
     """What is done next for the new voice."""
 
     UNITS = "units"
-    """Its content units, where their width is not the present voice's."""
+    """Some of its content units, where their encoder or kind is not the present voice's."""
     FEED = "feed"
     """Some of the past frames become latents."""
     JOIN = "join"
@@ -76,7 +76,7 @@ class StepCosts:
 class VoiceSwitch:
     """Changes the live voice of one converter. All calls between blocks, on the thread that converts them."""
 
-    def __init__(self, live: LiveVoice, timeline: Timeline, units: UnitStream, pitch: PitchHistory, shaper: Shaper) -> None:
+    def __init__(self, live: LiveVoice, timeline: Timeline, units: UnitStreams, pitch: PitchHistory, shaper: Shaper) -> None:
         self._live, self._timeline, self._units, self._pitch, self._shaper = live, timeline, units, pitch, shaper
         self._change: Change | None = None
         self._costs = StepCosts()
@@ -101,13 +101,14 @@ class VoiceSwitch:
     def cancel(self) -> None:
         """Drop the voice on its way in, if there is one. The old one goes on."""
         self._change = None
+        self._units.keep_only(self._live.voice)
 
     def next_step(self) -> Step | None:
         """Return what prepare() would do. None: no voice is on its way in, or it waits for the next block."""
         change, now = self._change, self._timeline
         if change is None or change.joined_at == now.blocks:
             return None
-        if not self._units.follows(now.end, change.stream.unit_width):
+        if not self._units.follows(now.end, change.stream.voice):
             return Step.UNITS
         return Step.FEED if now.settled - change.fed > FEED_FRAMES else Step.JOIN
 
@@ -123,7 +124,7 @@ class VoiceSwitch:
             return
         started = time.perf_counter()
         if step is Step.UNITS:
-            self._units.per_frame(max(change.fed, now.window_first), now.end, change.stream.unit_width)
+            self._units.catch_up(max(change.fed, now.window_first), now.end, change.stream.voice)
         elif step is Step.FEED:
             if change.fed < now.window_first:  # too long on its way: what it was fed last is forgotten already
                 change.stream.restart(now.window_first)
@@ -145,6 +146,7 @@ class VoiceSwitch:
             if change.joined_at == self._timeline.blocks - 1:
                 self._change = None
                 live.go_on_as(change.stream)
+                self._units.keep_only(live.voice)
                 return change.tail
         else:
             self.complete()
@@ -155,11 +157,12 @@ class VoiceSwitch:
         change, self._change = self._change, None
         if change is not None:
             self._live.become(change.stream)
+            self._units.keep_only(self._live.voice)
 
     def _feed(self, change: Change, settled: int, end: int) -> None:
         """Turn the frames up to `end` into latents of the new voice, those before `settled` for good."""
         stream, first = change.stream, change.fed
-        units = self._units.per_frame(first, self._timeline.end, stream.unit_width)[: end - first]
+        units = self._units.per_frame(first, self._timeline.end, stream.voice)[: end - first]
         pitch = self._pitch.frames(first, end)
         stream.feed(self._shaper.batch_at_rest(stream.voice, first, settled, units, pitch))
         change.fed = settled

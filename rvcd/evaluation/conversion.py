@@ -56,7 +56,7 @@ class Conversion:
         self, settings: Settings, entry: VoiceEntry, preset: str, f0_method: str, warn: Callable[[str], None] | None = None
     ) -> None:
         """warn: told why the voice runs without its index; None: one whose index cannot serve is refused."""
-        setup, files = model_setup(settings), voice_files(entry)
+        setup, files = model_setup(settings), voice_files(settings, entry)
         self.geometry = geometry_of(settings, preset)
         self._entry, self._loader = entry, Loader(setup, self.geometry, warn)
         if setup.threads:
@@ -78,7 +78,9 @@ class Conversion:
         self._store.set("pitch", pitch_semitones)
         snapshot = self._store.snapshot()
         streamed, load = self.stream(audio_16k, snapshot)
-        offline = convert_offline(audio_16k, self._plain.encoder(), self._method, self._plain_voice, snapshot)
+        offline = convert_offline(
+            audio_16k, self._plain_voice.encoder or self._plain.encoder(), self._method, self._plain_voice, snapshot
+        )
         return Converted(streamed, np.asarray(soxr.resample(offline, self.voice.spec.rate_hz, RATE_HZ), np.float32), load)
 
     def stream(self, audio_16k: FloatArray, snapshot: Snapshot) -> tuple[FloatArray, float]:

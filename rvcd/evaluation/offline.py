@@ -38,7 +38,7 @@ def convert_offline(
     padded = np.pad(audio_16k, (0, max(0, RECEPTIVE_FIELD_SAMPLES - len(audio_16k))))
     synth, width = voice.synthesizer, voice.synthesizer.config.unit_width
     device = synth.emb_g.weight.device
-    units = encoder.units(torch.from_numpy(padded)[None].to(device), unit_width=width)[0]
+    units = encoder.units(torch.from_numpy(padded)[None].to(device), unit_width=width, layer=voice.unit_kind.layer)[0]
     missing = max(0, frames // FRAMES_PER_UNIT - len(units))
     units = torch.cat((units, units[-1:].expand(missing, -1))).repeat_interleave(FRAMES_PER_UNIT, dim=0)[:frames]
 

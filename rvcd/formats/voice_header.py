@@ -16,11 +16,10 @@ from rvcd.formats.voice_shapes import expected_shapes
 
 VOCODER_LABELS = (Vocoder.HIFIGAN, Vocoder.MRF, Vocoder.REFINEGAN)
 """What makers write; the two generations of RefineGAN have one label."""
-EMBEDDERS = ("contentvec", "hubert_base", "rvcd-lite")
-"""Names of the content encoder a voice may be trained with: twice the same network, and rvcd's own small one."""
 VERSION_OF_WIDTH = {256: "v1", 768: "v2"}
 LAYER_OF_WIDTH = {256: 9, 768: 12}
-"""The layer of the content encoder that rvcd takes units from, as RVC does."""
+"""The layer of the content encoder that units of a width usually come from, as in RVC."""
+MAX_LAYER = 64
 MAX_TEXT = 80
 NAMED_IN_ERRORS = 3
 UNRELEASED_REFINEGAN = ("dec.source_conv.", "dec.filters.")
@@ -36,7 +35,8 @@ class VoiceSpec:
 
     name: the file's stem. version: "v1" or "v2", told by the unit width where that is 256 or 768, else by the label.
     epochs: the trainer's own words, "" if none. speaker_names: one for each speaker, "" for a nameless one.
-    note: a sentence about what the file holds beside the voice, "" for nothing.
+    note: a sentence about what the file holds beside the voice, "" for nothing. embedder: the content encoder's name in the
+    trainer's words, "" if it says none. unit_layer: of that encoder, from which the units come; 0: the usual one of their width.
     """
 
     path: Path
@@ -53,6 +53,7 @@ class VoiceSpec:
     embedder: str
     config: SynthesizerConfig
     note: str = ""
+    unit_layer: int = 0
 
 
 def read_voice_spec(path: Path | str) -> VoiceSpec:
@@ -72,15 +73,10 @@ def voice_spec(outline: Outline) -> VoiceSpec:
         raise ModelFileError(f"{path}: {_what_else(root)}")
     if isinstance(root["config"], dict) and any(str(key).startswith("enc_p.text_embedding.") for key in root["weight"]):
         raise ModelFileError(f"{path}: is a GPT-SoVITS voice, which speaks text; rvcd converts speech with RVC voices only")
-    embedder = root.get("embedder_model") or root.get("embedder_name") or EMBEDDERS[0]
-    if not isinstance(embedder, str) or not _is_known_embedder(embedder):
-        raise ModelFileError(
-            f"{path}: was trained with the content encoder {_text(embedder)!r}; "
-            f"rvcd supports {', '.join(EMBEDDERS[:-1])} and {EMBEDDERS[-1]} only, so use a voice trained with one of them"
-        )
+    embedder = root.get("embedder_model") or root.get("embedder_name") or ""
     shapes = _weight_shapes(path, root["weight"])
     n_speakers, unit_width = _rows(path, shapes, "emb_g.weight", 0), _rows(path, shapes, "enc_p.emb_phone.weight", 1)
-    _check_layer(path, root.get("embedder_output_layer"), unit_width)
+    unit_layer = _unit_layer(path, root.get("embedder_output_layer"), unit_width)
     vocoder = _vocoder(path, root.get("vocoder"), shapes)
     has_f0 = vocoder is not Vocoder.HIFIGAN or any(key.startswith("dec.m_source.") for key in shapes)
     try:
@@ -104,6 +100,7 @@ def voice_spec(outline: Outline) -> VoiceSpec:
         embedder=_text(embedder),
         config=config,
         note=outline.note,
+        unit_layer=unit_layer,
     )
 
 
@@ -121,11 +118,12 @@ def is_voice_key(key: str) -> bool:
     return not key.startswith("enc_q.")
 
 
-def _is_known_embedder(name: str) -> bool:
+def plain_name(name: str) -> str:
+    """Return an encoder's name as it is compared: without case, dashes and the like, and the width of its units behind it."""
     plain = _plain(name)
     for width in VERSION_OF_WIDTH:
-        plain = plain.removesuffix(str(width))  # "contentvec768": the same encoder, and the width of its units
-    return plain in [_plain(known) for known in EMBEDDERS]
+        plain = plain.removesuffix(str(width))  # "contentvec768"
+    return plain
 
 
 def _vocoder(path: Path, label: Any, shapes: Mapping[str, tuple[int, ...]]) -> Vocoder:
@@ -150,14 +148,16 @@ def _vocoder(path: Path, label: Any, shapes: Mapping[str, tuple[int, ...]]) -> V
     return Vocoder.HIFIGAN
 
 
-def _check_layer(path: Path, layer: Any, unit_width: int) -> None:
-    """Raises ModelFileError for a voice whose units are another layer's than rvcd takes for their width."""
-    taken = LAYER_OF_WIDTH.get(unit_width)
-    if layer is not None and taken is not None and str(layer) != str(taken):
+def _unit_layer(path: Path, layer: Any, unit_width: int) -> int:
+    """Return the layer of the content encoder that the units come from, 0 for the usual one of their width."""
+    if layer is None:
+        return 0
+    number = int(layer) if isinstance(layer, str) and layer.isdecimal() and len(layer) < 4 else layer
+    if type(number) is not int or not 1 <= number <= MAX_LAYER:
         raise ModelFileError(
-            f"{path}: was trained with layer {_text(layer)} of the content encoder; rvcd takes units of width {unit_width} "
-            f"from layer {taken}, as RVC does, so use a voice trained with that"
+            f"{path}: takes the units of layer {_text(layer)!r} of its content encoder, which is none of 1..{MAX_LAYER}"
         )
+    return 0 if number == LAYER_OF_WIDTH.get(unit_width) else number
 
 
 def _weight_shapes(path: Path, weight: Mapping[Any, Any]) -> dict[str, tuple[int, ...]]:

@@ -17,7 +17,9 @@ from rvcd.geometry import StreamGeometry
 class VoiceFiles(Struct, frozen=True):
     """A voice to load. index "": none. gain_db: this voice's own, on top of gain_out.
 
-    identity: changes when one of the voice's files does (voice_identity), so that a replaced file is another voice.
+    encoder: the path of the content encoder that makes its units, "" for the setup's. problem: why it cannot be loaded, where
+    that is known already. identity: changes when one of the voice's files does (voice_identity), so that a replaced file is
+    another voice.
     """
 
     name: str
@@ -25,6 +27,8 @@ class VoiceFiles(Struct, frozen=True):
     index: str = ""
     gain_db: float = 0.0
     identity: str = ""
+    encoder: str = ""
+    problem: str = ""
 
 
 class Wanted(Struct, frozen=True):
@@ -50,8 +54,8 @@ FIELDS: tuple[str, ...] = ("voice", "speaker", "f0_method", "latency")
 class ModelSetup(Struct, frozen=True):
     """Which models are loaded, and how they are computed with; fixed for a worker's life.
 
-    encoder "": the test weights. device: as engine.device. threads 0: as many as the voice needs. keep_loaded: voices that stay
-    in memory. test_weights_cache: where the test weights are written.
+    encoder: of voices that name none; "": the test weights. device: as engine.device. threads 0: as many as the voice needs.
+    keep_loaded: voices that stay in memory, with their encoders. test_weights_cache: where the test weights are written.
     """
 
     encoder: str

@@ -157,11 +157,14 @@ class ContentEncoder(nn.Module):
             widths.append(self.sizes.final_width)
         return tuple(dict.fromkeys(widths))
 
-    def check_unit_width(self, unit_width: int) -> None:
-        """Raises ModelFileError when it cannot make units of this width."""
-        if unit_width not in self.unit_widths:
+    def check_units(self, unit_width: int, layer: int = 0) -> None:
+        """Raises ModelFileError when it cannot make units of this width, or of this layer (0: the usual one of that width)."""
+        finals = (self.sizes.final_width,) if layer else ()
+        if unit_width not in (*self.unit_widths, *finals):
             offered = " or ".join(map(str, self.unit_widths))
             raise ModelFileError(f"{self.path}: makes units of width {offered}, but the voice takes width {unit_width}")
+        if layer > self.sizes.layers:
+            raise ModelFileError(f"{self.path}: has {self.sizes.layers} layers, but the voice takes units of layer {layer}")
 
     def normalized(self, audio_16k: Tensor) -> Tensor:
         """Return audio with zero mean and unit variance over the given window, if the model was trained so; else as it is."""
@@ -213,10 +216,10 @@ class ContentEncoder(nn.Module):
             position = F.conv1d(seen, self.position.weight, self.position.bias, groups=self.position.groups)
         return self.norm(x[:, known:] + F.gelu(position).transpose(1, 2))  # type: ignore[no-any-return]
 
-    def start_units(self, unit_width: int, context_units: int) -> UnitState:
-        """Return what a stream of step() calls carries. Raises ModelFileError for a width it cannot make."""
-        self.check_unit_width(unit_width)
-        return UnitState(unit_width, [AttentionMemory(context_units) for _ in self.layers[: self._depth(unit_width)]])
+    def start_units(self, unit_width: int, context_units: int, layer: int = 0) -> UnitState:
+        """Return what a stream of step() calls carries. Raises ModelFileError for units it cannot make (see check_units)."""
+        self.check_units(unit_width, layer)
+        return UnitState(unit_width, [AttentionMemory(context_units) for _ in self.layers[: self._depth(unit_width, layer)]])
 
     def step(self, features: Tensor, state: UnitState, final: int) -> Tensor:
         """(1, N, channels) that follow the state's final rows -> (1, N, unit_width); the first `final` of them become final.
@@ -238,19 +241,23 @@ class ContentEncoder(nn.Module):
             x = block.finish(x, q, *memory.extend(k, v, final))
         return self._named(x, state.unit_width)
 
-    def _depth(self, unit_width: int) -> int | None:
-        """Return how many layers units of a width come from; None: all."""
-        return None if unit_width == self.sizes.width or self.final_proj is None else V1_LAYER
+    def _is_projected(self, unit_width: int) -> bool:
+        """Say whether units of a width are final_proj's."""
+        return unit_width != self.sizes.width and self.final_proj is not None
+
+    def _depth(self, unit_width: int, layer: int) -> int | None:
+        """Return how many layers units of a width come from; None: all. layer 0: the usual one."""
+        return layer or (V1_LAYER if self._is_projected(unit_width) else None)
 
     def _named(self, x: Tensor, unit_width: int) -> Tensor:
         """Return units of a width from the last of its layers."""
-        return x if self._depth(unit_width) is None else self.final_proj(x)  # type: ignore[misc]
+        return self.final_proj(x) if self._is_projected(unit_width) else x  # type: ignore[misc]
 
-    def units(self, audio_16k: Tensor, *, unit_width: int) -> Tensor:
+    def units(self, audio_16k: Tensor, *, unit_width: int, layer: int = 0) -> Tensor:
         """(B, T >= 400) at 16 kHz -> (B, floor((T - 400) / 320) + 1, unit_width).
 
-        The model's own width: the last layer (RVC v2). final_proj's width: layer 9, then final_proj (RVC v1). Raises
-        ModelFileError for another width.
+        The model's own width: the last layer (RVC v2). final_proj's width: layer 9, then final_proj (RVC v1). layer: another
+        one in their place. Raises ModelFileError for units it cannot make.
         """
-        self.check_unit_width(unit_width)
-        return self._named(self.encode(self.front_end(audio_16k), self._depth(unit_width)), unit_width)
+        self.check_units(unit_width, layer)
+        return self._named(self.encode(self.front_end(audio_16k), self._depth(unit_width, layer)), unit_width)

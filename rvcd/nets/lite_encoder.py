@@ -159,8 +159,10 @@ class LiteEncoder(nn.Module):
         """Future units that one may see."""
         return sum(shape.right for shape in self.sizes.blocks)
 
-    def check_unit_width(self, unit_width: int) -> None:
-        """Raise ModelFileError when it cannot make units of this width."""
+    def check_units(self, unit_width: int, layer: int = 0) -> None:
+        """Raise ModelFileError when it cannot make units of this width, or when another layer (not 0) is asked for."""
+        if layer:
+            raise ModelFileError(f"{self.path}: makes units of one kind only, but the voice takes those of layer {layer}")
         if unit_width != self.sizes.unit_width:
             raise ModelFileError(
                 f"{self.path}: makes units of width {self.sizes.unit_width}, but the voice takes width {unit_width}"
@@ -186,9 +188,9 @@ class LiteEncoder(nn.Module):
             x = block(x)
         return self.norm(x)  # type: ignore[no-any-return]
 
-    def start_units(self, unit_width: int, context_units: int) -> LiteState:
+    def start_units(self, unit_width: int, context_units: int, layer: int = 0) -> LiteState:
         """Return what a stream of step() calls carries; its reach into the past is the network's own, whatever context_units."""
-        self.check_unit_width(unit_width)
+        self.check_units(unit_width, layer)
         return LiteState([None] * len(self.blocks))
 
     def step(self, features: Tensor, state: LiteState, final: int) -> Tensor:
@@ -210,9 +212,9 @@ class LiteEncoder(nn.Module):
             state.speaker = speaker[:, final - 1].clone()
         return leaned  # type: ignore[no-any-return]
 
-    def units(self, audio_16k: Tensor, *, unit_width: int) -> Tensor:
+    def units(self, audio_16k: Tensor, *, unit_width: int, layer: int = 0) -> Tensor:
         """Offline: (B, T >= 400) -> (B, floor((T - 400) / 320) + 1, unit_width)."""
-        self.check_unit_width(unit_width)
+        self.check_units(unit_width, layer)
         return self.from_features(self.front_end(audio_16k))
 
     def from_features(self, features: Tensor) -> Tensor:

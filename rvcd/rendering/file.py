@@ -73,7 +73,7 @@ def render_file(settings: Settings, request: RenderRequest, progress: Callable[[
         notes: list[str] = []
         # An index that the command line names is wanted; one that was found or configured is optional, as for the daemon.
         loader = Loader(setup, geometry, warn=None if request.index else notes.append)
-        voice = loader.voice(voice_files(entry))
+        voice = loader.voice(voice_files(settings, entry))
         rate_hz = request.rate_hz or voice.spec.rate_hz
         geometry = StreamGeometry.from_ms(
             rate_hz=rate_hz, block_ms=BLOCK_MS, lookahead_ms=LOOKAHEAD_MS, deadline_ms=BLOCK_MS, context_ms=CONTEXT_MS

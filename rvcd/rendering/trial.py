@@ -40,16 +40,19 @@ def tried(request: Mapping[str, str]) -> Iterator[Said]:
     geometry = geometry_of(settings, request["latency_preset"])
     notes: list[str] = []
     loader, started = Loader(setup, geometry, warn=notes.append), time.perf_counter()
-    topic = "models"
+    topic = "voice"
     try:
-        loader.encoder()
+        entry = first_voice(settings, scan_voices(settings), request["voice"])
+        files = voice_files(settings, entry) if entry is not None else None
+        topic = "models"
+        if files is None or not files.problem:
+            loader.encoder(files.encoder if files is not None else "")
         topic = "pitch"
         method = loader.pitch_method(request["f0_method"] or settings.engine.f0_method)
         topic = "voice"
-        entry = first_voice(settings, scan_voices(settings), request["voice"])
-        if entry is None:
+        if entry is None or files is None:
             return
-        voice = loader.voice(voice_files(entry))
+        voice = loader.voice(files)
         yield from (("note", "voice", note) for note in notes)
         snapshot = ParamStore({**settings.initial_params(), **entry.params, "gate": -90.0}).snapshot()
         converter = loader.converter(voice, method, snapshot, speaker=entry.speaker, gain_db=entry.gain_db)

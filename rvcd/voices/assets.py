@@ -1,18 +1,22 @@
-"""The published files rvcd can use: what they are called, how to recognise them, what a given file is. Stdlib only."""
+"""The published files rvcd can use: what they are called, how to recognise them, what a given file is."""
 
 from __future__ import annotations
 
+import difflib
 import enum
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rvcd.errors import ModelFileError
+from rvcd.config.settings import FETCHED_ENCODER, FETCHED_RMVPE
+from rvcd.errors import ModelFileError, ParamError
+from rvcd.formats.contentvec_header import weights_of
 
 
 @dataclass(frozen=True)
-class Asset:
-    """One published file. key: the [models] key that names it. sha256 "" means that only the size is known."""
+class PublishedFile:
+    """A file that rvcd recognises. key: the [models] key that names it. sha256 "" means that only the size is known."""
 
     key: str
     name: str
@@ -21,23 +25,117 @@ class Asset:
     doc: str
 
 
+@dataclass(frozen=True)
+class AssetFile:
+    """One file of an asset. path: below models.folder. remote: below the repository.
+
+    sha256 "": it is not known, and what the server says of the content must hold.
+    """
+
+    path: str
+    remote: str
+    size_bytes: int
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Asset:
+    """What `rvcd assets fetch NAME` gets, the weights last. key: what uses it: of [models], or encoders.NAME.
+
+    repository: on Hugging Face. revision: of it, so that the bytes stay what they were.
+    """
+
+    name: str
+    key: str
+    repository: str
+    revision: str
+    files: tuple[AssetFile, ...]
+    doc: str
+
+    @property
+    def weights(self) -> AssetFile:
+        """The file that matters."""
+        return self.files[-1]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(file.size_bytes for file in self.files)
+
+    @property
+    def page(self) -> str:
+        """Where people find it."""
+        return f"https://huggingface.co/{self.repository}"
+
+
+RVC = ("lj1995/VoiceConversionWebUI", "e6d0c1a17da07c33557852f9dfa2bd44cc75737d")
+"""RVC's own repository."""
+APPLIO = ("IAHispano/Applio", "70ed563897504c756ec94067c12c902c4fd42025")
+"""Applio's: the encoders its users train with."""
+HUBERT_SHA256 = "f54b40fd2802423a5643779c4861af1e9ee9c1564dc9d32f54f20b5ffba7db96"
+RMVPE_SHA256 = "6d62215f4306e3ca278246188607209f09af3dc77ed4232efdd069798c4ec193"
+
+
+def _applio_encoder(name: str, folder: str, size_bytes: int, sha256: str, config_bytes: int, doc: str) -> Asset:
+    """Return one of Applio's encoders, a Transformers folder."""
+    files = (
+        AssetFile(f"{name}/config.json", f"Resources/embedders/{folder}/config.json", config_bytes),
+        AssetFile(f"{name}/pytorch_model.bin", f"Resources/embedders/{folder}/pytorch_model.bin", size_bytes, sha256),
+    )
+    return Asset(name, f"encoders.{name}", *APPLIO, files, doc)
+
+
 ASSETS: tuple[Asset, ...] = (
     Asset(
-        "content_encoder", "hubert_base.pt", 189_507_909,
-        "f54b40fd2802423a5643779c4861af1e9ee9c1564dc9d32f54f20b5ffba7db96", "content encoder, fairseq layout",
+        "content-encoder", "content_encoder", *RVC, (AssetFile(FETCHED_ENCODER, "hubert_base.pt", 189_507_909, HUBERT_SHA256),),
+        "the content encoder of nearly all RVC voices (ContentVec)",
     ),
     Asset(
+        "rmvpe", "rmvpe", *RVC, (AssetFile(FETCHED_RMVPE, "rmvpe.pt", 181_184_272, RMVPE_SHA256),),
+        "pitch estimator for f0_method = \"rmvpe\"",
+    ),
+    _applio_encoder(
+        "spin", "spin", 378_356_791, "057f12bfda54e2d486d86a52a3beb2a07c96a888bc6ac0c382c12ac18dbd500c", 1459,
+        "encoder of Applio voices trained with spin",
+    ),
+    _applio_encoder(
+        "spin-v2", "spin-v2", 378_356_791, "9a9ac0be326057b17607a988be497793817f8274e987cf691a1b61192510f823", 1492,
+        "encoder of Applio voices trained with spin-v2",
+    ),
+    _applio_encoder(
+        "japanese-hubert-base", "japanese_hubert_base", 377_554_841,
+        "6c023ccb71e4c2b5a324c94fc5ebe12403d3081c5f370df229892419996fd113", 1375, "encoder of voices trained for Japanese",
+    ),
+    _applio_encoder(
+        "chinese-hubert-base", "chinese_hubert_base", 377_552_987,
+        "2fefccd26c2794a583b80f6f7210c721873cb7ebae2c1cde3baf9b27855e24d8", 1380, "encoder of voices trained for Chinese",
+    ),
+    _applio_encoder(
+        "korean-hubert-base", "korean_hubert_base", 377_554_841,
+        "931f6232879f8eadf7dbd9e00e1fa4cac61ad269af89d509b2ed75009b1a02c5", 1594, "encoder of voices trained for Korean",
+    ),
+)  # fmt: skip
+PUBLISHED: tuple[PublishedFile, ...] = (
+    PublishedFile("content_encoder", "hubert_base.pt", 189_507_909, HUBERT_SHA256, "content encoder, fairseq layout"),
+    PublishedFile(
         "content_encoder", "hubert_base/pytorch_model.bin", 189_206_711,
         "cc8c20f4b90a520757260197a3ff2505705a7adbd20ad9eeaa4e1a9b38442ef5", "content encoder, Transformers layout",
     ),
-    Asset(
-        "rmvpe", "rmvpe.pt", 181_184_272,
-        "6d62215f4306e3ca278246188607209f09af3dc77ed4232efdd069798c4ec193", "pitch estimator for f0_method = \"rmvpe\"",
-    ),
-    Asset("rmvpe", "rmvpe.pt (second variant)", 181_189_687, "", "the same network, published with another checksum"),
+    PublishedFile("rmvpe", "rmvpe.pt", 181_184_272, RMVPE_SHA256, "pitch estimator for f0_method = \"rmvpe\""),
+    PublishedFile("rmvpe", "rmvpe.pt (second variant)", 181_189_687, "", "the same network, published with another checksum"),
 )  # fmt: skip
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-"""What a Transformers folder holds its weights in, in the order they are looked for."""
+"""Files that are recognised wherever they come from. Sizes and checksums are those that several projects pin."""
+ALL = "all"
+
+
+def assets_named(names: Sequence[str]) -> Sequence[Asset]:
+    """Return the assets of these names, each once, in the table's order; ALL stands for every one. Raises ParamError."""
+    known = {asset.name: asset for asset in ASSETS}
+    for name in names:
+        if name not in (*known, ALL):
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise ParamError(f"{name!r} is nothing that can be fetched{hint}; it takes {', '.join(known)} or {ALL}")
+    return [asset for asset in ASSETS if ALL in names or asset.name in names]
 
 
 class Match(enum.Enum):
@@ -60,19 +158,12 @@ class AssetStatus:
     match: Match
     size_bytes: int = 0
     sha256: str = ""
-    asset: Asset | None = None
+    published: PublishedFile | None = None
 
     @property
     def usable(self) -> bool:
         """Whether rvcd would try to load it."""
         return self.match not in (Match.MISSING, Match.MISMATCH)
-
-
-def weights_of(path: Path) -> Path:
-    """Return the file that holds a model's weights: the path itself, or the weight file in a Transformers folder."""
-    if path.is_dir():
-        return next((path / name for name in WEIGHT_FILES if (path / name).is_file()), path / WEIGHT_FILES[-1])
-    return path
 
 
 def sha256_of(path: Path) -> str:
@@ -105,12 +196,12 @@ def examine(key: str, configured: str, expected_sha256: str = "", hashes: bool =
     if not hashes:
         return AssetStatus(key, path, Match.UNKNOWN, size_bytes)
     sha256 = sha256_of(path)
-    asset = next((a for a in ASSETS if a.key == key and sha256 == a.sha256), None)
+    published = next((a for a in PUBLISHED if a.key == key and sha256 == a.sha256), None)
     if expected_sha256:
         match = Match.VERIFIED if sha256 == expected_sha256 else Match.MISMATCH
-    elif asset is not None:
+    elif published is not None:
         match = Match.VERIFIED
     else:
-        asset = next((a for a in ASSETS if a.key == key and a.size_bytes == size_bytes and not a.sha256), None)
-        match = Match.SIZE_ONLY if asset is not None else Match.UNKNOWN
-    return AssetStatus(key, path, match, size_bytes, sha256, asset)
+        published = next((a for a in PUBLISHED if a.key == key and a.size_bytes == size_bytes and not a.sha256), None)
+        match = Match.SIZE_ONLY if published is not None else Match.UNKNOWN
+    return AssetStatus(key, path, match, size_bytes, sha256, published)

@@ -7,23 +7,26 @@ from pathlib import Path
 
 from rvcd.config.folders import cache_folder
 from rvcd.config.settings import BUILT_IN, TEST_WEIGHTS, Settings
+from rvcd.formats.contentvec_header import weights_of
 from rvcd.ipc.messages import ModelSetup, VoiceFiles
 from rvcd.protocol import names_voice_file
 from rvcd.voices.builtin_paths import BUILT_IN_ENCODER, BUILT_IN_FOLDER
+from rvcd.voices.encoders import encoder_of, has_encoders
 from rvcd.voices.identity import identity_of
 from rvcd.voices.registry import VoiceEntry, VoiceRegistry, voice_of_file
 from rvcd.voices.test_weight_paths import VOICE_V1, VOICE_V2, TestWeightPaths
 
 
 def scan_voices(settings: Settings) -> VoiceRegistry:
-    """Return the voices of the configured folders; while no file of a content encoder is configured, only rvcd's own.
+    """Return the voices of the configured folders and behind them the built-in one; without an encoder for the former, only that.
 
-    A voice wants the units of the encoder it was made with: others' voices, the built-in and the test voices never go together.
+    The test voices stay among themselves.
     """
-    if settings.models.real_encoder:
-        return VoiceRegistry.scan(settings.voices.folders)
-    if settings.models.content_encoder == BUILT_IN:
-        return VoiceRegistry.scan([BUILT_IN_FOLDER])
+    if settings.models.content_encoder != TEST_WEIGHTS:
+        own = VoiceRegistry.scan([BUILT_IN_FOLDER])
+        if settings.models.content_encoder == BUILT_IN or not has_encoders(settings):
+            return own
+        return VoiceRegistry.scan(settings.voices.folders).joined_by(own)
     paths = TestWeightPaths.below(cache_folder())
     # Named here, because the worker may not have written them yet.
     entries = (VoiceEntry(1, VOICE_V2, paths.voice_v2, paths.index_v2), VoiceEntry(2, VOICE_V1, paths.voice_v1, None))
@@ -54,9 +57,14 @@ def named_voice(settings: Settings, voice: str, index: str) -> VoiceEntry | None
     return replace(found, index_path=Path(index)) if found is not None and index else found
 
 
-def voice_files(entry: VoiceEntry) -> VoiceFiles:
+def voice_files(settings: Settings, entry: VoiceEntry) -> VoiceFiles:
     """Return what the worker is told to load. Looks at the files: they may be on a disk that takes its time."""
-    return VoiceFiles(entry.name, str(entry.path), str(entry.index_path or ""), entry.gain_db, identity_of(entry))
+    encoder = encoder_of(settings, entry)
+    identity = identity_of(entry, weights_of(Path(encoder.path)) if encoder.path else None)
+    return VoiceFiles(
+        entry.name, str(entry.path), str(entry.index_path or ""), entry.gain_db, identity, encoder.path,
+        f"{entry.path}: {encoder.problem}" if encoder.problem else "",
+    )  # fmt: skip
 
 
 def model_setup(settings: Settings) -> ModelSetup:
@@ -64,7 +72,7 @@ def model_setup(settings: Settings) -> ModelSetup:
     tested = settings.models.content_encoder == TEST_WEIGHTS
     return ModelSetup(
         encoder="" if tested else settings.models.real_encoder or str(BUILT_IN_ENCODER),
-        rmvpe=settings.models.rmvpe,
+        rmvpe=settings.models.rmvpe_file,
         fill_unvoiced=settings.engine.unvoiced == "interpolate",
         device=settings.engine.device,
         precision=settings.engine.precision,

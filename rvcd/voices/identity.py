@@ -20,12 +20,14 @@ FileFacts = tuple[str, int, int, int, int]
 T = TypeVar("T")
 
 
-def identity_of(voice: VoiceEntry) -> str:
-    """Return a short text that is another one once the voice's .pth, index or voice.toml has been changed, replaced or removed.
+def identity_of(voice: VoiceEntry, encoder: Path | None = None) -> str:
+    """Return a short text that is another one once one of the voice's files has been changed, replaced or removed.
+
+    They are its .pth, index and voice.toml, and the weights of its content encoder, where that is given.
 
     Raises nothing: a file that cannot be looked at counts as missing. Blocks on the disk.
     """
-    files = (voice.path, voice.index_path, voice.toml_path)
+    files = (voice.path, voice.index_path, voice.toml_path, encoder)
     return hashlib.sha256(repr([file_facts(path) for path in files]).encode()).hexdigest()[:16]
 
 

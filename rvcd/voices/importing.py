@@ -9,9 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from rvcd.formats.voice_header import VoiceSpec, read_voice_spec
 from rvcd.protocol import VOICE_SUFFIXES
 from rvcd.voices.archive import Part, is_part, unpack_voice
 from rvcd.voices.folder_exchange import exchange
+from rvcd.voices.import_scratch import REPLACED, WHOLE, Scratch, scratch_in
 from rvcd.voices.registry import VoiceRegistry
 from rvcd.voices.voice_folders import TRAINING_FILE, TRAINING_SENTENCE, choose_index, list_folder, may_be_voice, with_subfolders
 from rvcd.voices.voice_toml import FILE_NAME, VoiceSettings, parse_voice_toml, printable, read_voice_toml, voice_toml_text
@@ -66,7 +66,7 @@ def import_voice(request: ImportRequest, others: VoiceRegistry) -> Imported:
     """
     notes: list[str] = []
     try:
-        with _scratch_in(request.folder) as scratch:
+        with scratch_in(request.folder) as scratch:
             parts, explicit_index = _gather(request.sources, scratch, notes)
             part, spec = _choose_voice([part for part in parts if may_be_voice(part.name)], request.sources, notes)
             index_part, index = _choose_index(part, spec, parts, explicit_index, notes)
@@ -75,7 +75,7 @@ def import_voice(request: ImportRequest, others: VoiceRegistry) -> Imported:
             settings = _settings(request, part, parts, notes)
             target = request.folder / settings.name
             _check_free(target, settings, request.force, others)
-            whole = scratch.folder() / "voice"
+            whole = scratch.folder() / WHOLE
             whole.mkdir()
             copied = whole / f"{settings.name}{Path(part.name).suffix.lower()}"
             _copy(part.path, copied)
@@ -84,7 +84,7 @@ def import_voice(request: ImportRequest, others: VoiceRegistry) -> Imported:
             if index_part is not None:
                 _copy(index_part.path, whole / f"{settings.name}.index")
             _write(whole / FILE_NAME, voice_toml_text(settings))
-            _put_in_place(whole, target, scratch.folder() / "replaced")
+            _put_in_place(whole, target, scratch.folder() / REPLACED)
     except OSError as error:
         reason = printable(error.strerror or str(error)).lower()
         where = printable(error.filename or request.folder)
@@ -103,7 +103,7 @@ def safe_name(text: str) -> str:
 # ---- what there is to import
 
 
-def _gather(sources: Sequence[Path], scratch: _Scratch, notes: list[str]) -> tuple[list[Part], Part | None]:
+def _gather(sources: Sequence[Path], scratch: Scratch, notes: list[str]) -> tuple[list[Part], Part | None]:
     """Return the files that may be parts of the voice, and the index that was named outright."""
     parts: list[Part] = []
     explicit: Part | None = None
@@ -239,42 +239,6 @@ def _check_free(target: Path, settings: VoiceSettings, force: bool, others: Voic
     if strange or sum(map(may_be_voice, names)) > 1:
         what = f"'{printable(strange[0])}'" if strange else "several voices"
         raise ModelFileError(f"{target}: holds {what}, and is not replaced; remove it yourself, or choose another --name")
-
-
-class _Scratch:
-    """A hidden folder beside the voices, made when it is first needed: renaming out of it is one step, on one file system."""
-
-    def __init__(self, voices: Path) -> None:
-        self._voices, self._path = voices, voices / f".import-{secrets.token_hex(8)}"
-        self._made_voices = False
-
-    def folder(self) -> Path:
-        if not self._path.exists():
-            self._made_voices = not self._voices.exists()
-            self._voices.mkdir(parents=True, exist_ok=True)
-            self._path.mkdir()
-        return self._path
-
-    def unpacked(self) -> Path:
-        """Return a new folder for an archive's files."""
-        path = self.folder() / f"unpacked-{secrets.token_hex(4)}"
-        path.mkdir()
-        return path
-
-    def remove(self) -> None:
-        shutil.rmtree(self._path, ignore_errors=True)
-        if self._made_voices:
-            with contextlib.suppress(OSError):  # it holds the new voice
-                self._voices.rmdir()
-
-
-@contextlib.contextmanager
-def _scratch_in(voices: Path) -> Iterator[_Scratch]:
-    scratch = _Scratch(voices)
-    try:
-        yield scratch
-    finally:
-        scratch.remove()
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rvcd.errors import VoiceNotFoundError
@@ -24,7 +24,7 @@ class VoiceEntry:
 
     slot: 1..999, 0 outside a registry. params: by name, in their table's units: set when the voice is switched to.
     gain_db: on top of gain_out. slot_wanted: the slot its voice.toml asks for, 0: none. problems: one sentence for each thing
-    that is wrong with its voice.toml, which is then ignored.
+    that is wrong with its voice.toml, which is then ignored. encoder: its content encoder's name by voice.toml, "": by its file.
     """
 
     slot: int
@@ -37,6 +37,7 @@ class VoiceEntry:
     slot_wanted: int = 0
     problems: tuple[str, ...] = ()
     toml_path: Path | None = None
+    encoder: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,14 @@ class VoiceRegistry:
             skipped.extend([sentence] if sentence else [])
         entries = [_entry(found[name], slot) for name, slot in slots.items()]
         return cls(roots, tuple(sorted(entries, key=lambda entry: entry.slot)), tuple(skipped))
+
+    def joined_by(self, others: VoiceRegistry) -> VoiceRegistry:
+        """Return these voices and others behind them, in the highest free slots; of two of one name the one of here stays."""
+        taken, known = {entry.slot for entry in self.entries}, {entry.name for entry in self.entries}
+        free = (slot for slot in range(MAX_SLOT, 0, -1) if slot not in taken)
+        new = [entry for entry in others.entries if entry.name not in known]
+        placed = [replace(entry, slot=slot) for entry, slot in zip(new, free, strict=False)]
+        return replace(self, entries=tuple(sorted((*self.entries, *placed), key=lambda entry: entry.slot)))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -143,7 +152,7 @@ def _entry(voice: FoundVoice, slot: int) -> VoiceEntry:
     said = voice.settings
     return VoiceEntry(
         slot, voice.name, voice.path, voice.index_path, said.speaker, said.gain_db, said.params, said.slot, voice.problems,
-        voice.toml_path,
+        voice.toml_path, said.encoder,
     )  # fmt: skip
 
 

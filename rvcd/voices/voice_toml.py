@@ -24,6 +24,7 @@ MAX_LINE_CHARACTERS = 1000
 """A dotted key takes the parser time with the square of its length: ten seconds for one that fills the file."""
 MAX_SLOT = 999
 MAX_SPEAKER = 9999
+ENCODER_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}"
 MIN_GAIN_DB, MAX_GAIN_DB = -24.0, 24.0
 MAX_BRACKETS = 200
 """A compiled parser has no bound of its own for lists inside lists, and would overflow its stack."""
@@ -41,7 +42,8 @@ class VoiceSettings:
     """What one voice.toml says. Each default means that it says nothing.
 
     name "": the .pth file's own. slot 1..999, 0: any free one. index: a file's name beside the voice, "": use none, None: look
-    for one. speaker: 0.. gain_db: -24..24, on top of gain_out. params: by name, in the units of rvcd.params.
+    for one. encoder "": the one that the .pth names. speaker: 0.. gain_db: -24..24, on top of gain_out. params: by name, in the
+    units of rvcd.params.
     """
 
     name: str = ""
@@ -50,6 +52,7 @@ class VoiceSettings:
     speaker: int = 0
     gain_db: float = 0.0
     params: Mapping[str, float] = field(default_factory=dict)
+    encoder: str = ""
 
 
 NOTHING_SAID = VoiceSettings()
@@ -102,6 +105,7 @@ def voice_toml_text(settings: VoiceSettings) -> str:
         ("name", "shown and switched to by this name"),
         ("slot", f"fixed slot, 1..{MAX_SLOT}; without it: a free one"),
         ("index", "a file's name beside the voice, or '' for none; without it: the one found beside it"),
+        ("encoder", "the content encoder it was trained with; without it: what the trainer wrote into the .pth"),
         ("speaker", "of a multi-speaker voice, from 0"),
         ("gain_db", f"{MIN_GAIN_DB:g}..{MAX_GAIN_DB:g} dB, on top of gain_out"),
     ):
@@ -194,6 +198,13 @@ def _index(value: object) -> str:
     return text
 
 
+def _encoder(value: object) -> str:
+    text = _string(value)
+    if not re.fullmatch(ENCODER_NAME, text):
+        raise _BadValue(f"{_shown(text)} is no encoder's name; it takes 1 to 40 letters, digits, dots, dashes and underscores")
+    return text
+
+
 def _speaker(value: object) -> int:
     return _whole(value, 0, MAX_SPEAKER)
 
@@ -203,7 +214,7 @@ def _gain_db(value: object) -> float:
 
 
 _CHECKS: Mapping[str, Callable[[object], Any]] = {
-    "name": _name, "slot": _slot, "index": _index, "speaker": _speaker, "gain_db": _gain_db,
+    "name": _name, "slot": _slot, "index": _index, "speaker": _speaker, "gain_db": _gain_db, "encoder": _encoder,
 }  # fmt: skip
 """What each key's value must be: returns it, or raises _BadValue."""
 

@@ -59,7 +59,7 @@ class Worker:
         self.preparation.bring_about(self.wanted)
         imports.join()
         if not threads and self.loop.converter is not None:
-            torch.set_num_threads(needed_thread_count(self.loop.converter))
+            self.preparation.use_threads(needed_thread_count(self.loop.converter))
         # Start-up garbage never has to be looked at again: collections in the loop stay short.
         gc.collect()
         gc.freeze()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from msgspec.structs import replace
 
 from rvcd.engine.converter import Converter
@@ -39,7 +41,8 @@ class Preparation:
         self._setup, self._loader, self._loop, self._reporter = setup, loader, loop, reporter
         self._voice: Voice | None = None
         self._method: PitchMethod | None = None
-        self._warmed: set[SynthesizerConfig] = set()
+        self._warmed: set[tuple[SynthesizerConfig, str]] = set()
+        self._threads: dict[tuple[SynthesizerConfig, str], int] = {}
         self._newest: Wanted | None = None
         self._cut = ""
         self._told = threading.Condition()
@@ -57,6 +60,12 @@ class Preparation:
         with self._told:
             self._cut = latency
             self._told.notify_all()
+
+    def use_threads(self, count: int) -> None:
+        """Compute what runs with so many threads, and go back to that number whenever it runs again."""
+        if self._voice is not None and self._applied.voice is not None:
+            self._threads[self._voice.spec.config, self._applied.voice.encoder] = count
+        torch.set_num_threads(count)
 
     # ---- the thread that prepares
 
@@ -145,12 +154,14 @@ class Preparation:
 
     def _hand_over(self, voice: Voice, files: VoiceFiles, speaker: int, wanted: Wanted) -> None:
         converter = self._loop.converter
-        if converter is None or voice.spec.config not in self._warmed:
+        paths = (voice.spec.config, files.encoder)
+        if converter is None or paths not in self._warmed:
             fresh = self._fresh_converter(voice, speaker, files.gain_db, self._loop.geometry)
-            self._warmed.add(voice.spec.config)
+            self._warmed.add(paths)
             if converter is None:
                 self._loop.call(lambda: self._loop.use(fresh))
                 return
+        self._give_threads(paths)
         change = VoiceChange(converter.new_stream(voice, speaker, files.gain_db))
         self._loop.call(lambda: self._loop.begin_change(change))
         while not change.ended.wait(LOOK_S):
@@ -162,6 +173,17 @@ class Preparation:
             if self._is_overtaken(wanted):
                 raise Overtaken
             raise ParamError(f"{files.name}: {change.error}")
+
+    def _give_threads(self, paths: tuple[SynthesizerConfig, str]) -> None:
+        """Let the loop have as many threads as the voice that comes in needs: another encoder's work may be a hundred times more.
+
+        As many as were measured for it, or else all cores.
+        """
+        live = self._applied.voice
+        if self._setup.models.threads or live is None or live.encoder == paths[1]:
+            return
+        count = self._threads.get(paths, os.cpu_count() or 1)
+        self._loop.call(lambda: torch.set_num_threads(count))
 
     def _fresh_converter(self, voice: Voice, speaker: int, gain_db: float, geometry: StreamGeometry) -> Converter:
         assert self._method is not None

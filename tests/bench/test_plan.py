@@ -83,7 +83,7 @@ def test_with_the_test_weights_random_ones_are_measured_and_it_is_said() -> None
     assert (plan.encoder, plan.voice, plan.synthetic_rates_hz) == ("", None, (40000,))
     (note,) = plan.notes
     assert note == (
-        "no content encoder of yours is configured, and rvcd's small ones are no measure of it: "
+        "there is no content encoder but rvcd's own small ones, which are no measure of it: "
         "measuring random weights of the published sizes, as --synthetic does"
     )
     assert make_plan(Settings(), request(), 2).notes == ()
@@ -159,7 +159,7 @@ def test_a_soak_takes_the_configured_latency_and_a_comparison_two_presets() -> N
         ({"index": "nothing.index"}, "--index nothing.index: does not exist; check the path"),
         (
             {"voice": "Anna"},
-            "--voice Anna is looked for once models.content_encoder is configured; without one, name a .pth file",
+            "--voice Anna is looked for once there is a content encoder (`rvcd assets fetch`); without one, name a .pth file",
         ),
     ],
 )  # fmt: skip
@@ -184,7 +184,7 @@ def test_a_missing_encoder_names_its_key_and_the_ways_out() -> None:
     with pytest.raises(RvcdError) as caught:
         make_plan(configured, request(synthetic=False), 2)
     assert str(caught.value) == (
-        "models.content_encoder: /nowhere/hubert.pt does not exist; `rvcd assets` names the file, --synthetic measures without it"
+        "models.content_encoder: /nowhere/hubert.pt does not exist; `rvcd assets fetch` gets one, --synthetic measures without it"
     )
 
 
@@ -197,9 +197,9 @@ def test_a_voice_or_index_that_is_none_is_found_before_anything_runs(tmp_path: P
         make_plan(Settings(), request(index=str(broken)), 2)
 
 
-def test_no_voice_at_all_says_where_one_belongs(tmp_path: Path) -> None:
+def test_with_an_encoder_and_no_voice_of_ones_own_the_built_in_one_is_measured_and_it_is_said(tmp_path: Path) -> None:
     (tmp_path / "hubert.pt").write_bytes(b"")
     configured = settings(models={"content_encoder": str(tmp_path / "hubert.pt")}, voices={"folders": [str(tmp_path)]})
-    with pytest.raises(RvcdError) as caught:
-        make_plan(configured, request(synthetic=False), 2)
-    assert str(caught.value) == f"there is no voice (*.pth) in {tmp_path}; name one with --voice FILE.pth, or use --synthetic"
+    plan = make_plan(configured, request(synthetic=False), 2)
+    assert plan.encoder == str(BUILT_IN_ENCODER) and plan.voice is not None and plan.voice.name == BUILT_IN_VOICE
+    assert plan.notes[0].startswith("measuring the built-in voice, a small one")

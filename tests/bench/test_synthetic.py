@@ -124,7 +124,7 @@ def test_what_is_there_is_not_written_again_unless_something_is_missing(small, t
 def test_the_small_ones_are_whole_too(small, tmp_path):
     models = write_synthetic(tmp_path)
     encoder, voice = load_content_encoder(models.encoder), read_voice(models.voice)
-    encoder.check_unit_width(voice.spec.unit_width)
+    encoder.check_units(voice.spec.unit_width)
     normed = voice.weights["dec.ups.0.weight_v"]
     assert normed.dtype == torch.float16 and voice.weights["dec.ups.0.weight_g"].shape == (normed.shape[0], 1, 1)
 

@@ -40,6 +40,8 @@ class FakeSpec:
     version: str = "v2"
     rate_hz: int = 40000
     unit_width: int = 768
+    unit_layer: int = 0
+    embedder: str = ""
 
 
 class Machine:
@@ -325,7 +327,7 @@ def test_assets_names_what_to_download_and_what_is_there(machine: Machine, rvcd:
 
 
 def test_a_working_machine_passes_the_check(machine: Machine, rvcd: Any, config: Any, tmp_path: Path) -> None:
-    machine.spec = replace(machine.spec, unit_width=64)
+    machine.spec = replace(machine.spec, unit_width=56, embedder="rvcd-lite")
     code, out, _ = rvcd("check", "--config", config("[osc]\nport = 59720"))
     assert code == 0
     assert "latency   396 ms" in out
@@ -333,7 +335,7 @@ def test_a_working_machine_passes_the_check(machine: Machine, rvcd: Any, config:
 
 
 def test_the_check_tries_what_the_daemon_would_resume(machine: Machine, rvcd: Any, config: Any, tmp_path: Path) -> None:
-    machine.spec = replace(machine.spec, unit_width=64)
+    machine.spec = replace(machine.spec, unit_width=56, embedder="rvcd-lite")
     state = tmp_path / "XDG_STATE_HOME" / "rvcd" / "state.json"
     state.parent.mkdir(parents=True)
     save_state(SavedState(voice="anna", f0_method="yin", latency_preset="safe"), state)
@@ -348,7 +350,7 @@ def test_the_check_tries_what_the_daemon_would_resume(machine: Machine, rvcd: An
 def test_a_quick_check_loads_nothing_opens_nothing_and_hashes_nothing(
     machine: Machine, rvcd: Any, config: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine.spec = replace(machine.spec, unit_width=64)
+    machine.spec = replace(machine.spec, unit_width=56, embedder="rvcd-lite")
     machine.closed = AudioDeviceError("must not be opened")
     monkeypatch.setattr("rvcd.voices.assets.sha256_of", None)
     code, out, _ = rvcd("check", "--quick", "--config", config("[osc]\nport = 59720"))
@@ -363,7 +365,7 @@ def test_what_the_headers_told_is_not_tried(machine: Machine, rvcd: Any, config:
 
 
 def test_a_device_that_does_not_open_fails_the_check(machine: Machine, rvcd: Any, config: Any) -> None:
-    machine.spec = replace(machine.spec, unit_width=64)
+    machine.spec = replace(machine.spec, unit_width=56, embedder="rvcd-lite")
     machine.closed = AudioDeviceError("Desk microphone cannot run at 48000 Hz: use 44100 Hz")
     code, out, _ = rvcd("check", "--config", config("[osc]\nport = 59720"))
     assert code == 1
@@ -371,7 +373,7 @@ def test_a_device_that_does_not_open_fails_the_check(machine: Machine, rvcd: Any
 
 
 def test_an_input_channel_that_the_device_does_not_have_fails_the_check(machine: Machine, rvcd: Any, config: Any) -> None:
-    machine.spec = replace(machine.spec, unit_width=64)
+    machine.spec = replace(machine.spec, unit_width=56, embedder="rvcd-lite")
     code, out, _ = rvcd("check", "--config", config("[audio]\ninput_channel = 3\n[osc]\nport = 59720"))
     assert code == 1
     assert "audio.input_channel is 3, but Desk microphone has 1; choose 1..1, or 0 for all of them" in out
@@ -388,7 +390,7 @@ def test_the_check_finds_everything_that_would_fail(machine: Machine, rvcd: Any,
     assert failed.keys() == {"device", "models", "voice", "osc"}
     assert "'piano' was not found" in failed["device"]
     assert "none.pt does not exist" in failed["models"]
-    assert "needs a real content encoder" in failed["voice"]
+    assert "needs the content encoder of RVC voices, which is not here: `rvcd assets fetch`" in failed["voice"]
 
 
 def test_a_checksum_that_differs_fails_the_check(machine: Machine, rvcd: Any, config: Any, tmp_path: Path) -> None:
@@ -448,7 +450,7 @@ def test_a_voice_that_the_content_encoder_makes_no_units_for_fails_the_check(mac
     assert code == 1
     ((level, text),) = findings(out)["voice"]
     assert level == "fail"
-    assert f"takes units of width 768, but {encoder} makes width 48 or 16" in text
+    assert f"{encoder}: makes units of width 48 or 16, but the voice takes width 768" in text
 
 
 def test_what_the_system_refuses_is_no_fault_of_rvcd(machine: Machine, rvcd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -509,10 +511,13 @@ def test_the_check_notes_an_index_that_does_not_fit_and_the_voice_runs_without_i
     machine: Machine, rvcd: Any, config: Any, tmp_path: Path
 ) -> None:
     index = Path(__file__).parents[1] / "data" / "parity" / "added_IVF8_Flat_nprobe_1_kit_v1.index"
-    machine.voice, machine.spec = VoiceEntry(1, "anna", tmp_path / "anna.pth", index), FakeSpec(unit_width=64)
+    machine.voice, machine.spec = (
+        VoiceEntry(1, "anna", tmp_path / "anna.pth", index),
+        FakeSpec(unit_width=56, embedder="rvcd-lite"),
+    )
     ((level, text),) = findings(rvcd("check", "--json")[1])["voice"]
     assert level == "note" and text.startswith(f"anna runs without its index: {index}: is an index of width 256")
-    assert "width 64" in text
+    assert "width 56" in text
 
 
 @pytest.mark.parametrize("exists", [False, True])
@@ -520,7 +525,10 @@ def test_the_check_notes_an_index_that_cannot_be_read(machine: Machine, rvcd: An
     index = tmp_path / "anna.index"
     if exists:
         index.write_text("hello")
-    machine.voice, machine.spec = VoiceEntry(1, "anna", tmp_path / "anna.pth", index), FakeSpec(unit_width=64)
+    machine.voice, machine.spec = (
+        VoiceEntry(1, "anna", tmp_path / "anna.pth", index),
+        FakeSpec(unit_width=56, embedder="rvcd-lite"),
+    )
     ((level, text),) = findings(rvcd("check", "--json")[1])["voice"]
     reason = "is not a FAISS index" if exists else "does not exist"
     assert level == "note" and text.startswith(f"anna runs without its index: {index}: {reason}")

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from rvcd.cli.voice_check import check_voice, find_twins
+from rvcd.config.settings import Settings
 from rvcd.nets.test_weights import ensure_test_weights
+from rvcd.voices.builtin_paths import BUILT_IN_FOLDER
 from rvcd.voices.registry import VoiceEntry
 from rvcd.voices.test_weight_paths import TestWeightPaths
 from tests.cli.conftest import Rvcd
 from tests.rvcctl.fake_daemon import running_daemon
+from tests.transfer.server import WebServer, serving, whole
 
 PARITY = Path(__file__).parents[1] / "data" / "parity"
 V2, V1 = PARITY / "v2_40k_f0.pth", PARITY / "v1_40k_f0.pth"
@@ -83,13 +89,14 @@ def test_list_shows_slots_indexes_gains_and_parameters_and_what_was_passed_over(
         ["slot", "name", "index", "gain", "params", "file"],
         ["1", "bob", "-", "0 dB", "-", str(bob)],
         ["4", "anna", "anna.index", "-2.5 dB", "pitch=3 index_rate=0.75", str(anna)],
+        ["999", "built-in", "built-in.index", "0 dB", "index_rate=0", str(BUILT_IN_FOLDER / "built-in.pth")],
     ]
     assert [line.split(": ")[0] for line in err.splitlines()] == ["note", "note"]
     assert "G_1.pth: is a training checkpoint" in err and "slott: unknown key; did you mean 'slot'?" in err
     listed = json.loads(with_encoder("list", "--json")[1])
     assert listed[1] == {
         "slot": 4, "name": "anna", "path": str(anna), "index": str(anna.with_suffix(".index")), "speaker": 0, "gain_db": -2.5,
-        "params": {"pitch": 3.0, "index_rate": 0.75},
+        "params": {"pitch": 3.0, "index_rate": 0.75}, "encoder": "",
     }  # fmt: skip
 
 
@@ -104,7 +111,7 @@ def test_without_a_content_encoder_rvcds_own_voices_are_listed_and_the_reason_is
     assert code == 0
     assert [line.split("\t")[1] for line in out.splitlines()[1:]] == listed
     which = "the test voices are" if word == "test" else "the built-in voice is"
-    assert err.startswith(f"note: models.content_encoder names no file: only {which} listed")
+    assert err.startswith(f"note: there is no content encoder for others' voices: only {which} listed")
 
 
 def test_the_built_in_voice_passes_its_own_check_with_its_own_encoder(rvcd: Rvcd) -> None:
@@ -113,7 +120,7 @@ def test_the_built_in_voice_passes_its_own_check_with_its_own_encoder(rvcd: Rvcd
 
 
 def test_no_voice_at_all_is_said(with_encoder: Rvcd, voices: Path) -> None:
-    assert with_encoder("list")[:2] == (0, f"no voice (*.pth) in {voices}\n")
+    assert with_encoder("list")[1].count("\n") == 2, "but the built-in one"
     code, _, err = with_encoder("check")
     assert code == 1
     assert err == f"rvcd: there is no voice (*.pth) in {voices}; `rvcd voice import FILE` puts one there\n"
@@ -192,7 +199,7 @@ def test_each_thing_that_would_fail_is_named_with_its_fix(with_encoder: Rvcd, vo
     assert {level for level, _ in found.values()} == {"fail"}
     for name, words in (
         ("cut", "is cut short"),
-        ("foreign", f"takes units of width 768, but {weights.encoder} makes width 64 or 32; use the content encoder"),
+        ("foreign", f"{weights.encoder}: makes units of width 64 or 32, but the voice takes width 768; use the content encoder"),
         ("nan", "tensor 'enc_p.emb_phone.weight' holds NaN or infinity"),
         ("speaker", "has no speaker 7, which its voice.toml names; it has 0..1"),
         ("toml", "gain_db: 99 is too large; it takes a number, -24..24 dB"),
@@ -250,7 +257,7 @@ def test_many_equal_voices_have_a_short_line_each(voices: Path) -> None:
         (voices / f"v{number}.pth").write_bytes(b"the same")
         entries.append(VoiceEntry(number + 1, f"v{number}", voices / f"v{number}.pth", None))
     assert find_twins(entries) == {entry.path: "v0" for entry in entries[1:]}
-    assert len(check_voice(entries[-1], "", (), "v0").text) < 500
+    assert len(check_voice(Settings(), entries[-1], "v0").text) < 500
 
 
 def test_chosen_voices_are_checked_alone_and_for_scripts(
@@ -275,7 +282,7 @@ def test_without_a_content_encoder_voices_are_checked_all_the_same(rvcd: Rvcd, v
     put(voices, "anna", V2, INDEX_V2)
     code, out, err = rvcd("check")
     assert code == 0 and lines(out)["anna"][0] == "ok"
-    assert "models.content_encoder names no file" in err
+    assert "there is no content encoder for others' voices" in err
 
 
 def test_an_encoder_that_is_none_is_one_sentence(rvcd: Rvcd, voices: Path, tmp_path: Path) -> None:
@@ -297,7 +304,7 @@ def test_import_says_what_it_did_and_what_comes_next(with_encoder: Rvcd, voices:
     assert "rvcctl voice rescan && rvcctl voice 'Anna B'" in out
     assert with_encoder("list")[1].splitlines()[1].split("\t")[:4] == ["5", "Anna B", "Anna B.index", "-3 dB"]
     checked = with_encoder("check", voices / "Anna B" / "Anna B.pth")[1]
-    assert "takes units of width 768" in checked  # the encoder of this test makes 64 and 32
+    assert "the voice takes width 768" in checked  # the encoder of this test makes 64 and 32
 
 
 @pytest.mark.parametrize("name", ["Anna B", "7", "rescan", "-x"])
@@ -340,7 +347,7 @@ def test_import_warns_where_the_voice_would_not_be_listed(rvcd: Rvcd, tmp_path: 
     code, _, err = rvcd("import", V2, "--to", tmp_path / "elsewhere")
     assert code == 0
     assert f"note: {tmp_path / 'elsewhere'} is not one of voices.folders: add it to your configuration" in err
-    assert "note: models.content_encoder names no file" in err
+    assert "note: there is no content encoder for others' voices" in err
     assert (tmp_path / "elsewhere" / "v2_40k_f0" / "v2_40k_f0.pth").is_file()
 
 
@@ -355,3 +362,84 @@ def test_a_refused_import_is_one_line_and_exits_with_1(rvcd: Rvcd, voices: Path,
     (tmp_path / "rvcd.toml").write_text("[voices]\nfolders = []\n")
     assert "voices.folders is empty: name a folder with --to" in rvcd("import", V1)[2]
     assert rvcd("import")[0] == 2
+
+
+# ---- encoders
+
+
+def test_a_voice_whose_encoder_is_not_there_says_how_to_get_it_in_every_command(
+    with_encoder: Rvcd, voices: Path, weights: TestWeightPaths, tmp_path: Path
+) -> None:
+    spin = tmp_path / "Spin.pth"
+    torch.save({**torch.load(weights.voice_v2, weights_only=True), "embedder_model": "spin-v2"}, spin)
+    said = "was trained with the content encoder 'spin-v2', which is not here: `rvcd assets fetch spin-v2` gets it"
+    for code, command in ((0, ("import", spin)), (0, ("info", "Spin")), (0, ("info", "Spin", "--json")), (1, ("check", "Spin"))):
+        ended, out, err = with_encoder(*command)
+        assert ended == code, command
+        assert (out + err).count(said) == 1, command
+    with (tmp_path / "rvcd.toml").open("a") as file:
+        file.write(f'[encoders]\nspin-v2 = "{weights.encoder}"\n')
+    code, out, err = with_encoder("check", "Spin")
+    assert (code, lines(out)["Spin"][0], err) == (0, "ok", "")
+    assert f"encoder     spin-v2 ({weights.encoder})" in with_encoder("info", "Spin")[1]
+
+
+# ---- import from an address
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with serving() as web:
+        yield web
+
+
+def packed_voice(tmp_path: Path) -> bytes:
+    path = tmp_path / "Anna.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(V2, "Anna/Anna.pth")
+        archive.write(INDEX_V2, "Anna/added_IVF8_Flat_nprobe_1_Anna_v2.index")
+    return path.read_bytes()
+
+
+def test_a_voice_is_imported_from_an_address(rvcd: Rvcd, voices: Path, server: WebServer, tmp_path: Path) -> None:
+    url = server.serve("/Anna.zip", whole(packed_voice(tmp_path)))
+    code, out, err = rvcd("import", url, "--allow-private")
+    assert (code, out.splitlines()[0]) == (0, "imported    Anna: v2, 40000 Hz, speakers: 4, an index of 600 vectors"), err
+    assert err.startswith("getting Anna.zip, ")
+    assert sorted(os.listdir(voices)) == ["Anna"]
+    assert sorted(os.listdir(voices / "Anna")) == ["Anna.index", "Anna.pth", "voice.toml"]
+
+
+def test_a_pth_and_its_index_come_from_two_addresses(rvcd: Rvcd, voices: Path, server: WebServer) -> None:
+    pth = server.serve("/models/Anna.pth", whole(V2.read_bytes()))
+    index = server.serve("/models/added_x.index", whole(INDEX_V2.read_bytes()))
+    code, _, err = rvcd("import", pth, index, "--allow-private", "--name", "Anna B")
+    assert code == 0, err
+    assert sorted(os.listdir(voices / "Anna B")) == ["Anna B.index", "Anna B.pth", "voice.toml"]
+
+
+@pytest.mark.parametrize("options", [[], ["--allow-private"]])
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (b"<html>log in</html>", "is a web page, not a file"),
+        (b"PK half a zip", "is not a whole zip archive"),
+        (b"", "is empty; download or copy it again"),
+    ],
+)
+def test_what_is_no_voice_leaves_everything_as_it_was(
+    rvcd: Rvcd, voices: Path, server: WebServer, content: bytes, said: str, options: list[str]
+) -> None:
+    put(voices, "Anna", V1)
+    before = {path: path.read_bytes() for path in voices.rglob("*") if path.is_file()}
+    url = server.serve("/Anna.zip", whole(content))
+    code, out, err = rvcd("import", url, "--force", *options)
+    assert (code, out) == (1, "")
+    sentence = err.splitlines()[-1]
+    assert (said if options else "an address of this machine or of a private network") in sentence
+    if options:
+        assert sentence.startswith(f"rvcd: {url}: ")
+    assert {path: path.read_bytes() for path in voices.rglob("*") if path.is_file()} == before
+    assert sorted(os.listdir(voices)) == ["Anna"]

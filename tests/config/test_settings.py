@@ -213,11 +213,45 @@ def test_any_value_at_any_key_is_taken_or_refused_in_words(value: object, key: s
     assert all(problem.startswith(sections[0]) for problem in found)
 
 
-@pytest.mark.parametrize(("written", "meant"), [("", "built-in"), ("test", "test"), ("built-in", "built-in")])
-def test_rvcds_own_encoders_are_words_and_no_paths(tmp_path: Path, written: str, meant: str) -> None:
+@pytest.mark.parametrize(("written", "meant"), [("", "auto"), ("auto", "auto"), ("test", "test"), ("built-in", "built-in")])
+def test_rvcds_own_encoders_are_words_and_no_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str, meant: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "rvcd.toml").write_text(f'[models]\ncontent_encoder = "{written}"\n')
     models = load_config(tmp_path / "rvcd.toml").models
     assert (models.content_encoder, models.real_encoder) == (meant, "")
+
+
+@pytest.mark.parametrize("folder", ["", "nets"])
+def test_what_was_fetched_is_found_once_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "rvcd.toml").write_text(f'[models]\nfolder = "{folder}"\n')
+    models = load_config(tmp_path / "rvcd.toml").models
+    where = tmp_path / "nets" if folder else tmp_path / "home/.local/share/rvcd/models"
+    assert (models.real_encoder, models.rmvpe_file, models.fetched_folder) == ("", "", where)
+    where.mkdir(parents=True)
+    for name in ("hubert_base.pt", "rmvpe.pt"):
+        (where / name).touch()
+    assert (models.real_encoder, models.rmvpe_file) == (str(where / "hubert_base.pt"), str(where / "rmvpe.pt"))
+    named = parse_config({"models": {"content_encoder": "/a.pt", "rmvpe": "/b.pt", "folder": str(where)}}, tmp_path / "rvcd.toml")
+    assert (named.models.real_encoder, named.models.rmvpe_file) == ("/a.pt", "/b.pt")
+
+
+def test_encoders_are_named_freely_and_their_paths_count_from_the_configuration(tmp_path: Path) -> None:
+    settings = parse_config({"encoders": {"spin": "nets/spin", "my.own-1": "/srv/x.pt"}}, tmp_path / "rvcd.toml")
+    assert settings.encoders.files == {"spin": str(tmp_path / "nets/spin"), "my.own-1": "/srv/x.pt"}
+    with pytest.raises(ConfigError, match=r"encoders\.spin: 5 is a whole number; it takes a path as text"):
+        parse_config({"encoders": {"spin": 5}}, tmp_path / "rvcd.toml")
+    with pytest.raises(ConfigError, match=r"encoders\.spin: .*is a path of Windows|encoders\.spin: "):
+        parse_config({"encoders": {"spin": "C:\\\\models\\\\spin"}}, tmp_path / "rvcd.toml")
+
+
+@pytest.mark.parametrize("mirror", ["hf-mirror.com", "ftp://x", "https://user@x", "https://x?y", "https://"])
+def test_a_mirror_is_an_address(mirror: str) -> None:
+    with pytest.raises(ConfigError, match=r"models\.mirror: .* is no address; write it as https://host"):
+        parse_config({"models": {"mirror": mirror}}, Path("/etc/rvcd.toml"))
+    assert parse_config({"models": {"mirror": "https://hf-mirror.com/"}}, Path("/x")).models.mirror == "https://hf-mirror.com"
 
 
 def test_paths_count_from_the_configuration_file_and_home_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ import torch
 from rvcd.nets.test_weights import ensure_test_weights
 from rvcd.params import BY_NAME
 from tests.daemon_process import DEMO, DaemonProcess, running
-from tests.waiting import HANG_S, signals_as_at_a_terminal
+from tests.waiting import HANG_S, eventually, signals_as_at_a_terminal
 
 
 class Evil:
@@ -272,3 +272,13 @@ def test_a_daemon_whose_terminal_is_closed_stops(tmp_path):
     finally:
         if daemon.process.poll() is None:
             daemon.process.kill()
+
+
+def test_the_start_removes_what_killed_imports_have_left(tmp_path: Path):
+    left = tmp_path / "voices" / ".import-0123456789abcdef"
+    left.mkdir(parents=True)
+    (left / "0").write_bytes(b"half a voice")
+    with running(tmp_path, '[audio]\nbackend = "virtual"\n[voices]\nfolders = ["voices"]\n') as daemon:
+        eventually(lambda: not left.exists())
+        eventually(lambda: "removed what killed imports had left" in daemon.log)
+    assert (tmp_path / "voices").is_dir()

@@ -96,7 +96,7 @@ def test_a_voice_brings_its_own_parameters(voices: DaemonProcess) -> None:
 
 def test_next_and_prev_go_by_slots_and_round(voices: DaemonProcess) -> None:
     assert voices.osc.do("/rvc/voice", "Bo").address == "/rvc/done"
-    assert [voices.osc.do("/rvc/voice/next").params[1] for _ in range(3)] == ["Cy", "Anna", "Bo"]
+    assert [voices.osc.do("/rvc/voice/next").params[1] for _ in range(4)] == ["Cy", "built-in", "Anna", "Bo"]
     assert voices.osc.do("/rvc/voice/prev").params[1] == "Anna"
 
 
@@ -104,7 +104,7 @@ def test_a_new_voice_is_found_by_a_rescan(voices: DaemonProcess) -> None:
     source = next((voices.folder / "voices" / "Anna").glob("*.pth"))
     (voices.folder / "voices" / "Dora.pth").write_bytes(source.read_bytes())
     assert voices.osc.do("/rvc/voice", "Dora").address == "/rvc/fail"
-    assert voices.osc.do("/rvc/voice/rescan").params == ["/rvc/voice/rescan", 4]
+    assert voices.osc.do("/rvc/voice/rescan").params == ["/rvc/voice/rescan", 5]
     assert voices.osc.do("/rvc/voice", "Dora").address == "/rvc/done"
 
 

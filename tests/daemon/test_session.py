@@ -99,10 +99,10 @@ def test_the_last_voice_asked_for_wins_however_long_the_disk_takes_for_the_first
 ) -> None:
     go_on, looks = threading.Event(), session_module.voice_files
 
-    def look(entry: Any) -> Any:
+    def look(settings: Any, entry: Any) -> Any:
         if entry.name == "Bert":
             assert go_on.wait(HANG_S)
-        return looks(entry)
+        return looks(settings, entry)
 
     session = new()
     obey(session)
@@ -180,7 +180,7 @@ def test_a_disk_that_hangs_is_the_error_of_who_asked_and_holds_up_nobody_else(
     go_on = threading.Event()
     session = new()
     obey(session)
-    monkeypatch.setattr(session_module, "voice_files", lambda entry: go_on.wait(HANG_S))
+    monkeypatch.setattr(session_module, "voice_files", lambda settings, entry: go_on.wait(HANG_S))
     monkeypatch.setattr(session_module, "save_presets", lambda book, file: go_on.wait(HANG_S))
     monkeypatch.setattr(session_module, "DISK_LIMIT_S", 0.1)
 

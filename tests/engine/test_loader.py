@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+import gc
 import os
 import shutil
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from msgspec.structs import replace
 
 from rvcd.engine.loader import Loader, choose_device
 from rvcd.errors import ModelFileError, ParamError
 from rvcd.geometry import StreamGeometry
 from rvcd.ipc.messages import ModelSetup, VoiceFiles
-from rvcd.nets.test_weights import ensure_test_weights
+from rvcd.nets.random_weights import write_encoder
+from rvcd.nets.test_weights import ENCODER, ensure_test_weights
 from rvcd.params import Snapshot
 from tests.support import PARITY
 
@@ -116,3 +120,64 @@ def test_as_many_voices_as_the_setup_says_stay_in_memory_those_used_last(setup):
     assert loader.voice(old).synthesizer is kept["old"]
     assert loader.voice(new).synthesizer is kept["new"]
     assert loader.voice(plain).synthesizer is not kept["plain"]
+
+
+# ---- encoders
+
+
+@pytest.fixture(scope="module")
+def second_encoder(tmp_path_factory) -> str:
+    """Another content encoder of the test weights' sizes."""
+    folder = tmp_path_factory.mktemp("second") / "hubert"
+    write_encoder(folder, ENCODER, torch.Generator().manual_seed(5))
+    return str(folder)
+
+
+def test_a_voice_has_the_encoder_that_it_names(setup, second_encoder):
+    loader = Loader(setup, GEOMETRY)
+    usual = loader.voice(VoiceFiles("usual", str(paths(setup).voice_v2)))
+    own = loader.voice(VoiceFiles("own", str(paths(setup).voice_v2), encoder=second_encoder))
+    assert usual.encoder is loader.encoder() and own.encoder is loader.encoder(second_encoder)
+    assert own.encoder is not usual.encoder
+    assert own.synthesizer is not usual.synthesizer, "the same file with another encoder is another voice"
+
+
+def test_encoders_stay_in_memory_as_long_as_voices_that_use_them(setup, second_encoder):
+    loader = Loader(replace(setup, keep_loaded=2), GEOMETRY)
+    usual = VoiceFiles("usual", str(paths(setup).voice_v2))
+    own = VoiceFiles("own", str(paths(setup).voice_v2), encoder=second_encoder)
+    first = weakref.ref(loader.voice(usual).encoder)
+    second = weakref.ref(loader.voice(own).encoder)
+    assert loader.voice(usual).encoder is first() and loader.voice(own).encoder is second()
+    for index in ("", str(paths(setup).index_v2)):  # two voices of the second encoder take the places
+        loader.voice(replace(own, name="other", index=index))
+    gc.collect()
+    assert first() is None and second() is not None
+
+
+def test_a_voice_of_another_encoder_comes_in_live_and_the_way_back_too(setup, second_encoder):
+    loader = Loader(setup, GEOMETRY)
+    usual = loader.voice(VoiceFiles("usual", str(paths(setup).voice_v2)))
+    own = loader.voice(VoiceFiles("own", str(paths(setup).voice_v2), encoder=second_encoder))
+    converter = loader.converter(usual, loader.pitch_method("yin"), Snapshot(gate=-90.0))
+    random = np.random.default_rng(0)
+
+    def play(blocks: int) -> np.ndarray:
+        size = GEOMETRY.block_samples
+        noise = (0.1 * random.standard_normal((blocks, size))).astype(np.float32)
+        return np.concatenate([converter.process(block, converter.applied).audio for block in noise])
+
+    play(30)
+    for voice in (own, usual):
+        converter.switch.begin(converter.new_stream(voice))
+        while converter.switch.next_step() is not None:
+            converter.switch.prepare()
+        audio = play(6)
+        assert converter.voice is voice
+        levels = np.sqrt((audio.reshape(-1, 480) ** 2).mean(1))
+        assert np.isfinite(audio).all() and levels.min() > 1e-4, "without a gap"
+
+
+def test_what_is_known_to_be_wrong_is_said_without_loading_anything(setup):
+    with pytest.raises(ModelFileError, match="needs the encoder 'spin'"):
+        Loader(setup, GEOMETRY).voice(VoiceFiles("x", "/nowhere.pth", problem="/nowhere.pth: needs the encoder 'spin'"))

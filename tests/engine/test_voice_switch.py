@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rvcd.engine.converter import Converter, EngineError
+from rvcd.engine.units import CATCH_UP_FRAMES
 from rvcd.engine.voice_stream import Voice
 from rvcd.engine.voice_switch import FADE_MS, Step, StepCosts, crossfade
+from rvcd.nets.contentvec_state import RECEPTIVE_FIELD_SAMPLES
 from tests.engine.test_converter import PLAIN, RATE_HZ, make, rms
-from tests.support import small_voice, speech_like
+from tests.support import FakeEncoder, small_voice, speech_like
 
 AUDIO = speech_like(RATE_HZ, 2.2) + 0.1 * speech_like(RATE_HZ, 2.2, seed=4)[::-1]
 CHANGE_S = 1.2
@@ -41,9 +43,11 @@ def play(converter: Converter, voice: Voice | None, steps_a_block: int = 99) -> 
 
 
 @pytest.mark.parametrize("block_ms", [40, 140])
-@pytest.mark.parametrize("width", [24, 32])
-def test_after_the_crossfade_the_new_voice_says_what_it_would_have_said_all_along(block_ms: int, width: int) -> None:
-    voice = other_voice(unit_width=width)
+@pytest.mark.parametrize(("width", "own_encoder"), [(24, False), (32, False), (24, True)])
+def test_after_the_crossfade_the_new_voice_says_what_it_would_have_said_all_along(
+    block_ms: int, width: int, own_encoder: bool
+) -> None:
+    voice = replace(other_voice(unit_width=width), encoder=FakeEncoder(seed=7) if own_encoder else None)
     found, voices = play(make(small_voice("old", n_layers=0), block_ms=block_ms), voice)
     old, _ = play(make(small_voice("old", n_layers=0), block_ms=block_ms), None)
     new, _ = play(make(voice, block_ms=block_ms), None)
@@ -59,13 +63,40 @@ def test_after_the_crossfade_the_new_voice_says_what_it_would_have_said_all_alon
     assert np.median(np.abs(louder[0] - louder[1]) / (louder[1] + 1e-3)) < 0.15
 
 
-def test_a_voice_prepared_one_step_a_block_arrives_too_and_the_old_one_is_heard_until_then() -> None:
-    found, voices = play(make(small_voice("old", n_layers=0)), other_voice(unit_width=32), steps_a_block=1)
+@pytest.mark.parametrize("encoder", [None, FakeEncoder(seed=7)], ids=["the same encoder", "its own encoder"])
+def test_a_voice_prepared_one_step_a_block_arrives_too_and_the_old_one_is_heard_until_then(encoder: FakeEncoder | None) -> None:
+    voice = replace(other_voice(unit_width=32), encoder=encoder)
+    found, voices = play(make(small_voice("old", n_layers=0)), voice, steps_a_block=1)
     old, _ = play(make(small_voice("old", n_layers=0)), None)
     at = voices.index("new")
-    assert CHANGE_AT + 2 <= at <= CHANGE_AT + 12
+    assert CHANGE_AT + 2 <= at <= CHANGE_AT + (12 if encoder is None else 14)
     assert set(voices[at:]) == {"new"}
     assert np.array_equal(np.concatenate(found[:at]), np.concatenate(old[:at]))
+
+
+def test_an_encoder_on_its_way_in_hears_the_past_in_pieces_that_fit_between_blocks_and_the_old_one_is_forgotten() -> None:
+    encoder, old = FakeEncoder(seed=7), FakeEncoder()
+    converter = make(replace(small_voice("old", n_layers=0), encoder=old))
+    play(converter, replace(other_voice(), encoder=encoder))
+    frames = max(CATCH_UP_FRAMES, 2 * converter.geometry.block_frames)
+    assert max(encoder.heard) <= frames * 160 + RECEPTIVE_FIELD_SAMPLES
+    assert sum(encoder.heard) >= converter.geometry.window_frames * 160
+    assert [stream.encoder for stream in converter.units._streams.values()] == [encoder]
+    calls = old.calls
+    play(converter, None)
+    assert old.calls == calls
+
+
+def test_a_voice_of_another_encoder_that_is_given_up_leaves_nothing_of_it() -> None:
+    converter = make(small_voice("old", n_layers=0))
+    size = converter.geometry.block_samples
+    for number in range(CHANGE_AT):
+        converter.process(AUDIO[number * size :][:size], PLAIN)
+    converter.switch.begin(converter.new_stream(replace(other_voice(), encoder=FakeEncoder(seed=7))))
+    assert converter.switch.next_step() is Step.UNITS
+    converter.switch.prepare()
+    converter.switch.cancel()
+    assert [stream.encoder for stream in converter.units._streams.values()] == [converter.encoder]
 
 
 def test_there_is_neither_a_gap_nor_a_click_where_the_voices_meet() -> None:
@@ -167,8 +198,8 @@ def test_a_voice_may_be_louder_by_its_own_gain_whatever_the_loudness_match_does(
 
 
 VOICES = {
-    name: small_voice(name, seed=seed, n_layers=0, unit_width=width)
-    for name, seed, width in (("old", 1, 24), ("second", 2, 24), ("third", 3, 32))
+    name: replace(small_voice(name, seed=seed, n_layers=0, unit_width=width), encoder=encoder)
+    for name, seed, width, encoder in (("old", 1, 24, None), ("second", 2, 24, FakeEncoder(7)), ("third", 3, 32, None))
 }
 EVENTS = st.lists(
     st.sampled_from(["block", "block", "block", "pause", "late block", "second", "third", "step", "step", "cancel", "failed"]),

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from rvcd.errors import ModelFileError
-from rvcd.formats.contentvec_header import FINAL_LAYER, read_unit_widths
+from rvcd.formats.contentvec_header import FINAL_LAYER, check_units, read_unit_widths
 from rvcd.nets.contentvec_file import load_content_encoder
 from rvcd.nets.test_weights import ensure_test_weights
+from rvcd.voices.builtin_paths import BUILT_IN_ENCODER
 
 PARITY = Path(__file__).parent.parent / "data" / "parity"
 
@@ -36,3 +37,16 @@ def test_what_is_no_encoder_is_refused_in_one_sentence(tmp_path: Path, content: 
         with pytest.raises(ModelFileError) as caught:
             read_unit_widths(wrong)
         assert str(wrong) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_an_encoder_cannot_make_is_told_by_its_header() -> None:
+    path = PARITY / "hubert_tiny_fairseq.pt"
+    for width, layer in ((48, 0), (16, 0), (48, 9), (16, 12)):
+        check_units(path, width, layer)
+    with pytest.raises(ModelFileError, match="makes units of width 48 or 16, but the voice takes width 768"):
+        check_units(path, 768)
+    with pytest.raises(ModelFileError, match="has no layer 13, whose units the voice takes"):
+        check_units(path, 48, 13)
+    check_units(BUILT_IN_ENCODER, 56)
+    with pytest.raises(ModelFileError, match="has no layer 9"):
+        check_units(BUILT_IN_ENCODER, 56, 9)

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from rvcd.errors import ModelFileError
 from rvcd.formats.checkpoint import load_tensors
 from rvcd.formats.voice_file import read_voice, read_voice_spec
+from rvcd.formats.voice_header import plain_name
 from tests.formats.hostile import LEGACY_VOICE, PARITY, ZIP_VOICE, Calls, voice_dict, write_shaped, write_voice
 
 APPLIO = Path(__file__).parents[1] / "data" / "parity_applio"
@@ -65,7 +66,7 @@ def test_absent_labels_have_defaults(tmp_path: Path) -> None:
     content = voice_dict()
     torch.save({"weight": content["weight"], "config": content["config"]}, tmp_path / "a.pth")
     spec = read_voice_spec(tmp_path / "a.pth")
-    assert (spec.version, spec.epochs, spec.vocoder, spec.embedder) == ("v2", "", "HiFi-GAN", "contentvec")
+    assert (spec.version, spec.epochs, spec.vocoder, spec.embedder) == ("v2", "", "HiFi-GAN", "")
 
 
 def test_an_applio_voice_is_read_with_its_own_key_names(tmp_path: Path) -> None:
@@ -130,16 +131,26 @@ def test_19_values_that_are_something_else_are_refused(tmp_path: Path, width: An
 
 
 @pytest.mark.parametrize(
-    ("labels", "said"),
-    [
-        ({"embedder_name": "hubert-base-japanese"}, "content encoder 'hubert-base-japanese'; rvcd supports contentvec"),
-        ({"embedder_output_layer": 9}, "layer 9 of the content encoder; rvcd takes units of width 768 from layer 12"),
-    ],
+    ("layer", "width", "taken"),
+    [(None, 768, 0), (12, 768, 0), ("12", 768, 0), (9, 768, 9), ("9", 768, 9), (9, 256, 0), (12, 256, 12), (64, 768, 64)],
 )
-def test_a_fork_s_content_encoder_and_its_layer_are_respected(tmp_path: Path, labels: dict[str, Any], said: str) -> None:
-    assert said in refusal(write_voice(tmp_path / "a.pth", config=nineteen(), **labels))
-    fine = {"embedder_name": "hubert_base768", "embedder_output_layer": "12"}
-    assert read_voice_spec(write_voice(tmp_path / "b.pth", **fine)).embedder == "hubert_base768"
+def test_a_fork_s_content_encoder_and_its_layer_are_told(tmp_path: Path, layer: Any, width: int, taken: int) -> None:
+    content = voice_dict(embedder_name="hubert_base768", embedder_output_layer=layer)
+    if width == 256:
+        content = {
+            **torch.load(PARITY / "v1_40k_f0.pth", weights_only=True),
+            "embedder_name": "hubert_base768",
+            "embedder_output_layer": layer,
+        }
+    torch.save(content, tmp_path / "a.pth")
+    spec = read_voice_spec(tmp_path / "a.pth")
+    assert (spec.embedder, spec.unit_layer, spec.unit_width) == ("hubert_base768", taken, width)
+
+
+@pytest.mark.parametrize("layer", [0, -1, 65, "nine", 9.0, [9], True])
+def test_a_layer_that_is_none_is_refused(tmp_path: Path, layer: Any) -> None:
+    said = refusal(write_voice(tmp_path / "a.pth", embedder_output_layer=layer))
+    assert "of its content encoder, which is none of 1..64" in said
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -313,17 +324,10 @@ def test_a_voice_of_another_vocoder_that_lacks_a_tensor_is_refused(tmp_path: Pat
     assert f"missing {lost}" in refusal(tmp_path / "a.pth")
 
 
-@pytest.mark.parametrize(
-    "embedder", ["spin", "spin-v2", "chinese-hubert-base", "japanese-hubert-base", "korean-hubert-base", "custom"]
-)
-def test_a_foreign_content_encoder_is_refused(tmp_path: Path, embedder: str) -> None:
-    message = refusal(write_voice(tmp_path / "a.pth", embedder_model=embedder))
-    assert f"content encoder {embedder!r}; rvcd supports contentvec, hubert_base and rvcd-lite only" in message
-
-
-@pytest.mark.parametrize("embedder", ["contentvec", "hubert_base", "hubert-base", "rvcd-lite", None])
-def test_a_known_content_encoder_is_accepted(tmp_path: Path, embedder: str | None) -> None:
-    assert read_voice_spec(write_voice(tmp_path / "a.pth", embedder_model=embedder)).embedder
+@pytest.mark.parametrize("embedder", ["contentvec", "hubert_base", "spin-v2", "japanese-hubert-base", "custom", "", None])
+def test_the_content_encoder_is_told_as_the_trainer_calls_it(tmp_path: Path, embedder: str | None) -> None:
+    assert read_voice_spec(write_voice(tmp_path / "a.pth", embedder_model=embedder)).embedder == (embedder or "")
+    assert plain_name("Hubert-Base_768") == plain_name("hubert_base") == "hubertbase"
 
 
 @pytest.mark.parametrize(

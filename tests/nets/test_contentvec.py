@@ -38,6 +38,18 @@ def as_safetensors(
     return folder
 
 
+def test_units_of_another_layer_are_what_upstream_has_there() -> None:
+    encoder = load_content_encoder(FAIRSEQ)
+    hidden = encoder.units(AUDIO, unit_width=48, layer=9)
+    assert np.abs(hidden[0].numpy() - VECTORS["hidden9"]).max() < 1e-4
+    assert torch.equal(encoder.units(AUDIO, unit_width=16, layer=9), encoder.units(AUDIO, unit_width=16))
+    assert torch.equal(encoder.units(AUDIO, unit_width=48, layer=12), encoder.units(AUDIO, unit_width=48))
+    last = encoder.units(AUDIO, unit_width=16, layer=12)
+    assert last.shape == (1, 49, 16) and not torch.allclose(last, encoder.units(AUDIO, unit_width=16))
+    with pytest.raises(ModelFileError, match="has 12 layers, but the voice takes units of layer 13"):
+        encoder.check_units(48, 13)
+
+
 def parametrized(tensors: dict[str, torch.Tensor]) -> None:
     stem = "encoder.pos_conv_embed.conv"
     tensors[f"{stem}.parametrizations.weight.original0"] = tensors.pop(f"{stem}.weight_g")

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from rvcd.errors import ParamError
+from rvcd.formats.contentvec_header import weights_of
 from rvcd.voices import assets
-from rvcd.voices.assets import ASSETS, Asset, Match, examine, weights_of
+from rvcd.voices.assets import ASSETS, PUBLISHED, Match, PublishedFile, assets_named, examine
 
 CONTENT = b"weights"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -22,9 +24,24 @@ def file(tmp_path: Path) -> str:
 
 
 def test_the_published_files_have_plausible_checksums() -> None:
+    for file in (*PUBLISHED, *(file for asset in ASSETS for file in asset.files)):
+        assert file.sha256 == "" or (len(file.sha256) == 64 and set(file.sha256) <= set("0123456789abcdef"))
+    for file in (*PUBLISHED, *(asset.weights for asset in ASSETS)):
+        assert file.size_bytes > 100_000_000
+    assert all(asset.weights.sha256 and len(asset.revision) == 40 for asset in ASSETS)
+
+
+def test_what_is_fetched_for_models_is_recognised_as_published() -> None:
     for asset in ASSETS:
-        assert asset.sha256 == "" or (len(asset.sha256) == 64 and set(asset.sha256) <= set("0123456789abcdef"))
-        assert asset.size_bytes > 100_000_000
+        if not asset.key.startswith("encoders."):
+            assert [f.sha256 for f in PUBLISHED if f.key == asset.key and f.sha256 == asset.weights.sha256]
+
+
+def test_assets_are_asked_for_by_name_once_each_in_the_tables_order() -> None:
+    assert [a.name for a in assets_named(["rmvpe", "content-encoder", "rmvpe"])] == ["content-encoder", "rmvpe"]
+    assert tuple(assets_named(["all", "rmvpe"])) == ASSETS
+    with pytest.raises(ParamError, match="'rmpve' is nothing that can be fetched; did you mean rmvpe"):
+        assets_named(["rmpve"])
 
 
 def test_nothing_configured_means_the_built_in_weights() -> None:
@@ -37,15 +54,15 @@ def test_a_missing_file_is_missing(tmp_path: Path) -> None:
 
 
 def test_a_published_file_is_verified_by_its_checksum(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    published = Asset("content_encoder", "hubert", len(CONTENT), SHA256, "")
-    monkeypatch.setattr(assets, "ASSETS", (published,))
+    published = PublishedFile("content_encoder", "hubert", len(CONTENT), SHA256, "")
+    monkeypatch.setattr(assets, "PUBLISHED", (published,))
     status = examine("content_encoder", file)
-    assert (status.match, status.asset, status.sha256) == (Match.VERIFIED, published, SHA256)
+    assert (status.match, status.published, status.sha256) == (Match.VERIFIED, published, SHA256)
     assert examine("rmvpe", file).match is Match.UNKNOWN
 
 
 def test_a_file_known_by_its_size_alone_is_not_called_verified(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assets, "ASSETS", (Asset("content_encoder", "hubert", len(CONTENT), "", ""),))
+    monkeypatch.setattr(assets, "PUBLISHED", (PublishedFile("content_encoder", "hubert", len(CONTENT), "", ""),))
     assert examine("content_encoder", file).match is Match.SIZE_ONLY
 
 

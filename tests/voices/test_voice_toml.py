@@ -62,8 +62,10 @@ def test_every_key_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content, sentence",
     [
+        ('encoder = "a b"', "encoder: 'a b' is no encoder's name; it takes 1 to 40 letters, digits, dots, dashes and "
+                            "underscores"),
         ("slott = 3", "slott: unknown key; did you mean 'slot'?"),
-        ("colour = 3", "colour: unknown key; known here: name, slot, index, speaker, gain_db, params"),
+        ("colour = 3", "colour: unknown key; known here: name, slot, index, speaker, gain_db, encoder, params"),
         ("pitch = 3", "pitch: is a parameter, and belongs in [params]"),
         ("[params]\nslot = 3", "params.slot: is no parameter; it belongs above [params]"),
         ("[params]\npich = 3", "params.pich: unknown parameter; did you mean 'pitch'?"),
@@ -189,10 +191,17 @@ params = st.fixed_dictionaries({}, optional={p.name: st.floats(p.low, p.high) fo
 
 
 @given(names, st.integers(1, 999), st.none() | st.sampled_from(["", "x.index", "ä'\"é.index"]), st.integers(0, 9999),
-       st.floats(-24, 24), params)  # fmt: skip
+       st.floats(-24, 24), params, st.sampled_from(["", "spin-v2", "my.own_1"]))  # fmt: skip
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_written_reads_back_the_same(
-    tmp_path: Path, name: str, slot: int, index: str | None, speaker: int, gain_db: float, params: dict[str, float]
+    tmp_path: Path,
+    name: str,
+    slot: int,
+    index: str | None,
+    speaker: int,
+    gain_db: float,
+    params: dict[str, float],
+    encoder: str,
 ) -> None:
-    said = VoiceSettings(name, slot, index, speaker, gain_db, params)
+    said = VoiceSettings(name, slot, index, speaker, gain_db, params, encoder)
     assert read(tmp_path, voice_toml_text(said)) == (said, ())

@@ -288,3 +288,19 @@ def test_loading_yields_to_the_loop_and_never_while_it_holds_the_word_of_what_is
     bench.loader.before = lambda name: None
     bench.loop.idle.begin()
     eventually(lambda: bench.report.revision == 3)
+
+
+def test_a_voice_of_another_encoder_gets_all_cores_and_the_first_one_its_measured_number_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(preparation_module.torch, "set_num_threads", given.append)
+    monkeypatch.setattr(preparation_module.os, "cpu_count", lambda: 8)
+    bench.bring_about(START)
+    bench.preparation.use_threads(1)
+    bench.bring_about(replace(START, voice=BERT, revision=2))
+    assert given == [1], "of the same encoder: nothing changes"
+    own = replace(BERT, encoder="spin")
+    bench.bring_about(replace(START, voice=own, revision=3))
+    bench.bring_about(replace(START, revision=4))
+    assert given == [1, 8, 1]

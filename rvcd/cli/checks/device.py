@@ -157,9 +157,7 @@ def _virtual(settings: Settings) -> list[Finding]:
     pace = "in real time" if virtual.realtime else "as fast as possible"
     found = [Finding(Level.OK, "device", f"virtual: {source}{loop}, {pace}, to {virtual.output or 'nowhere'}")]
     if settings.audio.monitor.device and not virtual.realtime:
-        found.append(
-            Finding(Level.NOTE, "device", "audio.monitor.device: no monitor plays with audio.virtual.realtime = false")
-        )
+        found.append(Finding(Level.NOTE, "device", "audio.monitor.device: no monitor plays with audio.virtual.realtime = false"))
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 
 from rvcd.cli.checks.finding import Finding, Level
-from rvcd.config.settings import BUILT_IN, Settings
+from rvcd.config.settings import TEST_WEIGHTS, Settings
 from rvcd.errors import RvcdError, how_to_install
 from rvcd.formats.contentvec_header import read_unit_widths
 from rvcd.formats.rmvpe_header import check_rmvpe
@@ -23,24 +23,16 @@ def model_findings(settings: Settings, hashes: bool = True) -> list[Finding]:
     """
     findings = []
     for key in ("content_encoder", "rmvpe"):
-        if key == "rmvpe" and settings.engine.f0_method != "rmvpe" and not settings.models.rmvpe:
+        if key == "rmvpe" and settings.engine.f0_method != "rmvpe" and not settings.models.rmvpe_file:
             continue
         try:
-            configured = settings.models.real_encoder if key == "content_encoder" else settings.models.rmvpe
+            configured = settings.models.real_encoder if key == "content_encoder" else settings.models.rmvpe_file
             status = examine(key, configured, getattr(settings.models.sha256, key), hashes)
         except RvcdError as error:
             findings.append(Finding(Level.FAIL, "models", f"models.{key}: {error}"))
         else:
             findings.append(_model(settings, status, hashes))
     return findings
-
-
-def unit_widths(settings: Settings) -> tuple[int, ...]:
-    """Return the widths of units that the configured content encoder makes; none where no file of one is there or it is unfit."""
-    try:
-        return read_unit_widths(settings.models.real_encoder) if settings.models.real_encoder else ()
-    except RvcdError:
-        return ()
 
 
 def _look_inside(status: AssetStatus, configured: str, whole: bool) -> str:
@@ -54,7 +46,7 @@ def _look_inside(status: AssetStatus, configured: str, whole: bool) -> str:
         entry = damaged_entry(status.path) if whole and zipped and status.path is not None else None
     except RvcdError as error:
         reason = str(error)
-        return reason if "download" in reason else f"{reason}; `rvcd assets` names the file to download"
+        return reason if "download" in reason else f"{reason}; `rvcd assets fetch` downloads the published one"
     return f"{status.path}: is damaged (checksum of {entry}); download or copy it again" if entry else ""
 
 
@@ -63,29 +55,35 @@ def _model(settings: Settings, status: AssetStatus, hashes: bool) -> Finding:
     if status.match is Match.BUILT_IN:
         if status.key == "rmvpe":
             return Finding(
-                Level.FAIL, "models", f"{name} is empty, but engine.f0_method = 'rmvpe' needs it; `rvcd assets` names the file"
+                Level.FAIL,
+                "models",
+                "rmvpe.pt is not here, but engine.f0_method = 'rmvpe' needs it; `rvcd assets fetch rmvpe` gets it",
             )
-        if settings.models.content_encoder == BUILT_IN:
+        if settings.models.content_encoder != TEST_WEIGHTS:
             preview = "the built-in voice's, a preview that loses many words"
-            return Finding(Level.NOTE, "models", f"{name}: {preview}; `rvcd assets` names the one for RVC voices")
+            return Finding(Level.NOTE, "models", f"{name}: {preview}; `rvcd assets fetch` gets the one for RVC voices")
         return Finding(
-            Level.NOTE, "models", f"{name}: test weights, no word can be understood; `rvcd assets` names the real file"
+            Level.NOTE, "models", f"{name}: test weights, no word can be understood; `rvcd assets fetch` gets the real one"
         )
     if status.match is Match.MISSING:
-        return Finding(Level.FAIL, "models", f"{name}: {status.path} does not exist; `rvcd assets` names the file to download")
+        return Finding(
+            Level.FAIL,
+            "models",
+            f'{name}: {status.path} does not exist; correct it, or set it to "auto" and type `rvcd assets fetch`',
+        )
     if status.match is Match.MISMATCH:
         expected = getattr(settings.models.sha256, status.key)
         return Finding(
             Level.FAIL, "models", f"{name}: {status.path} has SHA-256 {status.sha256}, not {expected}; download it again"
         )
     unfit = _look_inside(
-        status, settings.models.real_encoder if status.key == "content_encoder" else settings.models.rmvpe, hashes
+        status, settings.models.real_encoder if status.key == "content_encoder" else settings.models.rmvpe_file, hashes
     )
     if unfit:
         return Finding(Level.FAIL, "models", f"{name}: {unfit}")
     if not hashes:
         return Finding(Level.OK, "models", f"{name}: {status.path}, {status.size_bytes:,} bytes, its checksum was not looked at")
-    known = f" = {status.asset.name}" if status.asset else ""
+    known = f" = {status.published.name}" if status.published else ""
     level = Level.OK if status.match is Match.VERIFIED else Level.NOTE
     return Finding(
         level,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from rvcd.cli.checks.finding import Finding, Level
-from rvcd.cli.checks.models import unit_widths
 from rvcd.cli.checks.probes import Probes
 from rvcd.config.folders import cache_folder
 from rvcd.config.settings import TEST_WEIGHTS, Settings
 from rvcd.errors import ModelFileError, RvcdError
 from rvcd.formats.index_header import read_fitting_index_header, without_index
+from rvcd.voices.encoders import choose_encoder, encoder_problem
 from rvcd.voices.test_weight_paths import TestWeightPaths
 
 PUBLISHED_UNIT_WIDTHS = (256, 768)
@@ -29,20 +29,15 @@ def voice_finding(settings: Settings, probes: Probes, resumed: str) -> Finding:
         voice = probes.read_voice(entry.path)
     except RvcdError as error:
         return Finding(Level.FAIL, "voice", str(error))
-    if not settings.models.real_encoder and voice.unit_width in PUBLISHED_UNIT_WIDTHS:
+    choice = choose_encoder(settings, entry.encoder or voice.embedder)
+    if choice.usual and not choice.path and not choice.problem and voice.unit_width in PUBLISHED_UNIT_WIDTHS:
+        own = settings.models.content_encoder
+        advice = 'set it to "auto", and type `rvcd assets fetch` if the file is not there'
         return Finding(
-            Level.FAIL,
-            "voice",
-            f"{entry.path} needs a real content encoder: set models.content_encoder (`rvcd assets` names the file to download)",
+            Level.FAIL, "voice", f"{entry.path} needs a real content encoder, not {own!r} as models.content_encoder: {advice}"
         )
-    widths = unit_widths(settings)
-    if widths and voice.unit_width not in widths:
-        makes = " or ".join(map(str, widths))
-        return Finding(
-            Level.FAIL, "voice",
-            f"{entry.path}: takes units of width {voice.unit_width}, but {settings.models.real_encoder} makes width {makes}; "
-            "use the content encoder that the voice was trained with",
-        )  # fmt: skip
+    if problem := encoder_problem(choice, entry.path, voice.unit_width, voice.unit_layer):
+        return Finding(Level.FAIL, "voice", problem)
     if entry.index_path is not None:
         try:
             read_fitting_index_header(entry.index_path, voice.unit_width)
