@@ -373,8 +373,9 @@ def test_the_map_of_folders_is_the_tree() -> None:
 
 def test_the_decisions_are_numbered_and_their_index_has_their_titles() -> None:
     index = (DOCS / "decisions" / "README.md").read_text("utf-8")
-    rows = [f"| {n} | [{record_title(record)}]({record.name}) |" for n, record in enumerate(RECORDS, 1)]
-    assert [record.name[:4] for record in RECORDS] == [f"{n:04d}" for n in range(1, len(RECORDS) + 1)]
+    numbers = [int(record.name[:4]) for record in RECORDS]
+    rows = [f"| {n} | [{record_title(record)}]({record.name}) |" for n, record in zip(numbers, RECORDS, strict=True)]
+    assert len(set(numbers)) == len(numbers) and numbers[0] == 1  # a number may be missing: of a record that is being written
     assert re.findall(r"(?m)^\| \d+ \|.*$", index) == rows
 
 

@@ -134,7 +134,7 @@ def test_unreadable_files_are_refused_in_one_sentence(tmp_path) -> None:
     for name, words in {
         "missing.wav": "no such file",
         "text.wav": "not an audio file",
-        "nothing.wav": "not an audio file",
+        "nothing.wav": "is empty",
         "empty.wav": "no samples",
         ".": "directory",
         "text.raw": "no such file",
