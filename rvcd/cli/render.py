@@ -18,6 +18,9 @@ from rvcd.errors import ParamError, RvcdError
 from rvcd.params import BY_NAME
 from rvcd.protocol import F0_METHODS
 
+STANDARD = "-"
+"""Names the standard input and the standard output."""
+
 
 def _param_option(name: str) -> Any:
     """Return the option for one live parameter, with its range and default from the table."""
@@ -32,7 +35,7 @@ def render(
         typer.Argument(
             metavar="IN... OUT",
             help="An audio file and the file to write (.wav, .flac, .ogg, ...); or files, folders and quoted patterns, and the "
-            "folder to write into.",
+            "folder to write into. - is the standard input or output.",
         ),
     ],
     config: ConfigOption = None,
@@ -58,8 +61,16 @@ def render(
         ),
     ] = None,
     file_format: Annotated[
-        str, typer.Option("--format", help="Of the files in a folder: wav, flac, ogg, ...; default: wav.", show_default=False)
+        str,
+        typer.Option(
+            "--format",
+            help="Of the files in a folder: wav, flac, ogg, ...; of a pipe: wav, s16 or f32; default: wav.",
+            show_default=False,
+        ),
     ] = "",
+    input_rate_hz: Annotated[
+        int, typer.Option("--input-rate", help="Hz of raw samples on the standard input; default: --rate.", show_default=False)
+    ] = 0,
     jobs: Annotated[
         int | None,
         typer.Option(min=0, help="Worker processes; default: as many as cores and memory allow.", show_default=False),
@@ -92,19 +103,34 @@ def render(
         "params": {name: value for name, value in given.items() if value is not None}, "channels": channels,
         "loudness_lufs": loudness, "force": force,
     }  # fmt: skip
+    file_format = file_format.lower().removeprefix(".")
+    only_many = {"--jobs": jobs is not None, "--resume": resume, "--report": report is not None, "--json": as_json}
+    if STANDARD in paths:
+        _refuse(only_many, "is for many files, and - is a single stream")
+        if len(inputs) > 1 or (out != STANDARD and (out.endswith(os.sep) or os.path.isdir(out))):
+            raise ParamError("-: is the standard input or output; with it, name one input and one output that is no folder")
+        from rvcd.cli.render_pipe import render_through_pipes
+
+        render_through_pipes(config, inputs[0], out, wanted, file_format, input_rate_hz)
+        return
+    _refuse({"--input-rate": input_rate_hz != 0}, "is for raw samples on the standard input (-); a file says its rate itself")
     if is_batch(inputs, out):
         from rvcd.cli.render_batch import render_many
 
-        many = {"format": file_format.lower().removeprefix(".") or "wav", "jobs": jobs or 0, "resume": resume, "report": report}
+        many = {"format": file_format or "wav", "jobs": jobs or 0, "resume": resume, "report": report}
         render_many(config, inputs, Path(out), {**wanted, **many}, as_json=as_json)
         return
-    only_many = {"--jobs": jobs is not None, "--resume": resume, "--report": report is not None, "--json": as_json}
-    for option, used in only_many.items():
-        if used:
-            raise ParamError(f"{option}: is for many files, and {out} is one; write into a folder ({out}/) to use it")
-    if file_format and Path(out).suffix.lower() != f".{file_format.lower().removeprefix('.')}":
+    _refuse(only_many, f"is for many files, and {out} is one; write into a folder ({out}/) to use it")
+    if file_format and Path(out).suffix.lower() != f".{file_format}":
         raise ParamError(f"--format {file_format}: {out} has another extension; the extension of a single file is its format")
     render_one(config, Path(inputs[0]), Path(out), wanted)
+
+
+def _refuse(options: dict[str, bool], why: str) -> None:
+    """Raise ParamError for the first option that was used."""
+    for option, used in options.items():
+        if used:
+            raise ParamError(f"{option}: {why}")
 
 
 def is_batch(inputs: list[str], out: str) -> bool:
@@ -126,7 +152,7 @@ def render_one(config: Path | None, source: Path, target: Path, wanted: dict[str
     from rvcd.rendering.file import RenderRequest, render_file
 
     request = RenderRequest(source=source, target=target, **wanted)
-    with unwound_by_signals(), _progress(source.name) as advance:
+    with unwound_by_signals(), progress_bar(source.name) as advance:
         result = render_file(settings, request, advance)
     note(*result.notes)
     speed = result.duration_s / max(result.compute_s, 1e-9)
@@ -136,7 +162,7 @@ def render_one(config: Path | None, source: Path, target: Path, wanted: dict[str
 
 
 @contextlib.contextmanager
-def _progress(label: str) -> Iterator[Callable[[float], None]]:
+def progress_bar(label: str) -> Iterator[Callable[[float], None]]:
     """Give a function that takes what is done, 0..1, and draws a progress bar on a terminal (nothing elsewhere)."""
     if not sys.stderr.isatty():
         yield lambda done: None

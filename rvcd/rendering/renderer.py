@@ -161,25 +161,27 @@ class Renderer:
 
         Raises RvcdError for anything wrong with the files or the settings.
         """
-        began_s = time.perf_counter()
         with AudioReader(source) as reader:
-            conversion = self.convert(reader, target.suffix)
-            make_folder(target.parent)
-            total = max(1, conversion.expected_samples)
-            progressed = _progressing(conversion.blocks, total, progress)
-            notes: list[str] = []
-            made = LevelMeter(conversion.rate_hz, conversion.channels)
-            with AtomicAudioWriter(
-                target, conversion.rate_hz, channels=conversion.channels, force=replace, expected_samples=total
-            ) as writer:
-                blocks = progressed
-                if self.setup.loudness_lufs is not None:
-                    blocks = self._at_loudness(progressed, conversion, target, notes)
-                for frames in blocks:
-                    made.feed(frames)
-                    writer.write(frames[:, 0] if conversion.channels == 1 else frames)
-            progress(1.0)
-            notes += [reader.note] if reader.note else []
+            return self.render_source(reader, target, replace=replace, progress=progress)
+
+    def render_source(self, source: Source, target: Path, *, replace: bool, progress: Callable[[float], None]) -> Rendered:
+        """Do the same with a source that is open. Of one whose length is not known, progress is called with 1 at the end."""
+        began_s = time.perf_counter()
+        conversion = self.convert(source, target.suffix)
+        make_folder(target.parent)
+        blocks = progressing(conversion, progress)
+        notes: list[str] = []
+        made = LevelMeter(conversion.rate_hz, conversion.channels)
+        with AtomicAudioWriter(
+            target, conversion.rate_hz, channels=conversion.channels, force=replace, expected_samples=conversion.expected_samples
+        ) as writer:
+            if self.setup.loudness_lufs is not None:
+                blocks = self._at_loudness(blocks, conversion, target, notes)
+            for frames in blocks:
+                made.feed(frames)
+                writer.write(frames[:, 0] if conversion.channels == 1 else frames)
+        progress(1.0)
+        notes += [source.note] if source.note else []
         found = made.loudness_lufs()
         if self.setup.loudness_lufs is not None and found is not None and abs(found - self.setup.loudness_lufs) > MISSED_LU:
             notes.append(f"{target}: its loudness is {found:.1f} LUFS: the limiter or the largest gain did not allow more")
@@ -263,12 +265,14 @@ def _metered(frames: Iterator[Frames], meter: LevelMeter) -> Iterator[Frames]:
         yield block
 
 
-def _progressing(blocks: Iterator[Frames], total: int, progress: Callable[[float], None]) -> Iterator[Frames]:
-    done = 0
-    for block in blocks:
+def progressing(conversion: Conversion, progress: Callable[[float], None]) -> Iterator[Frames]:
+    """Yield a conversion's blocks; progress is called with 0..1 where the length is known."""
+    done, total = 0, conversion.expected_samples
+    for block in conversion.blocks:
         yield block
         done += len(block)
-        progress(min(1.0, done / total))
+        if total:
+            progress(min(1.0, done / total))
 
 
 def _blocks(
