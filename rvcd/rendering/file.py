@@ -9,7 +9,7 @@ from pathlib import Path
 from rvcd.audio.files import AtomicAudioWriter, AudioReader
 from rvcd.config.settings import Settings
 from rvcd.rendering.messages import Levels
-from rvcd.rendering.renderer import Renderer
+from rvcd.rendering.renderer import Renderer, use_machine
 from rvcd.rendering.setup import render_setup
 
 
@@ -56,6 +56,7 @@ def render_file(settings: Settings, request: RenderRequest, progress: Callable[[
             params=request.params, channels=request.channels, loudness_lufs=request.loudness_lufs,
         )  # fmt: skip
     AtomicAudioWriter.check(request.target, force=request.force)
+    use_machine(setup)
     renderer = Renderer(setup)
     made = renderer.render(request.source, request.target, replace=request.force, progress=progress)
     return RenderResult(made.voice, made.rate_hz, made.duration_s, made.compute_s, made.made, tuple(renderer.notes) + made.notes)

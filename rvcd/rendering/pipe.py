@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import msgspec
-
 from rvcd.audio.files import AtomicAudioWriter, AudioReader
 from rvcd.config.settings import Settings
 from rvcd.errors import ParamError
 from rvcd.rendering.file import RenderRequest
 from rvcd.rendering.pcm import FORMATS, RAW_FORMATS, WRITTEN_AS, ByteReader, PcmSink, PcmSource
-from rvcd.rendering.renderer import Renderer, Source, progressing
+from rvcd.rendering.renderer import Renderer, Source, progressing, use_machine
 from rvcd.rendering.setup import render_setup
 
 STANDARD = Path("-")
@@ -81,7 +79,8 @@ def render_pipe(
                 raise ParamError("--channels keep: samples without a header do not say how many channels they have; name it")
         else:
             source, written_as = stack.enter_context(AudioReader(wanted.source)), OF_FILES
-        renderer = Renderer(msgspec.structs.replace(setup, index_wanted=bool(wanted.index)))
+        use_machine(setup)
+        renderer = Renderer(setup)
         if wanted.target != STANDARD:
             made = renderer.render_source(source, wanted.target, replace=wanted.force, progress=progress)
             return PipeResult(

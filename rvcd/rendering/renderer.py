@@ -78,9 +78,7 @@ class Renderer:
     """The models and the voice of a setup. Raises RvcdError for anything wrong with their files."""
 
     def __init__(self, setup: RenderSetup) -> None:
-        """Load everything. Sets torch's number of threads, and that denormal numbers are zero, for the whole process."""
-        torch.set_num_threads(setup.threads or os.cpu_count() or 1)
-        torch.set_flush_denormal(True)
+        """Load everything."""
         self.setup = setup
         self.notes: list[str] = []
         """Why the voice runs without its index."""
@@ -88,40 +86,45 @@ class Renderer:
         self._loader = Loader(setup.models, geometry_at(48000), warn=None if setup.index_wanted else self.notes.append)
         self.voice = self._loader.voice(setup.voice)
         self._method = self._loader.pitch_method(setup.f0_method)
-        self._snapshot = Snapshot.from_values(setup.params)
-        self._converter(geometry_at(setup.rate_hz or self.voice.spec.rate_hz))  # a speaker or a rate that cannot be
+        self.snapshot = Snapshot.from_values(setup.params)
+        """The parameters of the setup."""
+        self.converter(geometry_at(setup.rate_hz or self.voice.spec.rate_hz))  # a speaker or a rate that cannot be
 
     @property
     def device(self) -> str:
         """The torch device that converts."""
         return self._loader.device
 
-    def _converter(self, geometry: StreamGeometry) -> Converter:
+    def converter(self, geometry: StreamGeometry, snapshot: Snapshot | None = None) -> Converter:
+        """Return a new stream of the voice. Raises ParamError for a speaker that it lacks."""
         return self._loader.converter(
-            self.voice, self._method, self._snapshot, speaker=self.setup.speaker, gain_db=self.setup.voice.gain_db,
+            self.voice, self._method, snapshot or self.snapshot, speaker=self.setup.speaker, gain_db=self.setup.voice.gain_db,
             geometry=geometry,
         )  # fmt: skip
 
     def warm_up(self) -> None:
         """Convert a block of noise: memory is what it will be from now on."""
         geometry = geometry_at(self.setup.rate_hz or self.voice.spec.rate_hz)
-        converter = self._converter(geometry)
+        converter = self.converter(geometry)
         noise = np.random.default_rng(0).standard_normal(geometry.block_samples).astype(np.float32) * np.float32(0.1)
         for _ in range(2):
-            converter.process(noise, self._snapshot)
+            converter.process(noise, self.snapshot)
 
-    def convert(self, source: Source, extension: str = "") -> Conversion:
+    def convert(self, source: Source, extension: str = "", *, rate_hz: int = 0, snapshot: Snapshot | None = None) -> Conversion:
         """Begin to convert a source. extension: of the format that it is for, which may not hold every rate.
+
+        rate_hz, snapshot: in place of the setup's.
 
         Raises AudioFileError for channels that cannot be had. Iterating may raise what reading raises, and EngineError.
         """
         channels = self._voices_of(source)
-        rate_hz = self.setup.rate_hz or carried_rate_hz(extension, self.voice.spec.rate_hz)
+        rate_hz = rate_hz or self.setup.rate_hz or carried_rate_hz(extension, self.voice.spec.rate_hz)
         geometry = geometry_at(rate_hz)
         levels, spent = LevelMeter(source.rate_hz, channels), _Spent()
-        converters = [self._converter(geometry) for _ in range(channels)]
+        snapshot = snapshot or self.snapshot
+        converters = [self.converter(geometry, snapshot) for _ in range(channels)]
         heard = _metered(source.frames() if channels > 1 else (mono[:, None] for mono in source), levels)
-        blocks = self._converted(heard, source.rate_hz, geometry, converters, spent)
+        blocks = _converted(heard, source.rate_hz, geometry, converters, snapshot, spent)
         expected = round(source.total_samples * rate_hz / source.rate_hz)
         return Conversion(rate_hz, channels, expected, blocks, spent, levels)
 
@@ -139,22 +142,6 @@ class Renderer:
                 f"{name}: has {source.channels} channels, and {MAX_VOICES} can be kept; --channels 1 mixes them into one voice"
             )
         return source.channels
-
-    def _converted(
-        self, heard: Iterator[Frames], source_rate_hz: int, geometry: StreamGeometry, converters: list[Converter], spent: _Spent
-    ) -> Iterator[Frames]:
-        size, skip, written = geometry.block_samples, geometry.lookahead_samples, 0
-        for block, ended_at in _blocks(heard, source_rate_hz, geometry.rate_hz, size, skip, len(converters)):
-            made = [
-                converter.process(np.ascontiguousarray(block[:, n]), self._snapshot) for n, converter in enumerate(converters)
-            ]
-            spent.compute_ms += sum(one.timings.total_ms for one in made)
-            audio = np.stack([one.audio for one in made], axis=1)[skip:]
-            skip = max(0, skip - size)
-            if ended_at is not None:
-                audio = audio[: max(0, ended_at - written)]
-            written += len(audio)
-            yield audio
 
     def render(self, source: Path, target: Path, *, replace: bool, progress: Callable[[float], None]) -> Rendered:
         """Convert a file; progress is called with 0..1. The target is there when it is whole, and else what it was.
@@ -220,6 +207,12 @@ class Renderer:
                 yield np.stack(limited, axis=1)
 
 
+def use_machine(setup: RenderSetup) -> None:
+    """Set torch's number of threads, and that denormal numbers are zero, for the whole process: a program's to call."""
+    torch.set_num_threads(setup.threads or os.cpu_count() or 1)
+    torch.set_flush_denormal(True)
+
+
 def geometry_at(rate_hz: int) -> StreamGeometry:
     """Return the sizes that files are converted with. Raises ParamError for a rate that cannot be."""
     return StreamGeometry.from_ms(
@@ -273,6 +266,22 @@ def progressing(conversion: Conversion, progress: Callable[[float], None]) -> It
         done += len(block)
         if total:
             progress(min(1.0, done / total))
+
+
+def _converted(
+    heard: Iterator[Frames], source_rate_hz: int, geometry: StreamGeometry, converters: list[Converter], snapshot: Snapshot,
+    spent: _Spent,
+) -> Iterator[Frames]:  # fmt: skip
+    size, skip, written = geometry.block_samples, geometry.lookahead_samples, 0
+    for block, ended_at in _blocks(heard, source_rate_hz, geometry.rate_hz, size, skip, len(converters)):
+        made = [converter.process(np.ascontiguousarray(block[:, n]), snapshot) for n, converter in enumerate(converters)]
+        spent.compute_ms += sum(one.timings.total_ms for one in made)
+        audio = np.stack([one.audio for one in made], axis=1)[skip:]
+        skip = max(0, skip - size)
+        if ended_at is not None:
+            audio = audio[: max(0, ended_at - written)]
+        written += len(audio)
+        yield audio
 
 
 def _blocks(

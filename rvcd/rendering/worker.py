@@ -19,7 +19,7 @@ from rvcd.errors import DiskFullError, RvcdError
 from rvcd.ipc.channel import Channel
 from rvcd.rendering.machine import private_bytes
 from rvcd.rendering.messages import Failed, Finished, FromRenderWorker, Job, Load, Progress, Ready, Refused, ToRenderWorker
-from rvcd.rendering.renderer import Renderer
+from rvcd.rendering.renderer import Renderer, use_machine
 from rvcd.rendering.setup import content_hash
 from rvcd.voices.identity import file_facts
 from rvcd.worker.process import die_with_parent
@@ -55,6 +55,7 @@ def serve(channel: Channel[Any]) -> None:
     if not isinstance(first, Load):
         return
     try:
+        use_machine(first.setup)
         renderer = Renderer(first.setup)
         renderer.warm_up()
     except RvcdError as error:
