@@ -16,13 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 from rvcd.audio.files import AtomicAudioWriter, AudioReader, carried_rate_hz, disk_is_full
+from rvcd.audio.level_meter import LevelMeter
 from rvcd.engine.converter import Converter
 from rvcd.engine.dsp.loudness import Limiter
 from rvcd.engine.loader import Loader
 from rvcd.errors import AudioFileError, DiskFullError
 from rvcd.geometry import StreamGeometry
 from rvcd.params import Snapshot
-from rvcd.rendering.levels import LevelMeter
 from rvcd.rendering.messages import Levels, Rendered, RenderSetup
 from rvcd.rendering.setup import MAX_VOICES
 

@@ -9,13 +9,13 @@ import pytest
 import soundfile
 import torch
 
+from rvcd.audio.loudness_meter import LoudnessMeter
 from rvcd.config.settings import parse_config
 from rvcd.engine.pitch.methods.yin import YinPitch
 from rvcd.errors import AudioFileError, ParamError, RvcdError
 from rvcd.nets.test_weights import ensure_test_weights
 from rvcd.rendering.batch import BatchRequest, run_batch
 from rvcd.rendering.file import RenderRequest, RenderResult, render_file
-from rvcd.rendering.loudness import LoudnessMeter
 from rvcd.rendering.renderer import Renderer
 from rvcd.rendering.report import Status
 from rvcd.rendering.setup import render_setup

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rvcd.rendering.levels import LevelMeter
-from rvcd.rendering.loudness import LoudnessMeter
+from rvcd.audio.level_meter import LevelMeter
+from rvcd.audio.loudness_meter import LoudnessMeter
 
 
 def tones(rate_hz: int, *parts: tuple[float, float]) -> np.ndarray:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from rvcd.rendering.loudness import LoudnessMeter
+from rvcd.audio.loudness_meter import LoudnessMeter
 
 FULL_SCALE = 0.9999
 """From here on a sample is at full scale: 16 bits end at 0.99997."""
