@@ -384,8 +384,16 @@ def remove_leftovers(target: Path) -> None:
     with contextlib.suppress(OSError):
         for path in target.parent.glob(f"{_escaped(target.name)}{PART}*"):
             number = path.name[len(target.name) + len(PART) :]
-            if number.isdigit() and not Path(f"/proc/{number}").exists():
+            if number.isdigit() and not _runs(number):
                 path.unlink(missing_ok=True)
+
+
+def _runs(process: str) -> bool:
+    """Return whether a process of this number runs. One that has ended stays listed until somebody takes notice."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except (OSError, IndexError):
+        return False
 
 
 def _escaped(name: str) -> str:

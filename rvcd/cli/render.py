@@ -76,6 +76,10 @@ def render(
         typer.Option(min=0, help="Worker processes; default: as many as cores and memory allow.", show_default=False),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Skip what is finished and unchanged in the output folder.")] = False,
+    ray: Annotated[
+        str,
+        typer.Option(metavar="ADDRESS", help="Let a Ray cluster do it: HOST:PORT, auto or local.", show_default=False),
+    ] = "",
     report: Annotated[
         Path | None, typer.Option(help="Where the JSON report goes; default: rvcd-report.json in the output folder.")
     ] = None,
@@ -104,7 +108,10 @@ def render(
         "loudness_lufs": loudness, "force": force,
     }  # fmt: skip
     file_format = file_format.lower().removeprefix(".")
-    only_many = {"--jobs": jobs is not None, "--resume": resume, "--report": report is not None, "--json": as_json}
+    only_many = {
+        "--jobs": jobs is not None, "--resume": resume, "--report": report is not None, "--ray": ray != "",
+        "--json": as_json,
+    }  # fmt: skip
     if STANDARD in paths:
         _refuse(only_many, "is for many files, and - is a single stream")
         if len(inputs) > 1 or (out != STANDARD and (out.endswith(os.sep) or os.path.isdir(out))):
@@ -117,7 +124,7 @@ def render(
     if is_batch(inputs, out):
         from rvcd.cli.render_batch import render_many
 
-        many = {"format": file_format or "wav", "jobs": jobs or 0, "resume": resume, "report": report}
+        many = {"format": file_format or "wav", "jobs": jobs or 0, "resume": resume, "report": report, "ray": ray}
         render_many(config, inputs, Path(out), {**wanted, **many}, as_json=as_json)
         return
     _refuse(only_many, f"is for many files, and {out} is one; write into a folder ({out}/) to use it")

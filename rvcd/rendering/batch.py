@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -14,10 +14,12 @@ from typing import Protocol
 from rvcd.audio.files import FORMATS, remove_leftovers
 from rvcd.config.settings import Settings
 from rvcd.errors import ParamError, RvcdError
+from rvcd.rendering.cluster_pool import ClusterPool
+from rvcd.rendering.job_pool import JobPool, Observer
 from rvcd.rendering.manifest import Manifest, Record
 from rvcd.rendering.messages import Failed, Finished, Job, RenderSetup
 from rvcd.rendering.plan import Item, make_plan
-from rvcd.rendering.pool import COMMAND, Pool
+from rvcd.rendering.pool import COMMAND, ProcessPool
 from rvcd.rendering.report import BatchReport, Row, Status, write_report
 from rvcd.rendering.setup import content_hash, render_setup, settings_hash
 
@@ -32,7 +34,8 @@ class BatchRequest:
     """What to convert. inputs: files, folders and patterns. out: a folder. format: a name of FORMATS, without the dot.
 
     jobs 0: as many as cores and memory allow. resume: what is finished and unchanged is not done again. force: replace files
-    that are no batch's. report: where the JSON goes; None: REPORT_NAME in the output folder.
+    that are no batch's. report: where the JSON goes; None: REPORT_NAME in the output folder. ray: the address of a Ray cluster
+    that does the work; "": this machine.
     """
 
     inputs: tuple[str, ...]
@@ -49,6 +52,7 @@ class BatchRequest:
     resume: bool = False
     force: bool = False
     report: Path | None = None
+    ray: str = ""
 
 
 class Watcher(Protocol):
@@ -86,8 +90,16 @@ def run_batch(settings: Settings, request: BatchRequest, watcher: Watcher, comma
         settings, voice=request.voice, index=request.index, f0_method=request.f0_method, rate_hz=request.rate_hz,
         params=request.params, channels=request.channels, loudness_lufs=request.loudness_lufs, threads=THREADS,
     )  # fmt: skip
-    with Manifest(request.out) as manifest:
-        return _Batch(request, setup, manifest, watcher, command).run()
+    with Manifest(request.out) as manifest, contextlib.ExitStack() as stack:
+
+        def make_pool(observer: Observer) -> JobPool:
+            if not request.ray:
+                return ProcessPool(setup, request.jobs, observer, command)
+            from rvcd.rendering.ray_cluster import connected
+
+            return ClusterPool(setup, request.jobs, observer, stack.enter_context(connected(request.ray, setup, request.out)))
+
+        return _Batch(request, setup, manifest, watcher, make_pool).run()
 
 
 def check_request(request: BatchRequest) -> None:
@@ -103,7 +115,12 @@ class _Batch:
     """One run. Observes the pool: keeps the manifest and the rows."""
 
     def __init__(
-        self, request: BatchRequest, setup: RenderSetup, manifest: Manifest, watcher: Watcher, command: Sequence[str]
+        self,
+        request: BatchRequest,
+        setup: RenderSetup,
+        manifest: Manifest,
+        watcher: Watcher,
+        make_pool: Callable[[Observer], JobPool],
     ) -> None:
         self._request, self._setup, self._manifest, self._watcher = request, setup, manifest, watcher
         self._settings_hash = settings_hash(setup)
@@ -111,7 +128,7 @@ class _Batch:
         self._items: list[Item] = plan.items
         self._rows: dict[int, Row] = {}
         self._notes = [*manifest.notes, *plan.notes]
-        self._pool = Pool(setup, request.jobs, self, command)
+        self._pool = make_pool(self)
         self._before: dict[int, Record | None] = {}
         self._manifest_broken = False
 

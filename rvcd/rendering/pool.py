@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rvcd.audio.files import remove_leftovers
-from rvcd.errors import RvcdError
 from rvcd.ipc.child import Child
+from rvcd.rendering.job_pool import JobPool, Observer
 from rvcd.rendering.machine import worker_count
 from rvcd.rendering.messages import (
-    Failed,
-    Finished,
     FromRenderWorker,
     Job,
     Leave,
@@ -28,45 +25,21 @@ from rvcd.rendering.messages import (
 )
 
 COMMAND = (sys.executable, "-m", "rvcd.rendering.worker")
-MOST_DEATHS = 2
-"""Workers that may die over one file before it is taken for the reason, and that may die before they are ready."""
 
 
-class Observer(Protocol):
-    """Is told what happens, on the event loop's thread."""
-
-    def begins(self, job: Job) -> None: ...
-
-    def advances(self, number: int, done: float) -> None: ...
-
-    def ends(self, outcome: Finished | Failed) -> None: ...
-
-    def says(self, text: str) -> None: ...
-
-
-class Pool:
+class ProcessPool(JobPool):
     """Converts jobs with a number of processes. Each loads the models once."""
 
     def __init__(self, setup: RenderSetup, workers: int, observer: Observer, command: Sequence[str] = COMMAND) -> None:
         """workers 0: as many as cores and memory allow, which a first worker's use of it says. command: of a worker."""
-        self._setup, self._wanted, self._observer, self._command = setup, workers, observer, tuple(command)
-        self._queue: deque[Job] = deque()
-        self._deaths: Counter[int] = Counter()
+        super().__init__(setup, workers, observer)
+        self._command = tuple(command)
         self._seats: list[_Seat] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._unready_deaths = 0
-        self.refused = ""
-        """Why nothing can be converted at all."""
-        self.workers = 0
-        """How many there were at most."""
         self._log = logging.Logger("rvcd.render")
         self._log.addHandler(_Said(observer))
 
     async def run(self, jobs: Sequence[Job]) -> None:
-        """Do all jobs; the observer is told of each end. Raises RvcdError when no worker can load the models.
-
-        Cancelled, it ends its processes; what they had begun is not there.
-        """
         self._queue.extend(jobs)
         if not jobs:
             return
@@ -81,8 +54,7 @@ class Pool:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._queue and self.refused:
-            raise RvcdError(self.refused)
+        self.leave()
 
     def _open_seats(self, count: int) -> None:
         """Let there be so many workers, or one for each job if those are fewer."""
@@ -94,19 +66,11 @@ class Pool:
             self._tasks.add(asyncio.ensure_future(seat.occupy()))
         self.workers = len(self._seats)
 
-    def next_job(self) -> Job | None:
-        """Return a job that is to be done now."""
-        if not self._queue:
-            return None
-        job = self._queue.popleft()
-        self._observer.begins(job)
-        return job
-
     def ready(self, message: Ready) -> None:
         """A worker has loaded everything: there may be room for more."""
-        self._unready_deaths = 0
+        self.is_ready()
         if self._wanted == 0:
-            self._wanted = worker_count(len(self._queue) + 1, message.device, message.private_bytes, self._setup.threads)
+            self._wanted = worker_count(len(self._queue), message.device, message.private_bytes, self.setup.threads)
             for note in message.notes:
                 self._observer.says(note)
             self._open_seats(self._wanted)
@@ -114,52 +78,17 @@ class Pool:
     def advances(self, message: Progress) -> None:
         self._observer.advances(message.number, message.done)
 
-    def ends(self, outcome: Finished | Failed) -> None:
-        """Pass on how a job ended; on a full disk nothing more is begun."""
-        self._observer.ends(outcome)
-        if isinstance(outcome, Failed) and outcome.disk_full:
-            self._give_up("not begun: the disk is full; free some space, then use --resume")
-
-    def _give_up(self, reason: str) -> None:
-        while self._queue:
-            self._observer.ends(Failed(self._queue.popleft().number, reason))
-
-    def died(self, job: Job | None, how: str) -> bool:
-        """Account for a worker's death over a job, or before it was ready. Returns whether its seat is taken anew."""
-        if self.refused:
-            return False
-        if job is None:
-            self._unready_deaths += 1
-            if self._unready_deaths >= MOST_DEATHS:
-                self.refused = f"the worker process ends before it is ready ({how}); is there enough memory? Use fewer --jobs"
-            return self._unready_deaths < MOST_DEATHS
-        remove_leftovers(Path(job.target))
-        self._deaths[job.number] += 1
-        if self._deaths[job.number] < MOST_DEATHS:
-            self._observer.says(f"{job.source}: the worker process died over it ({how}); it is tried once more")
-            self._queue.appendleft(job)
-        else:
-            times = {2: "twice"}.get(MOST_DEATHS, f"{MOST_DEATHS} times")
-            self._observer.ends(
-                Failed(job.number, f"{job.source}: the worker process died over it {times} ({how}); is there enough memory?")
-            )
-        return True
-
-    def goes_on(self) -> bool:
-        """Return whether a job waits, and can be done."""
-        return bool(self._queue) and not self.refused
-
     async def start_child(self) -> Child[Any]:
         return await Child.start(self._command, self._log)
 
     def load_message(self) -> Load:
-        return Load(self._setup)
+        return Load(self.setup)
 
 
 class _Seat:
     """The place of one worker: when one dies, the next takes its place."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: ProcessPool) -> None:
         self._pool = pool
         self._child: Child[Any] | None = None
         self._job: Job | None = None
