@@ -7,6 +7,7 @@ import contextlib
 import os
 import secrets
 import socket
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -44,10 +45,11 @@ def connected(address: str, setup: RenderSetup, out: Path) -> Iterator[RayCluste
         raise MissingExtraError(f"--ray needs Ray ({error}); {how_to_install('ray')}") from None
     _check_that_somebody_listens(address)
     try:
-        ray.init(
-            address=None if address == LOCAL else address, log_to_driver=False, logging_level="ERROR",
-            **({"include_dashboard": False} if address == LOCAL else {}),
-        )  # fmt: skip
+        with _quiet():
+            ray.init(
+                address=None if address == LOCAL else address, log_to_driver=False, logging_level="ERROR",
+                **({"include_dashboard": False} if address == LOCAL else {}),
+            )  # fmt: skip
     except Exception as error:  # whatever its layers raise
         raise RvcdError(f"--ray {address}: no Ray cluster can be used there ({_first_line(error)}); {_HINT}") from None
     try:
@@ -56,6 +58,20 @@ def connected(address: str, setup: RenderSetup, out: Path) -> Iterator[RayCluste
         ray.shutdown()
         with contextlib.suppress(OSError):
             (out / STATE_FOLDER / TOKEN_NAME).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what Ray's C++ says off the standard error meanwhile: a line a second where no cluster answers."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 _HINT = "start one with 'ray start --head' and name its HOST:6379, or use --ray auto on one of its machines"
