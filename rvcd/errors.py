@@ -51,6 +51,10 @@ class AudioFileError(RvcdError):
     """An audio file cannot be read or written. The message starts with the file's path."""
 
 
+class DiskFullError(AudioFileError):
+    """The disk that an audio file is written to is full: the next file will not fit either."""
+
+
 class ParamError(RvcdError):
     """A parameter's name or value is wrong."""
 

@@ -65,6 +65,14 @@ def finish() -> None:
         sys.stdout.flush()
 
 
+def take_output() -> io.BufferedWriter:
+    """Return the standard output for bytes. What anybody prints from now on goes to the standard error, in C too."""
+    sys.stdout.flush()
+    descriptor = os.dup(1)
+    os.dup2(2, 1)
+    return io.BufferedWriter(_Output(descriptor))
+
+
 def give_up_output() -> None:
     """Let what waits for the standard output go nowhere: the interpreter flushes it once more when it ends."""
     with contextlib.suppress(OSError, ValueError, AttributeError):

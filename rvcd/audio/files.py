@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rvcd.errors import AudioFileError
+from rvcd.errors import AudioFileError, DiskFullError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +30,19 @@ FORMATS: dict[str, tuple[str, str]] = {
     ".au": ("AU", "PCM_24"),
 }
 """What each extension is written as: libsndfile's format and its usual encoding."""
+READ_SUFFIXES = (*FORMATS, ".aifc", ".oga", ".rf64", ".snd", ".wave")
+"""Extensions by which a file in a folder is taken for audio."""
+CARRIED_RATES_HZ = {
+    ".opus": (8_000, 12_000, 16_000, 24_000, 48_000),
+    ".mp3": (8_000, 12_000, 16_000, 24_000, 32_000, 44_100, 48_000),
+}
+"""Formats that hold these rates only. Others hold any."""
+LARGEST_WAV_BYTES = 2**32 - 2**20
+"""Sizes in a WAV or AIFF header have 32 bits; beyond this a .wav is written as RF64, which is a WAV with 64."""
+SAMPLE_BYTES = 3
+"""Of the encodings of FORMATS that are not compressed, for each channel."""
+FULL_DISK_BYTES = 2**20
+"""A disk that refused a write and has less than this left is full."""
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 8_000, 384_000
 """Of a file. A header that says 1 Hz makes 48,000 samples of each one, and whoever resamples it dies."""
 MAX_LOSS = 10 ** (-4.5 / 10)
@@ -58,6 +72,8 @@ class AudioReader:
             raise AudioFileError(f"{self.path}: there is no such file")
         if self.path.is_dir():
             raise AudioFileError(f"{self.path}: this is a directory, not an audio file")
+        if self.path.is_file() and self.path.stat().st_size == 0:
+            raise AudioFileError(f"{self.path}: is empty (0 bytes): record or export it again")
         try:
             self._file = soundfile.SoundFile(os.fsencode(self.path))  # bytes: a name need not be text in any encoding
         except (soundfile.SoundFileError, TypeError, ValueError, OSError) as error:
@@ -90,6 +106,11 @@ class AudioReader:
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         """Yield the rest of the file, of a cut or damaged one what can be read. Raises AudioFileError where that is nothing."""
         channel = self._channel_to_take() if self.channels > 1 else None
+        for frames in self.frames():
+            yield _to_mono(frames if channel is None else frames[:, channel : channel + 1])
+
+    def frames(self) -> Iterator[NDArray[np.float32]]:
+        """Yield the same with every channel by itself, (T, channels). Raises as iterating does."""
         read_samples, reason = 0, ""
         while True:
             try:
@@ -99,7 +120,7 @@ class AudioReader:
                 frames = self._what_is_left(read_samples)
             if len(frames):
                 read_samples += len(frames)
-                yield _to_mono(frames if channel is None else frames[:, channel : channel + 1])
+                yield frames
             if not len(frames) or reason:
                 break
         if not read_samples:
@@ -190,6 +211,10 @@ def _to_mono(frames: NDArray[np.float32]) -> NDArray[np.float32]:
     return mono
 
 
+PART = ".part-"
+"""Between a target's name and the number of the process that writes it, where it needs a name before it is whole."""
+
+
 class AtomicAudioWriter:
     """Writes an audio file that has no name until it is whole and on disk: whatever ends the process, nothing is left behind.
 
@@ -205,8 +230,11 @@ class AtomicAudioWriter:
         channels: int = 1,
         force: bool = False,
         subtype: str | None = None,
+        expected_samples: int = 0,
     ) -> None:
         """Open the temporary file. The format follows the extension of path; subtype overrides its usual encoding.
+
+        expected_samples: of each channel, as far as known: a .wav that would be too long for its header becomes RF64.
 
         Raises AudioFileError when the target exists (unless force), the extension is unknown, the directory cannot be
         written, or the format does not carry the rate.
@@ -217,18 +245,17 @@ class AtomicAudioWriter:
         self._force = force
         self._error = soundfile.SoundFileError
         self._file: Any = None
-        self._part = self.path.with_name(f"{self.path.name}.part-{os.getpid()}")
+        self._part = self.path.with_name(f"{self.path.name}{PART}{os.getpid()}")
         self._nameless = -1
         """The descriptor of the file while it has no name; -1: it has the temporary one."""
+        self.check(self.path, force=force)
         extension = self.path.suffix.lower()
-        if extension not in FORMATS:
-            raise AudioFileError(f"{self.path}: unknown extension {extension!r}: use one of {', '.join(FORMATS)}")
-        if self.path.is_dir():
-            raise AudioFileError(f"{self.path}: this is a directory: name a file in it")
-        if self.path.exists() and not force:
-            raise AudioFileError(f"{self.path}: already exists: choose another name or use --force to replace it")
         container, usual = FORMATS[extension]
         encoding = subtype or usual
+        if expected_samples * channels * SAMPLE_BYTES > LARGEST_WAV_BYTES and container in ("WAV", "AIFF", "AU"):
+            if container != "WAV":
+                raise AudioFileError(f"{self.path}: {container} holds 4 GB, and this would be longer: use .wav, .w64 or .flac")
+            container = "RF64"
         try:
             self._nameless = _open_nameless(self.path.parent)
             if self._nameless < 0:
@@ -252,17 +279,34 @@ class AtomicAudioWriter:
                 f"({_reason(error)}): use .wav or another rate"
             ) from error
 
+    @staticmethod
+    def check(path: Path, *, force: bool) -> None:
+        """Raise AudioFileError for a target that could not be written whatever is in it."""
+        extension = path.suffix.lower()
+        if extension not in FORMATS:
+            raise AudioFileError(f"{path}: unknown extension {extension!r}: use one of {', '.join(FORMATS)}")
+        if path.is_dir():
+            raise AudioFileError(f"{path}: this is a directory: name a file in it")
+        if path.exists() and not force:
+            raise AudioFileError(f"{path}: already exists: choose another name or use --force to replace it")
+
     def write(self, samples: NDArray[np.float32]) -> None:
         """Append samples: (T,) for mono or (T, channels). Values beyond +-1 are clipped by integer encodings.
 
-        Raises AudioFileError when the disk refuses them.
+        Raises AudioFileError when the disk refuses them, DiskFullError when it is full.
         """
         try:
             self._file.write(samples)
-        except (self._error, RuntimeError, OSError) as error:
-            raise AudioFileError(
-                f"{self.path}: writing stopped ({_reason(error)}): is the disk full? The unfinished file is removed"
-            ) from error
+        except (self._error, RuntimeError, OSError, AssertionError) as error:
+            # soundfile asserts that everything was written.
+            raise self._refused(error, "writing stopped", "The unfinished file is removed") from error
+
+    def _refused(self, error: Exception, what: str, and_then: str = "") -> AudioFileError:
+        """Return the error for a disk that takes no more, or that has another reason."""
+        more = f" {and_then}" if and_then else ""
+        if disk_is_full(self.path.parent, error):
+            return DiskFullError(f"{self.path}: {what}: the disk is full; free some space, or write elsewhere.{more}")
+        return AudioFileError(f"{self.path}: {what} ({_reason(error)}): is the disk full?{more}")
 
     def commit(self) -> None:
         """Finish the file, force it to disk and give it its name. Raises AudioFileError; then nothing is left behind."""
@@ -287,8 +331,9 @@ class AtomicAudioWriter:
                 f"{self.path}: appeared while it was being written: choose another name or use --force to replace it"
             ) from error
         except (self._error, RuntimeError, OSError) as error:
+            refused = self._refused(error, "cannot be finished")  # asked before what was written is given back
             self.discard()
-            raise AudioFileError(f"{self.path}: cannot be finished ({_reason(error)}): is the disk full?") from error
+            raise refused from error
 
     def _rename(self) -> None:
         if self._force:
@@ -326,6 +371,43 @@ class AtomicAudioWriter:
             self.commit()
         else:
             self.discard()
+
+
+def carried_rate_hz(extension: str, rate_hz: int) -> int:
+    """Return the rate at which a format can hold audio of rate_hz: the next higher one it has, else its highest."""
+    rates = CARRIED_RATES_HZ.get(extension.lower(), ())
+    return min((rate for rate in rates if rate >= rate_hz), default=rates[-1]) if rates else rate_hz
+
+
+def remove_leftovers(target: Path) -> None:
+    """Remove what a writer of this target left behind whose process has ended, where files need a name from the start."""
+    with contextlib.suppress(OSError):
+        for path in target.parent.glob(f"{_escaped(target.name)}{PART}*"):
+            number = path.name[len(target.name) + len(PART) :]
+            if number.isdigit() and not _runs(number):
+                path.unlink(missing_ok=True)
+
+
+def _runs(process: str) -> bool:
+    """Return whether a process of this number runs. One that has ended stays listed until somebody takes notice."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except (OSError, IndexError):
+        return False
+
+
+def _escaped(name: str) -> str:
+    return re.sub(r"([*?[])", r"[\1]", name)
+
+
+def disk_is_full(folder: Path, error: Exception) -> bool:
+    """Return whether a write failed because nothing is left on the folder's disk. libsndfile does not pass on why."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    with contextlib.suppress(OSError):
+        disk = os.statvfs(folder)
+        return disk.f_bavail * disk.f_frsize < FULL_DISK_BYTES
+    return False
 
 
 def _open_nameless(folder: Path) -> int:

@@ -21,16 +21,22 @@ def evaluate(
     pitch: Annotated[str, typer.Option(help="Semitones, or 'auto': each clip to the target's register.")] = "0",
     preset: Annotated[str, typer.Option(help="Latency preset to stream with; default: the configured one.")] = "",
     chart: Annotated[Path | None, typer.Option(help="Write a picture of the findings (PNG).")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a page with tables and spectrograms (HTML).")] = None,
+    judges: Annotated[
+        bool | None,
+        typer.Option("--judges/--no-judges", help="Ask the judges; default: if the extra is there.", show_default=False),
+    ] = None,
     audio: Annotated[Path | None, typer.Option(help="Write the streamed conversions into this folder.")] = None,
     config: ConfigOption = None,
     instance: NameOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge a voice on recorded speech: similarity, words, naturalness, pitch. Needs the extra 'eval' (docs/eval.md)."""
+    """Measure a voice on recorded speech: noise, distortion, pitch; with the extra 'eval' judge it too (docs/eval.md)."""
     from rvcd.config.config_errors import did_you_mean
     from rvcd.config.settings import LATENCY_PRESETS, load_config
     from rvcd.errors import ParamError
-    from rvcd.evaluation.command import HEADINGS, EvalRequest, as_document, summary_lines, table_rows
+    from rvcd.evaluation import measuring
+    from rvcd.evaluation.command import HEADINGS, EvalRequest, findings_document, summary_lines, table_rows
     from rvcd.evaluation.command import evaluate as run_evaluation
 
     if preset and preset not in LATENCY_PRESETS:
@@ -41,11 +47,19 @@ def evaluate(
         wanted = None if pitch == "auto" else semitones.clamp(float(pitch))
     except ValueError:
         raise ParamError(f"--pitch {pitch}: is no number; it takes {semitones.range_text()}, or auto") from None
-    request = EvalRequest(folder, voice, index, preset, target=tuple(target or ()), pitch=wanted, chart=chart, audio=audio)
+    request = EvalRequest(
+        folder, voice, index, preset, target=tuple(target or ()), pitch=wanted, chart=chart, report=report, audio=audio,
+        judges=judges,
+    )  # fmt: skip
     with quiet_stderr():
-        verdict, rows = run_evaluation(load_config(config, instance or ""), request, lambda line: typer.echo(line, err=True))
+        found = run_evaluation(load_config(config, instance or ""), request, lambda line: typer.echo(line, err=True))
     if as_json:
-        typer.echo(as_document(verdict, rows))
-        return
-    print_table(HEADINGS, table_rows(rows))
-    typer.echo("\n" + "\n".join(summary_lines(verdict)))
+        typer.echo(findings_document(found))
+    else:
+        if found.verdict is not None:
+            print_table(HEADINGS, table_rows(found.rows))
+            typer.echo("\n" + "\n".join(summary_lines(found.verdict)) + "\n")
+        print_table(measuring.HEADINGS, measuring.table_rows(found.measures))
+        typer.echo("\n" + "\n".join(measuring.summary_lines(found.measures)))
+    if found.failed:
+        raise typer.Exit(1)

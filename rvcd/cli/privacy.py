@@ -14,6 +14,7 @@ SETTINGS = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
     # Read by onnxruntime when it is imported: else it keeps an identifier of this machine below ~/.cache and reports home.
     "ORT_DISABLE_TELEMETRY": "1",
 }

@@ -42,11 +42,15 @@ def read_clip(path: Path) -> FloatArray:
 
 @dataclass(frozen=True)
 class Converted:
-    """A clip's conversions at 16 kHz, aligned with it, and the load: time to compute a block / the block's own."""
+    """A clip's conversions at 16 kHz, aligned with it.
+
+    load: time to compute a block / the block's own, the median. real_time: seconds of audio streamed in a second of computing.
+    """
 
     streamed: FloatArray
     offline: FloatArray
     load: float
+    real_time: float = float("nan")
 
 
 class Conversion:
@@ -77,14 +81,16 @@ class Conversion:
         """Convert one clip both ways, with the voice's own parameters and this transposition."""
         self._store.set("pitch", pitch_semitones)
         snapshot = self._store.snapshot()
-        streamed, load = self.stream(audio_16k, snapshot)
+        streamed, load, real_time = self.stream(audio_16k, snapshot)
         offline = convert_offline(
             audio_16k, self._plain_voice.encoder or self._plain.encoder(), self._method, self._plain_voice, snapshot
         )
-        return Converted(streamed, np.asarray(soxr.resample(offline, self.voice.spec.rate_hz, RATE_HZ), np.float32), load)
+        return Converted(
+            streamed, np.asarray(soxr.resample(offline, self.voice.spec.rate_hz, RATE_HZ), np.float32), load, real_time
+        )
 
-    def stream(self, audio_16k: FloatArray, snapshot: Snapshot) -> tuple[FloatArray, float]:
-        """Return a clip as the live stream converts it, at 16 kHz and aligned with it, and the load."""
+    def stream(self, audio_16k: FloatArray, snapshot: Snapshot) -> tuple[FloatArray, float, float]:
+        """Return a clip as the live stream converts it, at 16 kHz and aligned with it, the load, and times real time."""
         geometry, rate_hz = self.geometry, self.geometry.rate_hz
         converter = self._loader.converter(
             self.voice, self._method, snapshot, speaker=self._entry.speaker, gain_db=self._entry.gain_db
@@ -100,4 +106,5 @@ class Conversion:
             compute_ms.append(block.timings.total_ms)
         streamed = np.concatenate(made)[delay : delay + len(audio)]
         load = float(np.median(compute_ms)) * rate_hz / 1000 / size
-        return np.asarray(soxr.resample(streamed, rate_hz, RATE_HZ), np.float32), load
+        real_time = blocks * size / rate_hz / max(1e-9, sum(compute_ms) / 1000)
+        return np.asarray(soxr.resample(streamed, rate_hz, RATE_HZ), np.float32), load, real_time

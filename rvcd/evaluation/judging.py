@@ -17,10 +17,10 @@ from rvcd.evaluation.measures import (
     cosine,
     median_f0_hz,
     pitch_agreement,
-    semitones_to,
     word_errors,
     words_of,
 )
+from rvcd.evaluation.measuring import Clip
 
 
 @dataclass(frozen=True)
@@ -63,48 +63,37 @@ class Judges:
 
 @dataclass(frozen=True)
 class Target:
-    """Whom the voice should sound like. vector: of its samples. register_hz: the middle of its f0."""
+    """Whom the voice should sound like. vector: of its samples, None without a judge. register_hz: the middle of its f0."""
 
-    vector: FloatArray
+    vector: FloatArray | None
     register_hz: float
 
     @classmethod
-    def of(cls, paths: Sequence[Path], judge: SpeakerJudge, conversion: Conversion) -> Target:
+    def of(cls, paths: Sequence[Path], judge: SpeakerJudge | None, conversion: Conversion) -> Target:
         """Listen to samples of the target. Raises AudioFileError."""
         clips = [read_clip(path) for path in paths]
-        vectors = [judge.embed(at_level(clip)) for clip in clips]
+        vector = np.mean([judge.embed(at_level(clip)) for clip in clips], axis=0) if judge is not None else None
         tracks = [conversion.pitch(clip) for clip in clips]
         f0_hz, voiced = (np.concatenate([getattr(t, name) for t in tracks]) for name in ("f0_hz", "voiced"))
-        return cls(np.mean(vectors, axis=0), median_f0_hz(f0_hz, voiced))
+        return cls(vector, median_f0_hz(f0_hz, voiced))
 
 
-def judge_clip(
-    path: Path, conversion: Conversion, judges: Judges, target: Target | None, pitch: float | None
-) -> tuple[Row, FloatArray]:
-    """Convert and judge one clip; return its row and the streamed audio at 16 kHz.
-
-    pitch: semitones; None: whole semitones to the target's register. A text file beside the clip (NAME.txt) says what is said in
-    it; without one, the larger recogniser writes it down.
-    """
-    audio = read_clip(path)
-    track = conversion.pitch(audio)
-    if pitch is None:
-        register_hz = median_f0_hz(track.f0_hz, track.voiced)
-        pitch = semitones_to(register_hz, target.register_hz) if target else 0
-    converted = conversion.convert(audio, pitch)
-    made = conversion.pitch(converted.streamed)
-    agreement = pitch_agreement(track.f0_hz * 2 ** (pitch / 12), track.voiced, made.f0_hz, made.voiced)
-    source, streamed, offline = (at_level(a) for a in (audio, converted.streamed, converted.offline))
+def judge(clip: Clip, judges: Judges, target: Target | None) -> Row:
+    """Judge one clip. A text file beside it (NAME.txt) says what is said in it; else the larger recogniser writes it down."""
+    converted, track, pitch, path = clip.converted, clip.track, clip.pitch_semitones, clip.path
+    agreement = pitch_agreement(track.f0_hz * 2 ** (pitch / 12), track.voiced, clip.made.f0_hz, clip.made.voiced)
+    source, streamed, offline = (at_level(a) for a in (clip.audio, converted.streamed, converted.offline))
     beside = path.with_suffix(".txt")
     said = words_of(beside.read_text("utf-8", "replace") if beside.is_file() else judges.reference.text(source))
     vectors = [judges.speaker.embed(a) for a in (source, streamed, offline)]
+    to_target = [cosine(vector, target.vector) if target and target.vector is not None else float("nan") for vector in vectors]
     return Row(
         clip=path.name,
-        seconds=len(audio) / RATE_HZ,
+        seconds=len(clip.audio) / RATE_HZ,
         pitch_semitones=pitch,
-        to_target=cosine(vectors[1], target.vector) if target else float("nan"),
+        to_target=to_target[1],
         to_source=cosine(vectors[1], vectors[0]),
-        offline_to_target=cosine(vectors[2], target.vector) if target else float("nan"),
+        offline_to_target=to_target[2],
         words=len(said),
         source_errors=word_errors(said, words_of(judges.words.text(source))),
         errors=word_errors(said, words_of(judges.words.text(streamed))),
@@ -114,4 +103,4 @@ def judge_clip(
         cents=agreement.median_cents,
         voicing=agreement.agreement,
         load=converted.load,
-    ), converted.streamed
+    )

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float32]
 RATE_HZ = 16_000
 """What everything is judged at."""
+GROSS_ERROR = 0.2
+"""A pitch that is this part off is another one: an octave, a wrong harmonic."""
 
 
 def words_of(text: str) -> list[str]:
@@ -31,10 +33,14 @@ def word_errors(said: list[str], heard: list[str]) -> int:
 
 @dataclass(frozen=True)
 class PitchAgreement:
-    """median_cents: of the absolute difference where both are voiced. agreement: share of frames voiced alike, 0..1."""
+    """median_cents: of the absolute difference where both are voiced. agreement: share of frames voiced alike, 0..1.
+
+    gross: share of the frames voiced in both that are more than GROSS_ERROR off.
+    """
 
     median_cents: float
     agreement: float
+    gross: float = float("nan")
 
 
 def pitch_agreement(
@@ -47,7 +53,8 @@ def pitch_agreement(
     if not both.any():
         return PitchAgreement(float("nan"), alike)
     cents = 1200 * np.log2(made_hz[:T][both] / wanted_hz[:T][both])
-    return PitchAgreement(float(np.median(np.abs(cents))), alike)
+    off = np.abs(made_hz[:T][both] / wanted_hz[:T][both] - 1)
+    return PitchAgreement(float(np.median(np.abs(cents))), alike, float(np.mean(off > GROSS_ERROR)))
 
 
 def semitones_to(median_hz: float, register_hz: float) -> int:

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rvcd.audio.files import FORMATS, AtomicAudioWriter, AudioReader, read_audio
-from rvcd.errors import AudioFileError
+from rvcd.audio.files import FORMATS, AtomicAudioWriter, AudioReader, carried_rate_hz, read_audio, remove_leftovers
+from rvcd.errors import AudioFileError, DiskFullError
+from tests.waiting import eventually, has_ended
 
 soundfile = pytest.importorskip("soundfile")
 TONE = (0.5 * np.sin(2 * np.pi * 440 * np.arange(9600) / 48000)).astype(np.float32)
@@ -134,7 +135,7 @@ def test_unreadable_files_are_refused_in_one_sentence(tmp_path) -> None:
     for name, words in {
         "missing.wav": "no such file",
         "text.wav": "not an audio file",
-        "nothing.wav": "not an audio file",
+        "nothing.wav": "is empty",
         "empty.wav": "no samples",
         ".": "directory",
         "text.raw": "no such file",
@@ -255,3 +256,71 @@ def test_without_nameless_files_a_temporary_one_is_used_and_removed(tmp_path: Pa
     assert [path.name.split("-")[0] for path in tmp_path.iterdir()] == ["out.wav.part"]
     writer.commit()
     assert [path.name for path in tmp_path.iterdir()] == ["out.wav"]
+
+
+# ---- long files, full disks, what was left behind
+
+
+def test_a_wav_that_would_be_too_long_for_its_header_is_an_rf64(tmp_path: Path) -> None:
+    ten_hours = 10 * 3600 * 48000
+    for expected, kind in ((ten_hours, "RF64"), (1000, "WAV")):
+        with AtomicAudioWriter(tmp_path / "a.wav", 48000, force=True, expected_samples=expected) as writer:
+            writer.write(np.linspace(-0.5, 0.5, 1000, dtype=np.float32))
+        assert soundfile.info(tmp_path / "a.wav").format == kind
+        audio, rate_hz = read_audio(tmp_path / "a.wav")
+        assert (len(audio), rate_hz) == (1000, 48000)
+    with pytest.raises(AudioFileError, match=r"AIFF holds 4 GB, and this would be longer: use \.wav, \.w64 or \.flac"):
+        AtomicAudioWriter(tmp_path / "b.aiff", 48000, expected_samples=ten_hours)
+    with AtomicAudioWriter(tmp_path / "c.flac", 48000, expected_samples=ten_hours) as writer:
+        writer.write(np.zeros(10, np.float32))
+
+
+@pytest.mark.parametrize(("free_blocks", "error"), [(0, DiskFullError), (10**9, AudioFileError)])
+def test_a_full_disk_is_told_from_other_reasons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_blocks: int, error: type[Exception]
+) -> None:
+    class Disk:
+        f_bavail, f_frsize = free_blocks, 4096
+
+    with AtomicAudioWriter(tmp_path / "a.wav", 8000) as writer:
+
+        def refuse(samples: object) -> None:
+            raise RuntimeError("System error.")
+
+        monkeypatch.setattr(writer._file, "write", refuse)
+        monkeypatch.setattr(os, "statvfs", lambda folder: Disk)
+        with pytest.raises(AudioFileError, match="writing stopped") as caught:
+            writer.write(np.zeros(10, np.float32))
+        assert type(caught.value) is error
+        writer.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_dead_writer_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    target = tmp_path / "a [1].wav"
+    names = {f"{target.name}.part-{ended.pid}": False, f"{target.name}.part-{os.getpid()}": True, f"{target.name}.part-x": True,
+             f"other.wav.part-{ended.pid}": True, target.name: True}  # fmt: skip
+    for name in names:
+        (tmp_path / name).touch()
+    remove_leftovers(target)
+    assert {name: (tmp_path / name).exists() for name in names} == names
+    remove_leftovers(tmp_path / "gone/a.wav")
+
+
+def test_a_process_that_has_ended_and_was_not_waited_for_counts_as_dead(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    eventually(lambda: has_ended(ended.pid))
+    (tmp_path / f"a.wav.part-{ended.pid}").touch()
+    remove_leftovers(tmp_path / "a.wav")
+    ended.wait()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("extension", "rate_hz", "carried_hz"),
+    [(".wav", 40000, 40000), (".opus", 40000, 48000), (".OPUS", 24000, 24000), (".mp3", 40000, 44100), (".mp3", 96000, 48000)],
+)
+def test_a_format_carries_the_next_higher_rate_that_it_has(extension: str, rate_hz: int, carried_hz: int) -> None:
+    assert carried_rate_hz(extension, rate_hz) == carried_hz

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 from rvcd.cli import main as cli
 from rvcd.errors import AudioFileError, MissingExtraError, ParamError
-from rvcd.evaluation import judging
-from rvcd.evaluation.command import Verdict, as_document, summary_lines, table_rows
+from rvcd.evaluation import judging, measuring
+from rvcd.evaluation.command import Findings, Verdict, findings_document, summary_lines, table_rows
 from rvcd.evaluation.judges import SpeakerJudge
 from rvcd.evaluation.judging import Judges, Row
 from tests.support import speech_like
@@ -158,7 +158,7 @@ VERDICT = Verdict("v", "low", 40, 170, 1, 0.81, 0.8, 1, 0.82, 0.1, 0.3, 4.0, 3.5
 
 def test_unknown_numbers_are_dashes_in_the_table_and_null_in_json() -> None:
     assert table_rows([ROW])[0] == ("a.wav", "1.5", "+0", "-", "0.50", "3 of 10 (1)", "3.25 (4.00, 3.50)", "-", "98 %")
-    row = json.loads(as_document(VERDICT, [ROW]))["rows"][0]
+    row = json.loads(findings_document(Findings("v", "low", 40, 170, [], VERDICT, [ROW], [])))["rows"][0]
     assert row["to_target"] is None and row["mos"] == 3.25
 
 
@@ -174,3 +174,46 @@ def test_judging_names_the_columns_of_the_table() -> None:
 
     assert len(HEADINGS) == len(table_rows([ROW])[0])
     assert judging.Row is Row
+
+
+# ---- without judges
+
+
+def test_without_judges_a_clip_is_measured_all_the_same(speech: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(cls: type, threads: int) -> Judges:
+        raise MissingExtraError("rvcd eval needs Resemblyzer")
+
+    monkeypatch.setattr(Judges, "load", classmethod(missing))
+    code, out, _ = run(speech, "--preset", "safe", "--json")
+    found = json.loads(out)
+    assert code == 0 and "rows" not in found and found["clips"] == 2 and found["preset"] == "safe"
+    row = found["measures"][0]
+    assert row["clip"] == "a.wav" and row["seconds"] == 1.5 and row["clipped"] == row["source_clipped"] == 0
+    assert row["cents"] < 30 and row["voicing"] > 0.7 and row["gross"] < 0.2
+    assert row["source_lufs"] == pytest.approx(-19.2, abs=3) and -40 < row["lufs"] < -5
+    assert row["stream_snr_db"] is not None and row["stream_mcd_db"] > 0 and row["distance_db"] > row["stream_distance_db"]
+    assert row["real_time"] > 0 and row["load"] > 0
+    with pytest.raises(MissingExtraError):
+        run(speech, "--judges")
+
+
+def test_judges_can_be_left_out_and_the_page_has_everything_in_it(speech: Path, tmp_path: Path) -> None:
+    hostile = speech / "<script>alert(1)</script>.wav".replace("/", "_")
+    (speech / "a.wav").rename(hostile)
+    code, out, err = run(speech, "--preset", "safe", "--no-judges", "--report", tmp_path / "new/page.html")
+    assert code == 0 and "loading the judges" not in err and out.splitlines()[0].split("\t") == list(measuring.HEADINGS)
+    page = (tmp_path / "new/page.html").read_text("utf-8")
+    assert "<script" not in page and "&lt;script&gt;" in page and "http" not in page
+    assert page.count("data:image/png;base64,") == 4 and page.count("<figure>") == 2
+    assert "times real time" in page
+
+
+def test_a_clip_that_cannot_be_read_is_said_and_the_others_are_measured(speech: Path) -> None:
+    (speech / "0.wav").write_text("no audio")
+    code, out, _ = run(speech, "--preset", "safe", "--no-judges", "--json")
+    found = json.loads(out)
+    assert code == 1 and len(found["measures"]) == 2 and "0.wav: not an audio file" in found["failed"][0]
+    for path in speech.glob("[ab].*"):
+        path.unlink()
+    with pytest.raises(AudioFileError, match=r"0\.wav"):
+        run(speech, "--no-judges")

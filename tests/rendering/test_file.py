@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +9,17 @@ import pytest
 import soundfile
 import torch
 
+from rvcd.audio.loudness_meter import LoudnessMeter
 from rvcd.config.settings import parse_config
 from rvcd.engine.pitch.methods.yin import YinPitch
 from rvcd.errors import AudioFileError, ParamError, RvcdError
 from rvcd.nets.test_weights import ensure_test_weights
+from rvcd.rendering.batch import BatchRequest, run_batch
 from rvcd.rendering.file import RenderRequest, RenderResult, render_file
+from rvcd.rendering.renderer import Renderer
+from rvcd.rendering.report import Status
+from rvcd.rendering.setup import render_setup
+from tests.rendering.test_batch import Watcher
 from tests.support import speech_like
 
 
@@ -128,3 +136,112 @@ def test_a_configured_index_that_cannot_serve_is_done_without_and_one_that_is_na
     with pytest.raises(RvcdError, match=rf"^{index}: "):
         render_file(settings, request, lambda done: None)
     assert not (tmp_path / "other.wav").exists()
+
+
+def test_two_channels_are_two_voices_where_they_are_kept(tmp_path):
+    left, right = speech_like(16000, 1.5), np.zeros(24000, np.float32)
+    soundfile.write(tmp_path / "in.wav", np.stack((left, right), axis=1), 16000)
+    soundfile.write(tmp_path / "left.wav", left, 16000)
+    render(tmp_path / "in.wav", tmp_path / "out.flac", channels="keep", rate_hz=16000)
+    render(tmp_path / "left.wav", tmp_path / "mono.flac", channels="keep", rate_hz=16000)
+    out, mono = (soundfile.read(tmp_path / name, dtype="float32")[0] for name in ("out.flac", "mono.flac"))
+    assert out.shape == (24000, 2) and mono.shape == (24000,)
+    np.testing.assert_array_equal(out[:, 0], mono)
+    assert np.abs(out[:, 0]).max() > 0.01 and np.abs(out[:, 1]).max() == 0
+
+
+@pytest.mark.parametrize(
+    ("channels", "file_channels", "words"), [("2", 1, "has 1 channel"), ("keep", 9, "has 9 channels, and 8 can be kept")]
+)
+def test_channels_that_cannot_be_had_are_said(tmp_path, channels, file_channels, words):
+    soundfile.write(tmp_path / "in.wav", np.repeat(speech_like(16000, 0.3)[:, None], file_channels, axis=1), 16000)
+    with pytest.raises(AudioFileError, match=words):
+        render(tmp_path / "in.wav", tmp_path / "out.wav", channels=channels)
+    assert not (tmp_path / "out.wav").exists()
+
+
+@pytest.mark.parametrize("channels", ["1", "keep"])
+def test_the_loudness_that_is_asked_for_is_that_of_the_file(tmp_path, channels):
+    audio = 0.2 * speech_like(16000, 4.0)
+    soundfile.write(tmp_path / "in.wav", np.stack((audio, audio), axis=1), 16000)
+    result, progress = render(tmp_path / "in.wav", tmp_path / "out.wav", loudness_lufs=-24.0, channels=channels)
+    out, rate_hz = soundfile.read(tmp_path / "out.wav", dtype="float32", always_2d=True)
+    meter = LoudnessMeter(rate_hz, out.shape[1])
+    meter.feed(out)
+    assert meter.integrated_lufs() == pytest.approx(-24.0, abs=0.1)
+    assert result.levels.loudness_lufs == pytest.approx(-24.0, abs=0.1) and result.notes == ()
+    assert progress == sorted(progress)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.wav", "out.wav"]
+
+
+def test_a_loudness_that_cannot_be_reached_is_noted_and_nothing_is_clipped(tmp_path):
+    soundfile.write(tmp_path / "in.wav", np.zeros(16000, np.float32), 16000)
+    result, _ = render(tmp_path / "in.wav", tmp_path / "out.wav", loudness_lufs=-16.0)
+    assert "is silent or too short to have a loudness" in result.notes[0]
+    soundfile.write(tmp_path / "in.wav", speech_like(16000, 2.0), 16000)
+    result, _ = render(tmp_path / "in.wav", tmp_path / "out.wav", loudness_lufs=-5.0, force=True)
+    assert "the limiter or the largest gain did not allow more" in result.notes[0]
+    assert np.abs(soundfile.read(tmp_path / "out.wav")[0]).max() <= 1.0
+
+
+@pytest.mark.parametrize(("name", "rate_hz"), [("out.opus", 48000), ("out.mp3", 44100), ("out.flac", 40000)])
+def test_a_format_that_lacks_the_voices_rate_gets_the_next_higher_one(tmp_path, name, rate_hz):
+    soundfile.write(tmp_path / "in.wav", speech_like(16000, 0.5), 16000)
+    result, _ = render(tmp_path / "in.wav", tmp_path / name)
+    assert result.rate_hz == soundfile.info(tmp_path / name).samplerate == rate_hz
+
+
+class LongSource:
+    """Speech-like audio of any length that no disk has to hold; looks at what is alive after each minute."""
+
+    rate_hz, channels, note = 16000, 1, ""
+
+    def __init__(self, minutes: int) -> None:
+        self.total_samples = minutes * 60 * self.rate_hz
+        self.alive_bytes: list[int] = []
+
+    def __iter__(self):
+        ten_seconds = 0.1 * speech_like(self.rate_hz, 10.0)
+        for n in range(self.total_samples // len(ten_seconds)):
+            if n % 6 == 5:
+                gc.collect()
+                tensors = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in gc.get_objects() if is_tensor(t)}
+                self.alive_bytes.append(sum(tensors.values()) + tracemalloc.get_traced_memory()[0])
+            yield ten_seconds
+
+    def frames(self):
+        return (mono[:, None] for mono in self)
+
+
+def is_tensor(found: object) -> bool:
+    return type(found) is torch.Tensor and found.layout is torch.strided  # the others are packed weights
+
+
+def test_memory_does_not_grow_with_the_length_of_a_file():
+    settings = parse_config({"models": {"content_encoder": "test"}}, Path("test.toml"))
+    renderer = Renderer(render_setup(settings))
+    tracemalloc.start()
+    try:
+        source = LongSource(minutes=4)
+        conversion = renderer.convert(source)
+        seconds = sum(len(block) for block in conversion.blocks) / conversion.rate_hz
+    finally:
+        tracemalloc.stop()
+    assert seconds == pytest.approx(240.0)
+    # Of the numbers that the loudness needs, 5 kB a minute: ten hours are 3 MB.
+    assert source.alive_bytes[-1] - source.alive_bytes[1] < 2 * 50_000
+
+
+def test_a_batch_with_real_workers_gives_the_same_files_whatever_their_number(tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        soundfile.write(tmp_path / "in" / name / f"{name}.wav", speech_like(16000, 0.6, seed=ord(name)), 16000)
+    (tmp_path / "in/bad.wav").write_text("no audio")
+    settings = parse_config({"models": {"content_encoder": "test"}}, tmp_path / "test.toml")
+    for jobs in (1, 2):
+        request = BatchRequest((str(tmp_path / "in"),), tmp_path / f"out{jobs}", format="flac", jobs=jobs, loudness_lufs=-20.0)
+        report = run_batch(settings, request, Watcher())
+        assert (report.count(Status.DONE), report.count(Status.FAILED), report.jobs) == (3, 1, jobs)
+        assert "bad.wav: not an audio file" in report.rows[0].error
+    for name in ("a/a.flac", "b/b.flac", "c/c.flac"):
+        assert (tmp_path / "out1" / name).read_bytes() == (tmp_path / "out2" / name).read_bytes()
