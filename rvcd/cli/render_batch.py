@@ -58,12 +58,9 @@ def watching() -> Iterator[Watcher]:
         yield _Lines()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )  # fmt: skip
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         yield _Bars(bars)
 
@@ -97,10 +94,12 @@ class _Bars:
     def __init__(self, bars: Any) -> None:
         self._bars, self._files = bars, dict[int, Any]()
         self._whole: Any = None
+        self._total = 0
         self._ended, self._part = 0, dict[int, float]()
 
     def begins(self, total: int, waiting: int) -> None:
-        self._whole = self._bars.add_task("all files", total=total)
+        self._total = total
+        self._whole = self._bars.add_task(self._label(), total=total)
 
     def file_begins(self, number: int, source: str) -> None:
         if number not in self._files:
@@ -124,7 +123,11 @@ class _Bars:
         self._bars.console.print(printable(text), markup=False, highlight=False)
 
     def _update(self) -> None:
-        self._bars.update(self._whole, completed=self._ended + sum(self._part.values()))
+        done = self._ended + sum(self._part.values())
+        self._bars.update(self._whole, completed=done, description=self._label())
+
+    def _label(self) -> str:
+        return f"{self._ended} of {self._total} files"
 
 
 def line_of(row: Row) -> str:

@@ -74,12 +74,13 @@ def table_rows(report: BatchReport) -> list[tuple[str, ...]]:
 
 def _table_row(row: Row) -> tuple[str, ...]:
     made = row.rendered
+    reason = row.error.removeprefix(f"{row.source}: ")
     if made is None:
-        return row.source, row.status.value, "-", "-", "-", "-", "-", row.error
+        return row.source, row.status.value, "-", "-", "-", "-", "-", reason
     return (
         row.source, row.status.value, f"{made.duration_s:.1f}", f"{made.duration_s / max(made.seconds, 1e-9):.1f} x",
         _db(made.made.peak_dbfs, "dBFS"), f"{made.source.clipped_samples}, {made.made.clipped_samples}",
-        _db(made.made.loudness_lufs, "LUFS"), row.error or "; ".join(made.notes),
+        _db(made.made.loudness_lufs, "LUFS"), reason or "; ".join(made.notes),
     )  # fmt: skip
 
 

@@ -322,7 +322,7 @@ def test_several_inputs_a_folder_or_a_pattern_are_a_batch(
     assert code == 1, "a file failed"
     rows = [line.split("\t") for line in out.splitlines()]
     assert rows[1] == ["a.wav", "done", "3.0", "2.0 x", "-", "7, 0", "-", "a note"]
-    assert rows[2][1::6] == ["failed", "b.wav: is bad"]
+    assert rows[2][1::6] == ["failed", "is bad"]
     assert rows[3] == ["1 done, 1 failed: 3.0 s of audio in 2.0 s (1.5 x real time), 1 worker(s), voice anna"]
     assert err.splitlines() == [
         "1 of 2: done: out/a.wav (3.0 s, 2.0 x real time)", "2 of 2: failed: b.wav: is bad", "in: something",

@@ -312,7 +312,7 @@ def test_files_whose_names_are_no_text_are_converted_skipped_and_reported(settin
 def test_the_tables_and_the_sums_say_what_is_known() -> None:
     rows = (Row("a.wav", "", Status.FAILED, "a.wav: is bad"), Row("b.wav", "out/b.wav", Status.INTERRUPTED))
     report = BatchReport(rows, 1.5, 1, "anna", "hash")
-    assert table_rows(report)[0] == ("a.wav", "failed", "-", "-", "-", "-", "-", "a.wav: is bad")
+    assert table_rows(report)[0] == ("a.wav", "failed", "-", "-", "-", "-", "-", "is bad")
     assert summary_line(report) == "0 done, 1 failed, 1 interrupted: 0.0 s of audio in 1.5 s, 1 worker(s), voice anna"
     assert json.loads(as_json(BatchReport((), 1.5, 1, "anna", "hash")))["files"] == []
 
