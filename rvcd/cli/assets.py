@@ -38,6 +38,10 @@ def assets(context: typer.Context, config: ConfigOption = None, instance: NameOp
         state = "present" if found.published == file and found.usable else "missing"
         rows.append({"name": file.name, "size_bytes": file.size_bytes, "sha256": file.sha256, "key": f"models.{file.key}",
                      "doc": file.doc, "state": state})  # fmt: skip
+    for asset in ASSETS:
+        if asset.key.startswith("encoders."):
+            rows.append({"name": asset.weights.path, "size_bytes": asset.weights.size_bytes, "sha256": asset.weights.sha256,
+                         "key": asset.key, "doc": asset.doc, "state": _state(asset, models)})  # fmt: skip
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
@@ -51,19 +55,19 @@ def assets(context: typer.Context, config: ConfigOption = None, instance: NameOp
     for found in status.values():
         if found.path is not None:
             typer.echo(f"\nmodels.{found.key} = {found.path}: {found.match.value}")
-    typer.echo("\nOne of the two content encoders is needed; rmvpe.pt only for f0_method = 'rmvpe'. To get them:\n")
-    print_table(
-        ("command", "MB", "what it is", "in models.folder"),
-        [
-            (
-                f"rvcd assets fetch {asset.name}",
-                f"{asset.size_bytes / 1e6:,.0f}",
-                asset.doc,
-                "present" if models.fetched(asset.weights.path) else "missing",
-            )
-            for asset in ASSETS
-        ],
+    typer.echo(
+        "\nOne of the two content encoders is needed; rmvpe.pt only for f0_method = 'rmvpe'; the others by voices that name them."
     )
+    typer.echo("`rvcd assets fetch NAME` gets one of these into models.folder:\n")
+    print_table(
+        ("name", "MB", "what it is", "state"),
+        [(asset.name, f"{asset.size_bytes / 1e6:,.0f}", asset.doc, _state(asset, models)) for asset in ASSETS],
+    )
+
+
+def _state(asset: Asset, models: Models) -> str:
+    """Say whether an asset was fetched."""
+    return "present" if models.fetched(asset.weights.path) else "missing"
 
 
 @app.command("fetch")

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import signal
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +16,8 @@ import pytest
 
 from rvcd.cli import main as cli
 from tests.transfer.conftest import web
-from tests.transfer.server import WebServer, whole
+from tests.transfer.server import WebServer, sending, whole
+from tests.waiting import HANG_S, eventually, signals_as_at_a_terminal
 
 __all__ = ["web"]
 ENCODER = b"an encoder of one's own " * 100
@@ -75,3 +81,25 @@ def test_a_failure_is_one_line_and_leaves_nothing(
     assert [path for path in (tmp_path / "home").rglob("*") if path.is_file()] == []
     code, _, err = rvcd("assets", "fetch", "rmpve")
     assert (code, err.startswith("rvcd: 'rmpve' is nothing that can be fetched; did you mean rmvpe?")) == (1, True)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_fetch_that_is_stopped_keeps_what_has_come_and_goes_on_with_it(
+    rvcd: Callable[..., Any], web: WebServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", web.url)
+    enough = threading.Event()
+    web.serve(HUBERT, sending(ENCODER, stop_at=1000, stall=enough))
+    part = tmp_path / "home/.local/share/rvcd/models/.hubert_base.pt.part"
+    words = [sys.executable, "-m", "rvcd.cli", "assets", "fetch", "--config", str(tmp_path / "rvcd.toml")]
+    with signals_as_at_a_terminal(), subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as running:
+        eventually(lambda: web.asked and part.exists())
+        time.sleep(0.5)  # until it waits for more; earlier will do as well
+        running.send_signal(number)
+        _, err = running.communicate(timeout=HANG_S)
+    enough.set()
+    assert (running.returncode, "Traceback" in err) == (code, False)
+    assert [path.name for path in part.parent.iterdir()] == [part.name]
+    web.serve(HUBERT, whole(ENCODER))
+    assert rvcd("assets", "fetch")[0] == 0
+    assert [path.name for path in part.parent.iterdir()] == ["hubert_base.pt"]
