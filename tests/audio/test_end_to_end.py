@@ -19,7 +19,7 @@ import soxr
 from rvcd.engine.pitch.methods.yin import YinPitch
 from tests.audio.conftest import running_jack_server
 from tests.audio.jack_loop import JackLoop
-from tests.daemon_process import DaemonProcess, OscClient, running
+from tests.daemon_process import CONVERTING, DaemonProcess, OscClient, running
 
 CONFIG = """
 [audio]
@@ -44,7 +44,7 @@ def looped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[DaemonPro
         running_jack_server(RATE_HZ, period_samples=2048) as server,
         running(tmp_path_factory.mktemp("jack"), CONFIG, {"JACK_DEFAULT_SERVER": server.name}) as daemon,
     ):
-        daemon.osc.until(lambda s: s.state == "live")
+        daemon.osc.until(lambda s: s.state in CONVERTING)
         with JackLoop(server.name, NOISE) as loop:
             yield daemon, loop
 
@@ -83,7 +83,7 @@ def test_for_minutes_no_sample_is_lost_while_the_voice_changes_again_and_again(l
     right = loop.is_delayed_by(published)
     assert right[np.argmax(right) :].all() and right.sum() * loop.period > 190 * loop.rate_hz
     daemon.osc.ask("/rvc/bypass", 0)
-    after = daemon.osc.until(lambda s: s.state == "live")
+    after = daemon.osc.until(lambda s: s.state in CONVERTING)
     assert after.worker_restarts == stats.worker_restarts and after.failed_blocks == stats.failed_blocks
 
 
