@@ -81,7 +81,7 @@ class Conversion:
         """Convert one clip both ways, with the voice's own parameters and this transposition."""
         self._store.set("pitch", pitch_semitones)
         snapshot = self._store.snapshot()
-        streamed, load, real_time = self.stream(audio_16k, snapshot)
+        streamed, load, real_time = self._timed_stream(audio_16k, snapshot)
         offline = convert_offline(
             audio_16k, self._plain_voice.encoder or self._plain.encoder(), self._method, self._plain_voice, snapshot
         )
@@ -89,8 +89,13 @@ class Conversion:
             streamed, np.asarray(soxr.resample(offline, self.voice.spec.rate_hz, RATE_HZ), np.float32), load, real_time
         )
 
-    def stream(self, audio_16k: FloatArray, snapshot: Snapshot) -> tuple[FloatArray, float, float]:
-        """Return a clip as the live stream converts it, at 16 kHz and aligned with it, the load, and times real time."""
+    def stream(self, audio_16k: FloatArray, snapshot: Snapshot) -> tuple[FloatArray, float]:
+        """Return a clip as the live stream converts it, at 16 kHz and aligned with it, and the load."""
+        streamed, load, _ = self._timed_stream(audio_16k, snapshot)
+        return streamed, load
+
+    def _timed_stream(self, audio_16k: FloatArray, snapshot: Snapshot) -> tuple[FloatArray, float, float]:
+        """Return the same, and seconds of audio streamed in a second of computing."""
         geometry, rate_hz = self.geometry, self.geometry.rate_hz
         converter = self._loader.converter(
             self.voice, self._method, snapshot, speaker=self._entry.speaker, gain_db=self._entry.gain_db

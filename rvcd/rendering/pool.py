@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rvcd.audio.files import remove_leftovers
 from rvcd.ipc.child import Child
+from rvcd.ipc.python_module import module_command
 from rvcd.rendering.job_pool import JobPool, Observer
 from rvcd.rendering.machine import worker_count
 from rvcd.rendering.messages import (
@@ -24,7 +24,7 @@ from rvcd.rendering.messages import (
     RenderSetup,
 )
 
-COMMAND = (sys.executable, "-m", "rvcd.rendering.worker")
+COMMAND = module_command("rvcd.rendering.worker")
 
 
 class ProcessPool(JobPool):

@@ -1,4 +1,4 @@
-"""A batch's worker process: `python -m rvcd.rendering.worker CHANNEL_FD`, started by rvcd.rendering.pool.
+"""A batch's worker process: started by rvcd.rendering.pool with its channel's number as argument.
 
 It loads the models once and converts one file after the other. It may end at any time: a file has no name before it is whole.
 """
@@ -87,7 +87,3 @@ def main() -> None:
     except OSError:  # the parent is gone
         os._exit(1)
     os._exit(0)  # nothing is left to be done, and torch's threads take their time
-
-
-if __name__ == "__main__":
-    main()

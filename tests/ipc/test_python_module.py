@@ -12,13 +12,13 @@ from rvcd.cli.checks.trial import COMMAND as TRIAL_COMMAND
 from rvcd.daemon.monitor_process import COMMAND as MONITOR_COMMAND
 from rvcd.daemon.recording import COMMAND as RECORDER_COMMAND
 from rvcd.daemon.worker import WORKER_COMMAND
+from rvcd.rendering.pool import COMMAND as RENDER_COMMAND
 from tests.waiting import HANG_S
 
 TRAPS = ("rvcd", "torch", "numpy", "json", "msgspec", "faiss", "soundfile", "pydantic")
 COMMANDS = {
     "worker": WORKER_COMMAND, "recorder": RECORDER_COMMAND, "monitor": MONITOR_COMMAND, "trial": TRIAL_COMMAND,
-    "bench": CHILD_COMMAND,
-}  # fmt: skip
+    "bench": CHILD_COMMAND, "render": RENDER_COMMAND}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", COMMANDS)
