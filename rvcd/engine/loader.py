@@ -22,6 +22,7 @@ from rvcd.formats.voice_file import read_voice
 from rvcd.geometry import StreamGeometry
 from rvcd.ipc.messages import ModelSetup, VoiceFiles
 from rvcd.nets.contentvec_file import load_content_encoder
+from rvcd.nets.conv_ways import Ways
 from rvcd.nets.synthesizer import build_synthesizer
 from rvcd.params import Snapshot
 from rvcd.voices.identity import file_facts, read_unmixed
@@ -84,6 +85,11 @@ class Loader:
         """What the networks compute with: torch.float32 or torch.bfloat16."""
         return choose_precision(self.setup.precision, self.device)
 
+    @cached_property
+    def ways(self) -> Ways | None:
+        """How the decoders' convolutions are computed; None: by torch's operators."""
+        return Ways(self.geometry.block_frames, Path(self.setup.ways_file)) if self.setup.ways_file else None
+
     def encoder(self) -> ContentEncoder:
         """Return the content encoder; the test weights' where the setup names none."""
         if self._encoder is None:
@@ -114,7 +120,9 @@ class Loader:
             raise ModelFileError(f"{files.path}: does not go with the content encoder: {error}") from None
         synthesizer = build_synthesizer(file.spec.config, file.weights, path=files.path, device=self.device)
         index = self._read_index(files, file.spec.config.unit_width)
-        return Voice.of(files.name, file.spec, synthesizer, index, precision=self.precision, keep_decoder=keep_decoder)
+        return Voice.of(
+            files.name, file.spec, synthesizer, index, precision=self.precision, keep_decoder=keep_decoder, ways=self.ways
+        )
 
     def _read_index(self, files: VoiceFiles, unit_width: int) -> UnitIndex | None:
         if not files.index:

@@ -28,6 +28,7 @@ from rvcd.engine.retrieval import UnitIndex
 from rvcd.engine.stopwatch import Stopwatch
 from rvcd.formats.voice_file import VoiceSpec
 from rvcd.geometry import StreamGeometry
+from rvcd.nets.conv_ways import Ways
 from rvcd.nets.excitation import Excitation, SourceState
 from rvcd.nets.packed import pack
 from rvcd.nets.refinegan import RefineGan
@@ -61,15 +62,16 @@ class Voice:
     @classmethod
     def of(
         cls, name: str, spec: VoiceSpec, synthesizer: Synthesizer, index: UnitIndex | None = None, *,
-        precision: torch.dtype = torch.float32, keep_decoder: bool = True,
+        precision: torch.dtype = torch.float32, keep_decoder: bool = True, ways: Ways | None = None,
     ) -> Voice:  # fmt: skip
         """Prepare a synthesizer for streaming. precision torch.bfloat16: enc_p and flow are packed in place.
 
+        ways: how the decoder's convolutions are computed; None: by torch's operators.
         keep_decoder False: free the decoder's plain weights, which then cannot run offline.
         """
         generator = synthesizer.dec
         of = RefineLayers.of if isinstance(generator, RefineGan) else DecoderLayers.of
-        decoder = of(generator, precision)  # type: ignore[arg-type]  # each gets its own kind
+        decoder = of(generator, precision, ways)  # type: ignore[arg-type]  # each gets its own kind
         if not keep_decoder:
             del synthesizer.dec
         if precision is not torch.float32:

@@ -51,7 +51,8 @@ class ModelSetup(Struct, frozen=True):
     """Which models are loaded, and how they are computed with; fixed for a worker's life.
 
     encoder "": the test weights. device: as engine.device. threads 0: as many as the voice needs. keep_loaded: voices that stay
-    in memory. test_weights_cache: where the test weights are written.
+    in memory. test_weights_cache: where the test weights are written. ways_file: where it is kept how convolutions are computed
+    best on this machine; "": by torch's operators.
     """
 
     encoder: str
@@ -62,6 +63,7 @@ class ModelSetup(Struct, frozen=True):
     threads: int = 0
     seed: int = 0
     test_weights_cache: str = ""
+    ways_file: str = ""
     keep_loaded: int = 3
 
 

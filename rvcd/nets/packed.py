@@ -109,6 +109,23 @@ class PackedConv:
             y = F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation)
         return F.leaky_relu(y, slope) if slope is not None else _activate(y, activation)
 
+    def run(
+        self, x: Tensor, *, entering: float | None = None, leaving: float | None = None, residual: Tensor | None = None,
+        out: Tensor | None = None, accumulate: bool = False, scale: float = 1.0,
+    ) -> Tensor:  # fmt: skip
+        """As rvcd.nets.tiled_conv.TiledConv.run; what comes out is in this dtype, or in that of residual and out."""
+        y = self(x if entering is None else F.leaky_relu(x.to(self.dtype), entering), slope=leaving)
+        if residual is None and out is None:
+            return y if scale == 1.0 else y * scale
+        if residual is not None:
+            y = torch.add(residual, y, out=None if accumulate else out)
+        if accumulate:
+            assert out is not None
+            y = out.add_(y)
+        elif out is not None and y is not out:
+            y = out.copy_(y)
+        return y if scale == 1.0 else y.mul_(scale)
+
     def _unfolded(self, x: Tensor) -> Tensor:
         """(B, C, 1, T) -> the inputs of each output in a row, (B, 1, T', kernel * C)."""
         rows = x.permute(0, 2, 3, 1).contiguous()
