@@ -206,7 +206,7 @@ class DelayedStage:
                 x = entered if pair.carried is None else pair.carried.room(length)
                 start = self.input.length - pair.before - 2 * reach_here if pair.carried is None else 0
                 used = slice(start, start + 2 * reach_here + length)
-                if pair.carried is None and isinstance(pair.dilated, PackedConv):
+                if pair.carried is None and isinstance(pair.dilated, PackedConv) and pair.dilated.own is None:
                     # One activation of the stage's input for all of its blocks.
                     shared = F.leaky_relu(entered.to(pair.dilated.dtype), self.slope) if shared is None else shared
                     y = pair.dilated.run(shared[..., used], leaving=self.slope)

@@ -107,7 +107,10 @@ class DecoderLayers:
 
     @classmethod
     def of(cls, generator: Generator, dtype: torch.dtype = torch.float32, ways: Ways | None = None) -> DecoderLayers:
-        """Prepare a generator's weights; they are copied. ways: how each convolution is computed; None: by torch's operators."""
+        """Prepare a generator's weights; they are copied.
+
+        ways: how the residual blocks' convolutions are computed; None: directly.
+        """
         blocks: list[ResBlock] = list(generator.resblocks)  # type: ignore[arg-type]
         count, per_stage = len(generator.ups), generator.blocks_per_stage
         per_frame = [math.prod(generator.upsample_rates[: i + 1]) for i in range(count)]
@@ -136,10 +139,12 @@ def pairs_of(block: ResBlock | RefineBlock, dtype: torch.dtype, ways: Ways | Non
     """Prepare a residual block whose stage has per_frame positions a frame."""
 
     def of(module: nn.Conv1d) -> Convolution:
-        way = PACKED if ways is None else ways.of(module.weight, dtype, per_frame)
-        if way == PACKED:
+        if ways is None:
             return packed(module, dtype)
+        way = ways.of(module.weight, dtype, per_frame)
         yield_point()
+        if way == PACKED:
+            return PackedConv(module.weight, module.bias, dtype=dtype, dilation=module.dilation[0], by_torch=True)
         return TiledConv(module.weight, module.bias, dilation=module.dilation[0], outputs=way)
 
     return [(of(dilated), of(plain)) for dilated, plain in zip(block.convs1, block.convs2, strict=True)]  # type: ignore[arg-type]

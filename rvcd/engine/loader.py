@@ -23,6 +23,7 @@ from rvcd.geometry import StreamGeometry
 from rvcd.ipc.messages import ModelSetup, VoiceFiles
 from rvcd.nets.contentvec_file import load_content_encoder
 from rvcd.nets.conv_ways import Ways
+from rvcd.nets.packed import worth_packing
 from rvcd.nets.synthesizer import build_synthesizer
 from rvcd.params import Snapshot
 from rvcd.voices.identity import file_facts, read_unmixed
@@ -87,7 +88,7 @@ class Loader:
 
     @cached_property
     def ways(self) -> Ways | None:
-        """How the decoders' convolutions are computed; None: by torch's operators."""
+        """How the decoders' convolutions are computed; None: directly."""
         return Ways(self.geometry.block_frames, Path(self.setup.ways_file)) if self.setup.ways_file else None
 
     def encoder(self) -> ContentEncoder:
@@ -95,7 +96,7 @@ class Loader:
         if self._encoder is None:
             path = Path(self.setup.encoder) if self.setup.encoder else self._test_weights().encoder
             encoder: ContentEncoder = load_content_encoder(path, device=self.device)
-            if self.precision is not torch.float32:
+            if worth_packing(self.precision, self.device):
                 encoder.pack(self.precision)
             self._encoder = encoder
         return self._encoder

@@ -52,7 +52,7 @@ class ModelSetup(Struct, frozen=True):
 
     encoder "": the test weights. device: as engine.device. threads 0: as many as the voice needs. keep_loaded: voices that stay
     in memory. test_weights_cache: where the test weights are written. ways_file: where it is kept how convolutions are computed
-    best on this machine; "": by torch's operators.
+    best on this machine; "": directly.
     """
 
     encoder: str

@@ -8,7 +8,7 @@ minimal filtering with tiles of several sizes. Of ways that are nearly as fast a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +32,7 @@ DTYPE_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
 
 class Ways:
-    """Chooses for one voice's shapes. `chosen` is what it chose, by the shape's name."""
+    """Chooses for a stream's shapes. `chosen` is what it chose, by the shape's name: precision, channels, kernel, positions."""
 
     def __init__(self, frames: int, file: Path | None) -> None:
         """frames: of 10 ms, that a step decodes. file: where the choices are kept; None: nowhere."""
@@ -58,6 +58,12 @@ class Ways:
         return self.chosen[shape]
 
 
+def way_names(chosen: Mapping[str, int]) -> dict[str, str]:
+    """Return what was chosen, in words, by the shape's name."""
+    special = {PACKED: "torch", DIRECT: "direct"}
+    return {shape: special.get(way) or f"tiles of {way}" for shape, way in chosen.items()}
+
+
 def positions_tried(positions: int) -> int:
     """Return the power of two, within bounds, that a choice is made for: lengths near each other share one."""
     return int(min(max(2 ** round(torch.tensor(float(max(positions, 1))).log2().item()), LEAST_POSITIONS), MOST_POSITIONS))
@@ -75,7 +81,10 @@ def fastest(spent: dict[int, float], ways: Sequence[int]) -> int:
 
 
 def tried(out: int, channels: int, kernel: int, dtype: torch.dtype, positions: int) -> dict[int, float]:
-    """Return the seconds of each way: the shortest of some calls, because others' work only ever adds to a call's."""
+    """Return the seconds of each way: the processor's time of this thread, the shortest of some calls.
+
+    Other programs only ever add to it, through the caches.
+    """
     generator = torch.Generator().manual_seed(1)
     weight = torch.randn((out, channels, kernel), generator=generator) / (channels * kernel) ** 0.5
     x, residual, made = empty_rows(channels, positions + kernel - 1), empty_rows(out, positions), empty_rows(out, positions)
@@ -84,7 +93,7 @@ def tried(out: int, channels: int, kernel: int, dtype: torch.dtype, positions: i
     calls: dict[int, Callable[[], object]] = {}
     for way in candidates(kernel, dtype):
         yield_point()
-        conv = PackedConv(weight, None, dtype=dtype) if way == PACKED else TiledConv(weight, None, outputs=way)
+        conv = PackedConv(weight, None, dtype=dtype, by_torch=True) if way == PACKED else TiledConv(weight, None, outputs=way)
         calls[way] = partial(conv.run, x, entering=SLOPE, leaving=SLOPE, residual=residual, out=made)
     spent = dict.fromkeys(calls, float("inf"))
     threads = torch.get_num_threads()
@@ -93,9 +102,9 @@ def tried(out: int, channels: int, kernel: int, dtype: torch.dtype, positions: i
         for _ in range(ROUNDS):
             for way, call in calls.items():
                 yield_point()
-                started_s = time.perf_counter()
+                started_s = time.thread_time()
                 call()
-                spent[way] = min(spent[way], time.perf_counter() - started_s)
+                spent[way] = min(spent[way], time.thread_time() - started_s)
     finally:
         torch.set_num_threads(threads)
     return spent

@@ -38,8 +38,13 @@ def instruction_set() -> int:
     return min(found, next((number for number, name in INSTRUCTION_SETS.items() if name == asked), found))
 
 
+def instruction_set_name() -> str:
+    """Return the name of what runs, as RVCD_CPU takes it."""
+    return INSTRUCTION_SETS[instruction_set()]
+
+
 def available(weight: Tensor) -> bool:
-    """Say whether a convolution with this weight, at stride 1 and without groups, can be a TiledConv."""
+    """Say whether a convolution with this weight, without groups, can be a TiledConv."""
     return weight.device.type == "cpu" and weight.dtype == torch.float32 and instruction_set() > 0
 
 
@@ -62,18 +67,20 @@ class TiledConv:
 
     dtype = torch.float32
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, *, dilation: int = 1, outputs: int = DIRECT) -> None:
-        """weight (out, in, kernel). outputs: of a tile, one of TILES[kernel]; or DIRECT."""
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, stride: int = 1, dilation: int = 1, outputs: int = DIRECT) -> None:
+        """weight (out, in, kernel). outputs: of a tile, one of TILES[kernel]; or DIRECT, which a stride needs."""
         self.channels_out, self.channels_in, self.kernel = weight.shape
         if outputs != DIRECT and outputs not in TILES.get(self.kernel, ()):
             raise ValueError(f"there are no tiles of {outputs} outputs for a kernel of {self.kernel}")
-        self.stride, self.dilation, self.outputs = [1, 1], [1, dilation], outputs
+        if outputs != DIRECT and stride != 1:
+            raise ValueError(f"tiles have no stride, not even {stride}")
+        self.stride, self.dilation, self.outputs = [1, stride], [1, dilation], outputs
         instructions = instruction_set()
         panel = lib.conv_panel_width(instructions)
-        taps, evaluate, combine = weight.detach().double().permute(2, 1, 0), torch.empty(0), torch.empty(0)
+        taps, evaluate, combine = weight.detach().permute(2, 1, 0), torch.empty(0), torch.empty(0)
         if outputs != DIRECT:
             matrices = tile_matrices(outputs, self.kernel)
-            taps = torch.tensordot(matrices.weights, taps, dims=1)
+            taps = torch.tensordot(matrices.weights, taps.double(), dims=1)
             evaluate, combine = matrices.evaluate.float(), matrices.combine.float()
         self._weights = _panels(taps, panel, depth_unit=1 if outputs == DIRECT else panel // 2)
         self._bias = torch.zeros(self._weights.shape[0] * panel)
@@ -82,17 +89,25 @@ class TiledConv:
         self._matrices = (evaluate, combine)
         self._plan: Any = ffi.new("struct conv_plan *")
         plan = self._plan
-        plan.instructions, plan.outputs, plan.kernel, plan.dilation = instructions, outputs, self.kernel, dilation
+        plan.instructions, plan.outputs, plan.kernel = instructions, outputs, self.kernel
+        plan.stride, plan.dilation = stride, dilation
         plan.channels_in, plan.channels_out = self.channels_in, self.channels_out
         plan.weights, plan.bias, plan.evaluate, plan.combine = map(_floats, (self._weights, self._bias, evaluate, combine))
 
     def length_out(self, length: int) -> int:
         """Return how many positions come of so many."""
-        return length - self.dilation[1] * (self.kernel - 1)
+        return (length - self.dilation[1] * (self.kernel - 1) - 1) // self.stride[1] + 1
 
     def __call__(self, x: Tensor, *, slope: float | None = None) -> Tensor:
         """x (1, in, 1, T) -> (1, out, 1, T'), then leaky ReLU of a slope."""
         return self.run(x, leaving=slope)
+
+    def rows(self, x: Tensor) -> Tensor:
+        """Of a kernel of 1, as a matrix product: (..., in) -> (..., out)."""
+        if x.numel() == 0:
+            return x.new_empty((*x.shape[:-1], self.channels_out))
+        flat = x.reshape(1, 1, -1, self.channels_in).contiguous()
+        return self.run(flat.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).reshape(*x.shape[:-1], self.channels_out)
 
     def run(
         self,
@@ -113,20 +128,16 @@ class TiledConv:
         count = self.length_out(x.shape[3])
         if out is None:
             out = empty_rows(self.channels_out, count)
-        call = ffi.new("struct conv_call *")
-        call.x = _rows(x, self.channels_in, x.shape[3])
-        call.y = _rows(out, self.channels_out, count)
-        if residual is not None:
-            call.residual = _rows(residual, self.channels_out, count)
+        x_at, out_at = _address(x, self.channels_in, x.shape[3]), _address(out, self.channels_out, count)
+        residual_at = 0 if residual is None else _address(residual, self.channels_out, count)
         if count <= 0:
             raise ValueError(f"{x.shape[3]} positions are too few for a kernel of {self.kernel} and dilation {self.dilation[1]}")
-        call.count, call.accumulate, call.scale = count, accumulate, scale
-        call.slope_in = 1.0 if entering is None else entering
-        call.slope_out = 1.0 if leaving is None else leaving
-        call.threads = threads = torch.get_num_threads()
+        threads = torch.get_num_threads()
         scratch = _scratch.of(lib.conv_scratch(self._plan, count, threads))
-        call.scratch = _floats(scratch)
-        lib.conv_run(self._plan, call)
+        lib.conv_run(
+            self._plan, x_at, out_at, residual_at, count, 1.0 if entering is None else entering,
+            1.0 if leaving is None else leaving, scale, accumulate, threads, scratch.data_ptr(),
+        )  # fmt: skip
         return out
 
 
@@ -148,9 +159,10 @@ def _floats(tensor: Tensor) -> Any:
     return ffi.cast("float *", tensor.data_ptr())
 
 
-def _rows(x: Tensor, channels: int, length: int) -> Any:
-    """Return the address of a tensor's rows. The kernels trust its sizes, so whatever is not as they expect stops here."""
+def _address(x: Tensor, channels: int, length: int) -> int:
+    """Return where a tensor's rows lie. The kernels trust its sizes, so whatever is not as they expect stops here."""
+    _, stride, _, step = x.stride()
     fits = x.dtype == torch.float32 and x.shape == (1, channels, 1, length) and x.device.type == "cpu"
-    if not fits or (length > 1 and x.stride(3) != channels) or (channels > 1 and x.stride(1) != 1):
+    if not fits or (length > 1 and step != channels) or (channels > 1 and stride != 1):
         raise ValueError(f"expected (1, {channels}, 1, {length}) channels-last in float32, not {tuple(x.shape)} in {x.dtype}")
-    return _floats(x)
+    return x.data_ptr()

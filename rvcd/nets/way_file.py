@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from rvcd.nets.tiled_conv import INSTRUCTION_SETS, instruction_set
+from rvcd.nets.tiled_conv import instruction_set_name
 
 FORMAT = 1
 """Raise it when the kernels change so much that other choices may be better."""
@@ -65,7 +65,7 @@ class WayFile:
 
 def machine() -> str:
     """Return what a choice depends on besides the shape."""
-    return f"{FORMAT}; {_processor()}; {INSTRUCTION_SETS[instruction_set()]}; torch {torch.__version__}"
+    return f"{FORMAT}; {_processor()}; {instruction_set_name()}; torch {torch.__version__}"
 
 
 def _processor() -> str:

@@ -100,6 +100,35 @@ def test_a_stream_in_steps_of_any_length_equals_the_whole(kernel: int, outputs: 
     assert ratio_db(streamed, whole.double()) >= LEAST_DB
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    stride=st.integers(1, 6), kernel=st.integers(1, 11), channels_in=st.integers(1, 600), channels_out=st.integers(1, 600),
+    count=st.integers(1, 40), dilation=st.integers(1, 3), entering=st.sampled_from([None, 0.1]), threads=st.sampled_from([1, 3]),
+)  # fmt: skip
+def test_a_direct_convolution_takes_any_kernel_and_stride(
+    stride, kernel, channels_in, channels_out, count, dilation, entering, threads
+) -> None:
+    weight, bias = weight_of(1, channels_out, channels_in, kernel), random_of(2, channels_out)
+    x, before = rows(random_of(3, channels_in, (count - 1) * stride + dilation * (kernel - 1) + 1)), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        made = TiledConv(weight, bias, stride=stride, dilation=dilation).run(x, entering=entering)
+    finally:
+        torch.set_num_threads(before)
+    x = x if entering is None else F.leaky_relu(x, entering)
+    wanted = F.conv2d(x.double(), weight.double()[:, :, None], bias.double(), (1, stride), dilation=(1, dilation))
+    assert made.shape == wanted.shape
+    assert (made.double() - wanted).abs().max() < 1e-5 * (1 + wanted.abs().max())
+
+
+@pytest.mark.parametrize("shape", [(5,), (3, 5), (2, 7, 5), (1, 0, 5)])
+def test_rows_are_a_matrix_product_of_any_shape(shape: tuple[int, ...]) -> None:
+    weight, bias, x = random_of(1, 9, 5), random_of(2, 9), random_of(3, *shape)
+    made = TiledConv(weight[:, :, None], bias).rows(x)
+    assert made.shape == (*shape[:-1], 9)
+    assert torch.allclose(made, F.linear(x, weight, bias), atol=1e-5)
+
+
 def test_nothing_is_written_beside_the_result() -> None:
     conv = TiledConv(weight_of(1, 13, 20, 7), None, outputs=6)
     held = torch.full((1, 1, 40, 13), 7.0).permute(0, 3, 1, 2)
@@ -149,6 +178,8 @@ def test_what_the_kernels_cannot_read_is_refused() -> None:
         conv(rows(random_of(2, 8, 2)))
     with pytest.raises(ValueError, match="no tiles of 7 outputs"):
         TiledConv(weight_of(1, 8, 8, 3), None, outputs=7)
+    with pytest.raises(ValueError, match="no stride"):
+        TiledConv(weight_of(1, 8, 8, 3), None, stride=2, outputs=6)
 
 
 def test_a_processor_may_be_treated_as_a_lesser_one() -> None:

@@ -9,6 +9,7 @@
 #define PANEL (2 * LANES)
 #define INLINE static inline __attribute__((always_inline))
 #define MOST_POINTS 18
+#define AHEAD 64 /* rows of PANEL weights that are asked for before they are wanted */
 
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
@@ -30,6 +31,7 @@ INLINE void product_of(int rows, int64_t taps, int64_t tap_stride, int64_t depth
         sum[r][0] = sum[r][1] = (vec){0};
     for (int64_t tap = 0; tap < taps; tap++, a += tap_stride) {
         for (int64_t k = 0; k < depth; k++, b += PANEL) {
+            __builtin_prefetch(b + AHEAD * PANEL); /* few rows are done with the weights before memory brings the next */
             vec b0 = load(b), b1 = load(b + LANES);
 #pragma GCC unroll 12
             for (int r = 0; r < rows; r++) {
@@ -127,8 +129,8 @@ static struct finish finish_of(const struct conv_plan *plan, const struct conv_c
 
 static const float *activated_rows(const struct conv_plan *plan, const struct conv_call *call, struct conv_piece piece,
                                    float *scratch) {
-    const float *x = call->x + piece.first * plan->channels_in;
-    int64_t total = (piece.count + (int64_t)plan->dilation * (plan->kernel - 1)) * plan->channels_in, i = 0;
+    const float *x = call->x + piece.first * plan->stride * plan->channels_in;
+    int64_t total = conv_rows_in(plan, piece.count) * plan->channels_in, i = 0;
     if (call->slope_in == 1.0f)
         return x;
     vec slope = spread(call->slope_in);
@@ -140,15 +142,17 @@ static const float *activated_rows(const struct conv_plan *plan, const struct co
 }
 
 static void direct(const struct conv_plan *plan, const struct conv_call *call, struct conv_piece piece, float *scratch) {
-    const float *rows = activated_rows(plan, call, piece, scratch), *weights = plan->weights;
-    int64_t in = plan->channels_in, out = plan->channels_out, panels = (out + PANEL - 1) / PANEL;
+    const float *rows = activated_rows(plan, call, piece, scratch);
+    int64_t in = plan->channels_in, out = plan->channels_out, step = plan->stride * in;
     float made[ROWS * PANEL] __attribute__((aligned(64)));
-    for (int64_t panel = 0; panel < panels; panel++, weights += plan->kernel * in * PANEL) {
+    for (int64_t panel = piece.first_panel; panel < piece.first_panel + piece.panels; panel++) {
+        const float *weights = plan->weights + panel * plan->kernel * in * PANEL;
         struct finish finish = finish_of(plan, call, panel);
         vec bias[2] = {load(plan->bias + panel * PANEL), load(plan->bias + panel * PANEL + LANES)};
-        for (int64_t t = 0; t < piece.count; t += ROWS) {
-            int64_t now = piece.count - t < ROWS ? piece.count - t : ROWS;
-            products[now - 1](plan->kernel, plan->dilation * in, in, rows + t * in, in, weights, made, 0);
+        int64_t groups = (piece.count + ROWS - 1) / ROWS;
+        for (int64_t t = 0, now; t < piece.count; t += now, groups--) {
+            now = (piece.count - t + groups - 1) / groups;
+            products[now - 1](plan->kernel, plan->dilation * in, in, rows + t * step, step, weights, made, 0);
             for (int64_t r = 0; r < now; r++) {
                 int64_t at = (piece.first + t + r) * out + panel * PANEL;
                 const float *residual = call->residual ? call->residual + at : NULL;
@@ -300,14 +304,14 @@ INLINE void tiles_of(int outputs, int kernel, const struct conv_plan *plan, cons
     const int points = outputs + kernel - 1;
     struct coefficients coefficients;
     spread_coefficients(points, outputs, plan, &coefficients);
-    int64_t depth = conv_round_up(plan->channels_in, LANES), panels = (plan->channels_out + PANEL - 1) / PANEL;
+    int64_t depth = conv_round_up(plan->channels_in, LANES);
     int64_t stride = conv_point_stride(piece.count, depth), made_stride = conv_point_stride(piece.count, PANEL);
     float *gathered = scratch, *evaluated = gathered + conv_round_up(points * depth, 16), *made = evaluated + points * stride;
     for (int64_t i = 0; i < piece.count; i++)
         evaluate_tile(points, plan, call, &coefficients, conv_tile_at(plan, call->count, piece.first + i), depth, gathered,
                       evaluated + i * depth, stride);
-    const float *weights = plan->weights;
-    for (int64_t panel = 0; panel < panels; panel++) {
+    for (int64_t panel = piece.first_panel; panel < piece.first_panel + piece.panels; panel++) {
+        const float *weights = plan->weights + panel * points * depth * PANEL;
         for (int point = 0; point < points; point++, weights += depth * PANEL)
             multiply(piece.count, depth, evaluated + point * stride, weights, made + point * made_stride);
         struct finish finish = finish_of(plan, call, panel);
