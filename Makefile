@@ -14,7 +14,9 @@ export PYTHON TORCH TORCH_PIP_ARGS
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 BIN := $(VENV)/bin
-C_SOURCES := $(filter-out rvcd/ipc/_native.c,$(wildcard rvcd/ipc/*.[ch] rvcd/audio/*.[ch])) rvcd/ipc/_build.py
+C_FOLDERS := rvcd/ipc rvcd/audio rvcd/nets/_conv
+C_MADE := $(foreach folder,rvcd/ipc rvcd/nets/_conv,$(folder)/_native*.so $(folder)/_native.c)
+C_SOURCES := $(filter-out %/_native.c,$(foreach folder,$(C_FOLDERS),$(wildcard $(folder)/*.[ch] $(folder)/_build.py)))
 
 .PHONY: help
 help:  ## say what can be made
@@ -55,7 +57,7 @@ install-service: $(VENV)/.installed  ## install the systemd user unit for this c
 .PHONY: clean
 clean:  ## remove the environment and everything built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	rm -f rvcd/ipc/_native*.so rvcd/ipc/_native.c
+	rm -f $(C_MADE)
 	find rvcd rvcctl tests tools -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: packages-run packages-test
@@ -77,7 +79,7 @@ $(VENV)/.torch: $(VENV)/.made
 
 $(VENV)/.installed: $(VENV)/.torch pyproject.toml setup.py $(C_SOURCES)
 	@echo "installing rvcd and what it needs into $(VENV) (the first time takes some minutes)"
-	@rm -rf build rvcd/ipc/_native*.so rvcd/ipc/_native.c
+	@rm -rf build $(C_MADE)
 	@$(BIN)/pip install --quiet --editable .
 	@touch $@
 

@@ -104,6 +104,8 @@ def _case(found: Figures | Unmeasured, others: Sequence[Figures | Unmeasured]) -
         "precision": environment.precision,
         "device": environment.device,
         "device_name": environment.device_name,
+        "instructions": environment.instructions,
+        "convolutions": environment.convolutions,
         "blocks": found.blocks,
         "late_blocks": found.late_blocks,
         "load": found.load,

@@ -27,6 +27,8 @@ from rvcd.bench.tasks import (
 from rvcd.engine.converter import Converter
 from rvcd.engine.loader import Loader
 from rvcd.engine.stopwatch import Timings
+from rvcd.nets.conv_ways import way_names
+from rvcd.nets.tiled_conv import instruction_set_name
 from rvcd.params import Snapshot
 from rvcd.worker.process import raise_priority
 from rvcd.worker.warm_up import needed_thread_count, warm_up
@@ -76,6 +78,8 @@ def environment_of(loader: Loader) -> Environment:
         device=loader.device,
         device_name=torch.cuda.get_device_name(loader.device) if on_gpu else "",
         torch_version=torch.__version__,
+        instructions=instruction_set_name(),
+        convolutions=way_names(loader.ways.chosen) if loader.ways is not None else {},
     )
 
 

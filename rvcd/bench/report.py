@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from rvcd.bench.document import Findings
 from rvcd.bench.figures import STAGES, Comparison, Figures, Level, Spread, Unmeasured, latency_ms, verdict
 from rvcd.bench.plan import Case, Mode, Plan
 from rvcd.bench.soak import FIFTHS, Soaked
-from rvcd.bench.tasks import Compared, Way
+from rvcd.bench.tasks import Compared, Environment, Way
 from rvcd.geometry import SYNTHESIS_TAIL_MS
 
 if TYPE_CHECKING:
@@ -150,10 +151,19 @@ def _conditions(found: Figures, *, paced: bool) -> str:
         gpu = f", {found.gpu_peak_mb:.0f} MB on the GPU\nstages show when work was handed to the GPU; the total is exact"
     return (
         f"{found.blocks} blocks {pace}, {used.threads} thread{'s' * (used.threads != 1)}, {used.precision}, {used.device}\n"
+        f"{_kernels(used)}\n"
         f"memory: {found.peak_rss_mb:.0f} MB at most, {found.final_rss_mb:.0f} MB at the end{gpu}\n"
         f"start-up: {start.total_s:.1f} s to the first converted block (imports {start.imports_s:.1f}, loading "
         f"{start.loading_s:.1f},\nwarm-up {start.warm_up_s:.1f}, the block itself {start.first_block_s:.1f})"
     )
+
+
+def _kernels(used: Environment) -> str:
+    """Say with which instructions the kernels run, and how the decoder's convolutions are computed."""
+    if not used.convolutions:
+        return f"kernels: {used.instructions}"
+    count = Counter(used.convolutions.values())
+    return f"kernels: {used.instructions}; shapes of convolutions: " + ", ".join(f"{n} {way}" for way, n in sorted(count.items()))
 
 
 def _summary(measured: Sequence[Figures]) -> Sheet:

@@ -7,7 +7,7 @@ Events of the child: {"event": "progress", "done": 0..1, "doing": words}, {"even
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import msgspec
@@ -72,13 +72,18 @@ class StartUp:
 
 @dataclass(frozen=True)
 class Environment:
-    """What the child really computed with. precision: "fp32" or "bf16". device_name: the GPU's, "" on the CPU."""
+    """What the child really computed with. precision: "fp32" or "bf16". device_name: the GPU's, "" on the CPU.
+
+    instructions: of rvcd's own kernels, "baseline" for none. convolutions: how those of the decoder are computed, by shape.
+    """
 
     threads: int
     precision: str
     device: str
     device_name: str
     torch_version: str
+    instructions: str = "baseline"
+    convolutions: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

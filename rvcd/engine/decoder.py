@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rvcd.engine.decoder_layers import DecoderLayers, Pairs, Upsample, block_reach, leaky, reach
+from rvcd.engine.decoder_layers import Convolution, DecoderLayers, Pairs, Upsample, block_reach, reach
 from rvcd.nets.packed import PackedConv
 from rvcd.nets.synthesizer import LRELU_SLOPE
 from rvcd.yielding import yield_point
@@ -76,35 +76,15 @@ class LookaheadConv:
         self.conv, self.reach = conv, reach(conv)
         self.history = History(self.reach, conv.channels_in, conv.dtype)
 
-    def step(self, x: Tensor, advance: int, slope: float | None = None) -> Tensor:
-        return self.conv(F.pad(self.history.extend(x.to(self.conv.dtype), advance), (0, self.reach)), slope=slope)
-
-
-class LookaheadResBlock:
-    """A residual block over [new | provisional], no delay. The residual path stays float32."""
-
-    def __init__(self, pairs: Pairs, slope: float = LRELU_SLOPE) -> None:
-        self.slope = slope
-        self.pairs = [(LookaheadConv(dilated), LookaheadConv(plain)) for dilated, plain in pairs]
-
-    def histories(self) -> list[History]:
-        return [conv.history for pair in self.pairs for conv in pair]
-
-    def step(self, x: Tensor, advance: int, first: int, per_frame: int, span: Span) -> Tensor:
-        for dilated, plain in self.pairs:
-            y = dilated.step(leaky(x, dilated.conv.dtype, self.slope), advance, self.slope)
-            yield_point()
-            y = span.clear_outside(y, first, per_frame)
-            x = span.clear_outside(x + plain.step(y, advance), first, per_frame)
-            yield_point()
-        return x
+    def step(self, x: Tensor, advance: int) -> Tensor:
+        return self.conv(F.pad(self.history.extend(x.to(self.conv.dtype), advance), (0, self.reach)))
 
 
 class Carried:
-    """One layer's input: the `length` positions before this step's, and this step's, in one buffer that is kept for the next."""
+    """One layer's input: `length` positions before this step's, this step's, and `beyond` zeros, in one buffer that is kept."""
 
-    def __init__(self, length: int, channels: int) -> None:
-        self.length, self.channels = length, channels
+    def __init__(self, length: int, channels: int, beyond: int = 0, dtype: torch.dtype = torch.float32) -> None:
+        self.length, self.channels, self.beyond, self.dtype = length, channels, beyond, dtype
         self.buffer = torch.zeros(0)
 
     def reset(self, like: Tensor) -> None:
@@ -112,29 +92,78 @@ class Carried:
         self.buffer.zero_()
 
     def room(self, count: int) -> Tensor:
-        """Return the buffer, (1, C, 1, length + count), for this step's `count` positions to be written at its end."""
-        if self.buffer.shape[3] != self.length + count:
+        """Return the buffer, (1, C, 1, length + count + beyond), for this step's `count` positions to be written into."""
+        if self.buffer.shape[3] != self.length + count + self.beyond:
             head = self.buffer[..., : self.length]
             self.buffer = self._empty(count, head.device)
             self.buffer[..., : self.length] = head
+            self.buffer[..., self.length + count :] = 0
         return self.buffer
 
-    def keep(self) -> None:
-        """Move the newest `length` positions to the front: this step is over."""
-        count = self.buffer.shape[3] - self.length
-        newest = self.buffer[..., count:]
-        self.buffer[..., : self.length] = newest if count >= self.length else newest.clone()
+    def fresh(self, count: int) -> Tensor:
+        """Return this step's part of the buffer, (1, C, 1, count)."""
+        return self.room(count)[..., self.length : self.length + count]
+
+    def keep(self, advance: int) -> None:
+        """Move the `length` positions up to this step's position `advance` to the front: this step is over."""
+        newest = self.buffer[..., advance : advance + self.length]
+        self.buffer[..., : self.length] = newest if advance >= self.length else newest.clone()
 
     def _empty(self, count: int, device: torch.device) -> Tensor:
-        return torch.empty((1, 1, self.length + count, self.channels), device=device).permute(0, 3, 1, 2)
+        size = (1, 1, self.length + count + self.beyond, self.channels)
+        return torch.empty(size, dtype=self.dtype, device=device).permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class LookaheadPair:
+    """Two convolutions and their residual. entered: the first one's input. between: the second one's, activated."""
+
+    dilated: Convolution
+    plain: Convolution
+    entered: Carried
+    between: Carried
+
+    @classmethod
+    def of(cls, dilated: Convolution, plain: Convolution) -> LookaheadPair:
+        ahead, behind = reach(dilated), reach(plain)
+        between = Carried(behind, plain.channels_in, behind, plain.dtype)
+        return cls(dilated, plain, Carried(ahead, dilated.channels_in, ahead), between)
+
+
+class LookaheadResBlock:
+    """A residual block over [new | provisional], no delay. The residual path stays float32."""
+
+    def __init__(self, pairs: Pairs, slope: float = LRELU_SLOPE) -> None:
+        self.slope = slope
+        self.pairs = [LookaheadPair.of(dilated, plain) for dilated, plain in pairs]
+
+    def carried(self) -> list[Carried]:
+        return [carried for pair in self.pairs for carried in (pair.entered, pair.between)]
+
+    def step(self, x: Tensor, advance: int, first: int, per_frame: int, span: Span) -> Tensor:
+        length = x.shape[3]
+        self.pairs[0].entered.fresh(length).copy_(x)
+        for i, pair in enumerate(self.pairs):
+            entered, between = pair.entered.room(length), pair.between.fresh(length)
+            pair.dilated.run(entered, entering=self.slope, leaving=self.slope, out=between)
+            yield_point()
+            span.clear_outside(between, first, per_frame)
+            target = self.pairs[i + 1].entered.fresh(length) if i + 1 < len(self.pairs) else None
+            residual = pair.entered.fresh(length)
+            x = pair.plain.run(pair.between.room(length), residual=residual, out=target)
+            span.clear_outside(x, first, per_frame)
+            yield_point()
+        for carried in self.carried():
+            carried.keep(advance)
+        return x
 
 
 @dataclass(frozen=True)
 class DelayedPair:
     """Two convolutions and their residual. before, after: how late input and output are against the stage's input."""
 
-    dilated: PackedConv
-    plain: PackedConv
+    dilated: Convolution
+    plain: Convolution
     before: int
     after: int
     carried: Carried | None
@@ -170,36 +199,34 @@ class DelayedStage:
         """Take the `length` positions from `first` on that the caller has written to the end of self.input.room(length)."""
         total: Tensor | None = None
         entered = self.input.room(length)
-        active = leaky(entered, self.blocks[0][0].dilated.dtype, self.slope)
-        for block in self.blocks:
+        shared: Tensor | None = None
+        for number, block in enumerate(self.blocks):
             for i, pair in enumerate(block):
                 reach_here, last = pair.after - pair.before, i == len(block) - 1
-                if pair.carried is None:
-                    start = self.input.length - pair.before - 2 * reach_here
-                    x = entered[..., start : start + 2 * reach_here + length]
-                    y = active[..., start : start + 2 * reach_here + length]
+                x = entered if pair.carried is None else pair.carried.room(length)
+                start = self.input.length - pair.before - 2 * reach_here if pair.carried is None else 0
+                used = slice(start, start + 2 * reach_here + length)
+                if pair.carried is None and isinstance(pair.dilated, PackedConv) and pair.dilated.own is None:
+                    # One activation of the stage's input for all of its blocks.
+                    shared = F.leaky_relu(entered.to(pair.dilated.dtype), self.slope) if shared is None else shared
+                    y = pair.dilated.run(shared[..., used], leaving=self.slope)
                 else:
-                    x = pair.carried.room(length)
-                    y = leaky(x, pair.dilated.dtype, self.slope)
-                y = pair.dilated(y, slope=self.slope)
+                    y = pair.dilated.run(x[..., used], entering=self.slope, leaving=self.slope)
                 yield_point()
-                y = pair.plain(span.clear_outside(y, first - pair.after - reach(pair.plain), per_frame))
-                residual = x[..., reach_here : reach_here + length]
+                span.clear_outside(y, first - pair.after - reach(pair.plain), per_frame)
+                residual = x[..., start + reach_here : start + reach_here + length]
                 if not last:
                     following = block[i + 1].carried
                     assert following is not None
-                    target = following.room(length)[..., following.length :]
-                    span.clear_outside(torch.add(residual, y, out=target), first - pair.after, per_frame)
-                elif total is None:
-                    total = residual + y
+                    target = pair.plain.run(y, residual=residual, out=following.fresh(length))
+                    span.clear_outside(target, first - pair.after, per_frame)
                 else:
-                    total += residual
-                    total += y
+                    scale = 1.0 / len(self.blocks) if number == len(self.blocks) - 1 else 1.0
+                    total = pair.plain.run(y, residual=residual, out=total, accumulate=total is not None, scale=scale)
                 yield_point()
         assert total is not None
         for carried in self.carried():
-            carried.keep()
-        total *= 1.0 / len(self.blocks)
+            carried.keep(length)
         return span.clear_outside(total, first - self.delay, per_frame)
 
 
@@ -288,7 +315,7 @@ class StreamingDecoder:
         """Forget everything. The next step's first frame is number first_frame of its stream; those before count as absent."""
         like = self.condition
         histories: list[History | Carried] = [self.pre.history, self.post_history, *(up.history for up in self.ups)]
-        histories += [history for stage in self.ahead for block in stage for history in block.histories()]
+        histories += [carried for stage in self.ahead for block in stage for carried in block.carried()]
         histories += [carried for stage in self.delayed for carried in stage.carried()]
         for history in histories:
             history.reset(like)
@@ -325,7 +352,7 @@ class StreamingDecoder:
             per_frame = self.per_frame[i]
             x = self.ups[i].step(F.leaky_relu(x, LRELU_SLOPE), x.shape[-1], delayed=True)
             length, position = x.shape[-1], first * per_frame - delay
-            entered = delayed.input.room(length)[..., delayed.input.length :]
+            entered = delayed.input.fresh(length)
             if self.taps:
                 torch.add(x, self.taps[i].positions(tapped, tapped_first, position, length), out=entered)
             else:

@@ -2,8 +2,9 @@
 
 One-dimensional convolutions are written as two-dimensional ones of height 1 over channels-last tensors (1, C, 1, T): on CPUs
 they reach oneDNN's fast kernels (twice as fast as conv1d where it was measured). In bfloat16 the residual blocks' convolutions
-multiply in it, which halves their time again. What the whole signal passes through one after another stays float32: the first
-convolution, the upsamplings (7 % of the work, 3 dB), the residual paths, the excitation and the output.
+multiply in it, which halves their time again. Where kernels of our own are faster (rvcd.nets.conv_ways), they compute those in
+float32. What the whole signal passes through one after another stays float32: the first convolution, the upsamplings (7 % of the
+work, 3 dB), the residual paths, the excitation and the output.
 """
 
 from __future__ import annotations
@@ -15,17 +16,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rvcd.nets.conv_ways import PACKED, Ways
 from rvcd.nets.excitation import Excitation
 from rvcd.nets.packed import PackedConv, PackedLinear
 from rvcd.nets.refinegan import RefineBlock
-from rvcd.nets.synthesizer import LRELU_SLOPE, Generator, ResBlock
+from rvcd.nets.synthesizer import Generator, ResBlock
+from rvcd.nets.tiled_conv import TiledConv
 from rvcd.yielding import yield_point
 
-Pairs = list[tuple[PackedConv, PackedConv]]
+Convolution = PackedConv | TiledConv
+Pairs = list[tuple[Convolution, Convolution]]
 """A residual block: (dilated, plain) convolutions, each pair with a residual connection."""
 
 
-def reach(conv: PackedConv) -> int:
+def reach(conv: Convolution) -> int:
     """Return the positions that a same-padded convolution needs on each side."""
     return conv.dilation[1] * (conv.kernel - 1) // 2
 
@@ -33,11 +37,6 @@ def reach(conv: PackedConv) -> int:
 def block_reach(pairs: Pairs) -> int:
     """Return the positions that a residual block needs on each side."""
     return sum(reach(dilated) + reach(plain) for dilated, plain in pairs)
-
-
-def leaky(x: Tensor, dtype: torch.dtype, slope: float = LRELU_SLOPE) -> Tensor:
-    """Return the activated x in the type of the convolution that takes it."""
-    return F.leaky_relu(x.to(dtype), slope)
 
 
 class Upsample:
@@ -107,10 +106,14 @@ class DecoderLayers:
     source: Excitation | None
 
     @classmethod
-    def of(cls, generator: Generator, dtype: torch.dtype = torch.float32) -> DecoderLayers:
-        """Prepare a generator's weights; they are copied."""
+    def of(cls, generator: Generator, dtype: torch.dtype = torch.float32, ways: Ways | None = None) -> DecoderLayers:
+        """Prepare a generator's weights; they are copied.
+
+        ways: how the residual blocks' convolutions are computed; None: directly.
+        """
         blocks: list[ResBlock] = list(generator.resblocks)  # type: ignore[arg-type]
         count, per_stage = len(generator.ups), generator.blocks_per_stage
+        per_frame = [math.prod(generator.upsample_rates[: i + 1]) for i in range(count)]
         return cls(
             hop=generator.hop,
             dtype=dtype,
@@ -118,8 +121,11 @@ class DecoderLayers:
             cond=generator.cond,
             ups=[Upsample(up) for up in generator.ups],  # type: ignore[arg-type]
             taps=[SourceTap(conv) for conv in generator.noise_convs],  # type: ignore[arg-type]
-            stages=[[pairs_of(block, dtype) for block in blocks[i * per_stage : (i + 1) * per_stage]] for i in range(count)],
-            per_frame=[math.prod(generator.upsample_rates[: i + 1]) for i in range(count)],
+            stages=[
+                [pairs_of(block, dtype, ways, rate) for block in blocks[i * per_stage : (i + 1) * per_stage]]
+                for i, rate in enumerate(per_frame)
+            ],
+            per_frame=per_frame,
             post=packed(generator.conv_post, torch.float32),
             source=generator.m_source,
         )
@@ -129,12 +135,19 @@ class DecoderLayers:
         return self.cond(speaker).unsqueeze(2)  # type: ignore[no-any-return]
 
 
-def pairs_of(block: ResBlock | RefineBlock, dtype: torch.dtype) -> Pairs:
-    """Prepare a residual block."""
-    return [
-        (packed(dilated, dtype), packed(plain, dtype))  # type: ignore[arg-type]
-        for dilated, plain in zip(block.convs1, block.convs2, strict=True)
-    ]
+def pairs_of(block: ResBlock | RefineBlock, dtype: torch.dtype, ways: Ways | None = None, per_frame: int = 1) -> Pairs:
+    """Prepare a residual block whose stage has per_frame positions a frame."""
+
+    def of(module: nn.Conv1d) -> Convolution:
+        if ways is None:
+            return packed(module, dtype)
+        way = ways.of(module.weight, dtype, per_frame)
+        yield_point()
+        if way == PACKED:
+            return PackedConv(module.weight, module.bias, dtype=dtype, dilation=module.dilation[0], by_torch=True)
+        return TiledConv(module.weight, module.bias, dilation=module.dilation[0], outputs=way)
+
+    return [(of(dilated), of(plain)) for dilated, plain in zip(block.convs1, block.convs2, strict=True)]  # type: ignore[arg-type]
 
 
 def packed(module: nn.Conv1d, dtype: torch.dtype, *, as_product: bool = False) -> PackedConv:

@@ -24,6 +24,8 @@ from rvcd.formats.voice_file import read_voice
 from rvcd.geometry import StreamGeometry
 from rvcd.ipc.messages import ModelSetup, VoiceFiles
 from rvcd.nets.contentvec_file import load_content_encoder
+from rvcd.nets.conv_ways import Ways
+from rvcd.nets.packed import worth_packing
 from rvcd.nets.synthesizer import build_synthesizer
 from rvcd.params import Snapshot
 from rvcd.voices.identity import file_facts, read_unmixed
@@ -88,6 +90,11 @@ class Loader:
         """What the networks compute with: torch.float32 or torch.bfloat16."""
         return choose_precision(self.setup.precision, self.device)
 
+    @cached_property
+    def ways(self) -> Ways | None:
+        """How the decoders' convolutions are computed; None: directly."""
+        return Ways(self.geometry.block_frames, Path(self.setup.ways_file)) if self.setup.ways_file else None
+
     def encoder(self, path: str = "") -> ContentEncoder:
         """Return a content encoder by its path: "": the setup's; the test weights' where that names none either."""
         found = self._encoder_path(path)
@@ -95,7 +102,7 @@ class Loader:
         encoder = self._encoders.get(facts)
         if encoder is None:
             encoder = load_content_encoder(found, device=self.device)
-            if self.precision is not torch.float32:
+            if worth_packing(self.precision, self.device):
                 encoder.pack(self.precision)
             self._encoders[facts] = encoder
         self._newest_encoder = encoder
@@ -128,7 +135,16 @@ class Loader:
             raise ModelFileError(f"{files.path}: does not go with the content encoder: {error}") from None
         synthesizer = build_synthesizer(file.spec.config, file.weights, path=files.path, device=self.device)
         index = self._read_index(files, file.spec.config.unit_width)
-        return Voice.of(files.name, file.spec, synthesizer, index, encoder, precision=self.precision, keep_decoder=keep_decoder)
+        return Voice.of(
+            files.name,
+            file.spec,
+            synthesizer,
+            index,
+            encoder,
+            precision=self.precision,
+            keep_decoder=keep_decoder,
+            ways=self.ways,
+        )
 
     def _read_index(self, files: VoiceFiles, unit_width: int) -> UnitIndex | None:
         if not files.index:

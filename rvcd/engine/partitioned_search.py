@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rvcd.engine.one_thread import faiss_on_one_thread
 from rvcd.yielding import yield_point
 
 LEAST_VECTORS = 4096
@@ -48,9 +49,10 @@ class PartitionedSearch:
         turned = torch.cat([self._turn(rows) for rows in _pieces(sample)])
         centroids = _centroids(turned, _list_count(count))
         self._index = _empty_index(centroids.numpy(), turned.numpy())
-        faiss.omp_set_num_threads(1)
         for rows in _pieces(self._vectors):
-            self._index.add(self._turn(rows).numpy())
+            turned = self._turn(rows)
+            with faiss_on_one_thread():
+                self._index.add(turned.numpy())
 
     def _turn(self, rows: Tensor) -> Tensor:
         """(N, C) -> their main coordinates (N, CODE_WIDTH)."""
@@ -58,11 +60,11 @@ class PartitionedSearch:
 
     def nearest(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """See NeighbourSearch.nearest. On the caller's thread alone: beside a busy program, several wait for each other."""
-        faiss.omp_set_num_threads(1)  # of this thread
         rows = queries.detach().float().cpu().numpy()
         # einsum: neither torch's threads nor BLAS's, and a row's sums do not depend on how many rows there are.
         turned = np.einsum("nc,wc->nw", rows - self._mean.numpy(), self._axes_by_row)
-        _, ids = self._index.search(turned, max(k, CANDIDATES))
+        with faiss_on_one_thread():
+            _, ids = self._index.search(turned, max(k, CANDIDATES))
         kept = min(k, ids.shape[1])
         distances = np.empty((len(rows), kept), np.float32)
         found = np.empty((len(rows), kept, rows.shape[1]), np.float32)

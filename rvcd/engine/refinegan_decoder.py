@@ -101,8 +101,8 @@ class LookaheadStageStream(StageStream):
         self.input = LookaheadConv(layers.input_conv)
         self.blocks = [LookaheadResBlock(block.pairs, SLOPE) for block in layers.blocks]
 
-    def histories(self) -> list[History]:
-        return [self.input.history, *(history for block in self.blocks for history in block.histories())]
+    def histories(self) -> list[History | Carried]:
+        return [self.input.history, *(carried for block in self.blocks for carried in block.carried())]
 
     def step(self, x: Tensor, advance: int, first: int, span: Span) -> Tensor:
         entered = span.clear_outside(self.input.step(x, advance), first, self.per_frame)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rvcd.engine.decoder_layers import Pairs, SourceTap, packed, pairs_of
+from rvcd.nets.conv_ways import Ways
 from rvcd.nets.excitation import Excitation
 from rvcd.nets.packed import PackedConv
 from rvcd.nets.refinegan import NoisyActivation, RefineGan, RefineStage, before, decimation_kernel
@@ -84,9 +85,10 @@ class RefineLayers:
     post: PackedConv
 
     @classmethod
-    def of(cls, generator: RefineGan, dtype: torch.dtype = torch.float32) -> RefineLayers:
-        """Prepare a generator's weights; the large ones are copied."""
+    def of(cls, generator: RefineGan, dtype: torch.dtype = torch.float32, ways: Ways | None = None) -> RefineLayers:
+        """Prepare a generator's weights; the large ones are copied. ways: as for DecoderLayers.of."""
         rates = generator.upsample_rates
+        per_frame = [math.prod(rates[: i + 1]) for i in range(len(rates))]
         down: list[nn.Conv1d] = list(generator.downsample_blocks)  # type: ignore[arg-type]
         first = generator.is_first
         return cls(
@@ -99,10 +101,10 @@ class RefineLayers:
             mel=packed(generator.mel_conv, torch.float32, as_product=True),
             cond=generator.cond,
             stages=[
-                _stage(rate, stage, dtype)  # type: ignore[arg-type]
-                for rate, stage in zip(rates, generator.upsample_conv_blocks, strict=True)
+                _stage(rate, stage, dtype, ways, count)  # type: ignore[arg-type]
+                for rate, count, stage in zip(rates, per_frame, generator.upsample_conv_blocks, strict=True)
             ],
-            per_frame=[math.prod(rates[: i + 1]) for i in range(len(rates))],
+            per_frame=per_frame,
             post=packed(generator.conv_post, torch.float32),
         )
 
@@ -124,12 +126,12 @@ class RefineLayers:
         return F.linear(heard, weight, self.source_conv.bias)[None, None].permute(0, 3, 1, 2)  # type: ignore[arg-type]
 
 
-def _stage(rate: int, stage: RefineStage, dtype: torch.dtype) -> StageLayers:
+def _stage(rate: int, stage: RefineStage, dtype: torch.dtype, ways: Ways | None, per_frame: int) -> StageLayers:
     yield_point()
     blocks = []
     for residual in stage.residuals():
         first, block, last = residual.parts
-        blocks.append(NoisyBlock((_amount(first), _amount(last)), pairs_of(block, dtype)))
+        blocks.append(NoisyBlock((_amount(first), _amount(last)), pairs_of(block, dtype, ways, per_frame)))
     return StageLayers(rate, stage.input_conv.out_channels, packed(stage.input_conv, torch.float32), blocks)
 
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rvcd.engine.one_thread import faiss_on_one_thread
 from rvcd.engine.partitioned_search import LEAST_VECTORS, PartitionedSearch
 from rvcd.errors import ModelFileError
 from rvcd.formats.index_header import IndexHeader, read_fitting_index_header
@@ -45,8 +46,8 @@ class FaissSearch:
 
     def nearest(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         rows = np.ascontiguousarray(queries.detach().float().cpu().numpy())
-        faiss.omp_set_num_threads(1)  # of this thread: beside torch's, several take ten times as long for a block's few units
-        distances, ids, vectors = self._index.search_and_reconstruct(rows, k)
+        with faiss_on_one_thread():  # beside torch's threads, several take ten times as long for a block's few units
+            distances, ids, vectors = self._index.search_and_reconstruct(rows, k)
         missing = ids < 0
         distances[missing], vectors[missing] = np.inf, 0.0
         return torch.from_numpy(distances).to(queries.device), torch.from_numpy(vectors).to(queries.device)

@@ -29,8 +29,9 @@ from rvcd.engine.stopwatch import Stopwatch
 from rvcd.engine.units import ContentEncoder, UnitKind
 from rvcd.formats.voice_file import VoiceSpec
 from rvcd.geometry import StreamGeometry
+from rvcd.nets.conv_ways import Ways
 from rvcd.nets.excitation import Excitation, SourceState
-from rvcd.nets.packed import pack
+from rvcd.nets.packed import pack, worth_packing
 from rvcd.nets.refinegan import RefineGan
 from rvcd.nets.synthesizer import PRIOR_NOISE_SCALE, LayerMemory, Synthesizer
 from rvcd.yielding import yield_point
@@ -70,17 +71,19 @@ class Voice:
     def of(
         cls, name: str, spec: VoiceSpec, synthesizer: Synthesizer, index: UnitIndex | None = None,
         encoder: ContentEncoder | None = None, *, precision: torch.dtype = torch.float32, keep_decoder: bool = True,
+        ways: Ways | None = None,
     ) -> Voice:  # fmt: skip
-        """Prepare a synthesizer for streaming. precision torch.bfloat16: enc_p and flow are packed in place.
+        """Prepare a synthesizer for streaming. enc_p and flow are packed in place where that is worth it.
 
+        ways: how the decoder's convolutions are computed; None: directly.
         keep_decoder False: free the decoder's plain weights, which then cannot run offline.
         """
         generator = synthesizer.dec
         of = RefineLayers.of if isinstance(generator, RefineGan) else DecoderLayers.of
-        decoder = of(generator, precision)  # type: ignore[arg-type]  # each gets its own kind
+        decoder = of(generator, precision, ways)  # type: ignore[arg-type]  # each gets its own kind
         if not keep_decoder:
             del synthesizer.dec
-        if precision is not torch.float32:
+        if worth_packing(precision, str(synthesizer.emb_g.weight.device)):
             pack(synthesizer.enc_p, precision)
             pack(synthesizer.flow, precision)
         return cls(name, spec, synthesizer, decoder, index, encoder)

@@ -56,6 +56,7 @@ class ModelSetup(Struct, frozen=True):
 
     encoder: of voices that name none; "": the test weights. device: as engine.device. threads 0: as many as the voice needs.
     keep_loaded: voices that stay in memory, with their encoders. test_weights_cache: where the test weights are written.
+    ways_file: where it is kept how convolutions are computed best on this machine; "": directly.
     """
 
     encoder: str
@@ -66,6 +67,7 @@ class ModelSetup(Struct, frozen=True):
     threads: int = 0
     seed: int = 0
     test_weights_cache: str = ""
+    ways_file: str = ""
     keep_loaded: int = 3
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rvcd.errors import ModelFileError
 from rvcd.nets.attention_memory import AttentionMemory
 from rvcd.nets.contentvec_state import RECEPTIVE_FIELD_SAMPLES, FrontEndState, UnitState
-from rvcd.nets.packed import PackedConv1d, PackedGroups, PackedLinear, pack
+from rvcd.nets.packed import PackedConv1d, PackedGroups, PackedLinear, pack, worth_packing
 from rvcd.yielding import yield_point
 
 V1_LAYER = 9
@@ -138,6 +138,9 @@ class ContentEncoder(nn.Module):
 
     def pack(self, dtype: torch.dtype) -> None:
         """Compute in dtype from now on; the plain weights are freed. Norms, residual paths and the first layer stay float32."""
+        if worth_packing(torch.float32, str(self.norm.weight.device)):
+            first = self.conv_layers[0]
+            first.conv = PackedConv1d(first.conv, torch.float32)  # type: ignore[arg-type]
         for layer in self.conv_layers[1:]:
             fused = "" if layer.norm is not None else "gelu"
             layer.conv = PackedConv1d(layer.conv, dtype, fused)  # type: ignore[arg-type]

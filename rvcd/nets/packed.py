@@ -2,7 +2,8 @@
 
 On a CPU, oneDNN's fast kernels want channels-last data and weights in their own blocked layout. Torch's eager operators pack
 the weights again on every call; the operators that its compiler uses take them packed, and apply the activation on the way out.
-Where a torch build lacks those, and on a GPU, the plain operators compute the same.
+Where a torch build lacks those, and on a GPU, the plain operators compute the same. In float32 kernels of our own are faster
+(rvcd.nets.tiled_conv); they run where the processor has the instructions.
 
 Sequences are (B, C, T). Channels-last means that C is contiguous in memory: a transposed (B, T, C) costs no copy.
 """
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rvcd.nets.tiled_conv import TiledConv, available
 from rvcd.yielding import yield_point
 
 ACTIVATIONS: dict[str, tuple[str, list[float], str]] = {
@@ -30,6 +32,11 @@ def fuses(weight: Tensor) -> bool:
     available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     supported = weight.dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return weight.device.type == "cpu" and operators and available and bool(supported)
+
+
+def worth_packing(dtype: torch.dtype, device: str) -> bool:
+    """Say whether networks that compute in dtype are faster packed."""
+    return dtype != torch.float32 or available(torch.empty(0, device=device))
 
 
 def packs_alike(weight: Tensor) -> bool:
@@ -49,6 +56,11 @@ class PackedLinear(nn.Module):
         """weight (out, in)."""
         super().__init__()
         self.dtype, self.activation = dtype, activation
+        self.own: TiledConv | None = None
+        if dtype == torch.float32 and available(weight):
+            yield_point()
+            self.own = TiledConv(weight[:, :, None], bias)
+            return
         self.weight = weight.detach().to(dtype)
         self.bias = None if bias is None else bias.detach().to(dtype)
         self.fused = fuses(self.weight)
@@ -58,6 +70,8 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.to(self.dtype)
+        if self.own is not None:
+            return _activate(self.own.rows(x), self.activation)
         if self.fused:
             y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, *ACTIVATIONS[self.activation])
             return y
@@ -76,15 +90,22 @@ class PackedConv:
         stride: int = 1,
         dilation: int = 1,
         as_product: bool = False,
+        by_torch: bool = False,
     ) -> None:
         """weight (out, in, kernel).
 
         as_product: as a matrix product over unfolded rows: for short inputs, and channels that do not pack alike.
+        by_torch: never by kernels of our own, which need no such distinction.
         """
         self.dtype = dtype
         _, self.channels_in, self.kernel = weight.shape
         self.stride, self.dilation = [1, stride], [1, dilation]
         self.product: PackedLinear | None = None
+        self.own: TiledConv | None = None
+        if dtype == torch.float32 and available(weight) and not by_torch:
+            yield_point()
+            self.own = TiledConv(weight, bias, stride=stride, dilation=dilation)
+            return
         if as_product:
             self.product = PackedLinear(weight.detach().transpose(1, 2).flatten(1), bias, dtype)
             return
@@ -99,6 +120,10 @@ class PackedConv:
     def __call__(self, x: Tensor, *, slope: float | None = None, activation: str = "") -> Tensor:
         """x (B, in, 1, T) in any dtype -> (B, out, 1, T') in this one, then leaky ReLU of a slope, or a named activation."""
         x = x.to(self.dtype)
+        if self.own is not None:
+            rows = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+            made = [self.own(one, slope=slope) for one in torch.split(rows, 1)]
+            return _activate(made[0] if len(made) == 1 else torch.cat(made), activation)
         if self.product is not None:
             y: Tensor = self.product(self._unfolded(x)).permute(0, 3, 1, 2)
         elif self.fused:
@@ -108,6 +133,27 @@ class PackedConv:
         else:
             y = F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation)
         return F.leaky_relu(y, slope) if slope is not None else _activate(y, activation)
+
+    def run(
+        self, x: Tensor, *, entering: float | None = None, leaving: float | None = None, residual: Tensor | None = None,
+        out: Tensor | None = None, accumulate: bool = False, scale: float = 1.0,
+    ) -> Tensor:  # fmt: skip
+        """As rvcd.nets.tiled_conv.TiledConv.run; what comes out is in this dtype, or in that of residual and out."""
+        if self.own is not None:
+            return self.own.run(
+                x, entering=entering, leaving=leaving, residual=residual, out=out, accumulate=accumulate, scale=scale
+            )
+        y = self(x if entering is None else F.leaky_relu(x.to(self.dtype), entering), slope=leaving)
+        if residual is None and out is None:
+            return y if scale == 1.0 else y * scale
+        if residual is not None:
+            y = torch.add(residual, y, out=None if accumulate else out)
+        if accumulate:
+            assert out is not None
+            y = out.add_(y)
+        elif out is not None and y is not out:
+            y = out.copy_(y)
+        return y if scale == 1.0 else y.mul_(scale)
 
     def _unfolded(self, x: Tensor) -> Tensor:
         """(B, C, 1, T) -> the inputs of each output in a row, (B, 1, T', kernel * C)."""

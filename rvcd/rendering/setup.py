@@ -92,7 +92,7 @@ def settings_hash(setup: RenderSetup) -> str:
     said = msgspec.to_builtins(setup)
     for name in ("path", "index", "identity", "encoder", "problem"):
         del said["voice"][name]
-    for name in ("encoder", "rmvpe", "threads", "keep_loaded", "test_weights_cache"):
+    for name in ("encoder", "rmvpe", "threads", "keep_loaded", "test_weights_cache", "ways_file"):
         del said["models"][name]
     del said["threads"]
     said["files"] = [content_hash(Path(name)) if name else "" for name in files]

@@ -18,6 +18,7 @@ from rvcd.config.settings import load_config
 from rvcd.config.sizes import geometry_of
 from rvcd.engine.loader import Loader
 from rvcd.errors import RvcdError
+from rvcd.nets.tiled_conv import instruction_set_name
 from rvcd.params import ParamStore
 from rvcd.voices.configured import first_voice, model_setup, scan_voices, voice_files
 
@@ -65,7 +66,19 @@ def tried(request: Mapping[str, str]) -> Iterator[Said]:
         if not np.isfinite(converter.process(noise, snapshot).audio).all():
             yield "fail", "voice", f"{entry.path}: makes samples that are no number; download it again"
             return
+    yield kernels_said(instruction_set_name())
     yield "ok", "trial", f"everything was loaded in {loaded_s:.1f} s, and {entry.name} converts"
+
+
+def kernels_said(name: str) -> Said:
+    """Say which kernels compute the networks on the CPU."""
+    if name == "baseline":
+        return (
+            "note",
+            "kernels",
+            "torch's: rvcd's own need AVX2, which is not here or not wanted (RVCD_CPU)",
+        )
+    return "ok", "kernels", f"rvcd's own, with {name}"
 
 
 def main() -> None:

@@ -79,5 +79,6 @@ def model_setup(settings: Settings) -> ModelSetup:
         threads=settings.engine.threads,
         seed=settings.engine.seed,
         test_weights_cache=str(cache_folder()) if tested else "",
+        ways_file=str(cache_folder() / "convolutions.json"),
         keep_loaded=settings.voices.keep_loaded,
     )

@@ -13,7 +13,8 @@ from rvcd.config.settings import LatencyBudget, Settings
 
 QUIET = Machine("Acme 9000", 2, 16_000, 0.12, 0.01, "3.11.7", "Linux 6.1")
 BUSY = Machine("Acme 9000", 2, 16_000, 1.24, 0.62, "3.11.7", "Linux 6.1")
-ENVIRONMENT = Environment(2, "bf16", "cpu", "", "2.13.0")
+WAYS = {"fp32 64>64 k3 x2048": "tiles of 6", "fp32 64>64 k7 x2048": "tiles of 6", "fp32 16>16 k3 x2048": "direct"}
+ENVIRONMENT = Environment(2, "bf16", "cpu", "", "2.13.0", "avx2", WAYS)
 BUDGETS = {
     "low": LatencyBudget(20, 100, 20, 1000),
     "balanced": LatencyBudget(40, 100, 30, 1000),

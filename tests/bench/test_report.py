@@ -57,6 +57,7 @@ def test_presets_show_every_stage_and_end_with_verdicts_and_a_suggestion() -> No
     lines = [" ".join(line.split()) for line in printed(findings()).splitlines()]
     for row in ("content encoder 9.3 9.3 9.3 9.3", "F0, its own time 0.0 0.0 0.0 0.0", "total 18.6 18.6 18.6 18.6"):
         assert row in lines
+    assert "kernels: avx2; shapes of convolutions: 1 direct, 2 tiles of 6" in lines
     assert "start-up: 3.2 s to the first converted block (imports 1.5, loading 1.0," in lines
     assert "memory: 1100 MB at most, 1000 MB at the end" in lines
     assert "balanced 186 ms 0.47 18.6 18.6 30 0/100 1100 MB 3.2 s" in lines
@@ -107,8 +108,8 @@ def test_a_case_of_the_document_keeps_its_keys() -> None:
     case = found["cases"][1]
     assert case.keys() == {
         "name", "block_ms", "lookahead_ms", "deadline_ms", "context_ms", "latency_ms", "voice_rate_hz", "axes", "measured",
-        "threads", "precision", "device", "device_name", "blocks", "late_blocks", "load", "load_mean", "load_p99", "stages",
-        "peak_rss_mb",        "final_rss_mb", "gpu_peak_mb", "start_up", "verdict",
+        "threads", "precision", "device", "device_name", "instructions", "convolutions", "blocks", "late_blocks", "load",
+        "load_mean", "load_p99", "stages", "peak_rss_mb", "final_rss_mb", "gpu_peak_mb", "start_up", "verdict",
     }  # fmt: skip
     assert case["stages"].keys() == {
         "encode", "pitch", "retrieval", "prior", "decode", "resample", "other", "total", "pitch_own",

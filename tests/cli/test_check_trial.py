@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import torch
 
 from rvcd.cli.checks.finding import Finding, Level
 from rvcd.cli.checks.trial import TrialRequest, trial_findings
-from rvcd.rendering.trial import tried
+from rvcd.rendering.trial import kernels_said, tried
 from tests.support import PARITY
 
 REQUEST = TrialRequest("rvcd.toml")
@@ -73,9 +72,16 @@ def test_voice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_whole_voice_converts(tmp_path: Path, test_voice: Path) -> None:
-    (found,) = said(tmp_path, test_voice)
+    kernels, found = said(tmp_path, test_voice)
+    assert kernels[1] == "kernels"
     assert found[:2] == ("ok", "trial")
     assert "converts" in found[2]
+
+
+def test_the_kernels_that_run_are_named() -> None:
+    assert kernels_said("avx2") == ("ok", "kernels", "rvcd's own, with avx2")
+    level, _, text = kernels_said("baseline")
+    assert level == "note" and "RVCD_CPU" in text
 
 
 def test_a_voice_of_other_units_fails(tmp_path: Path, test_voice: Path) -> None:
@@ -97,7 +103,7 @@ def test_a_voice_with_a_number_that_is_none_fails(tmp_path: Path, test_voice: Pa
 def test_an_index_that_cannot_serve_is_a_note(tmp_path: Path, test_voice: Path) -> None:
     index = tmp_path / "bad.index"
     index.write_bytes(b"IxF2" + bytes(20))
-    (first, second) = said(tmp_path, test_voice, index)
+    (first, _, second) = said(tmp_path, test_voice, index)
     assert first[:2] == ("note", "voice")
     assert "runs without its index" in first[2]
     assert second[:2] == ("ok", "trial")
@@ -113,5 +119,5 @@ def test_the_program_answers_in_lines_of_json(tmp_path: Path, test_voice: Path) 
     config = tmp_path / "rvcd.toml"
     config.write_text('[models]\ncontent_encoder = "test"\n')
     findings = trial_findings(TrialRequest(str(config)))
-    assert [finding.level for finding in findings] == [Level.OK]
-    assert json.dumps(findings[0].text)
+    assert [finding.topic for finding in findings] == ["kernels", "trial"]
+    assert findings[1].level is Level.OK

@@ -11,8 +11,10 @@ import torch.nn.functional as F
 
 from rvcd.engine.decoder import MAX_TAIL_MS, StreamingDecoder
 from rvcd.engine.decoder_layers import DecoderLayers
+from rvcd.nets.conv_ways import Ways
 from rvcd.nets.excitation import SourceState
 from rvcd.nets.synthesizer import Synthesizer
+from rvcd.nets.tiled_conv import DIRECT, TILES, available
 from tests.support import VOICES, parity_voice
 
 FRAMES = 97
@@ -63,6 +65,31 @@ def test_streamed_samples_equal_offline_samples(stem, cut):
     streamed = stream(decoder, z, source, CUTS[cut], decoder.exact_lookahead_frames)
     assert (streamed - offline).abs().max() < 1e-5
     assert (stream(decoder, z, source, CUTS[cut], 8) - offline).abs().max() < 1e-4
+
+
+class OneWay(Ways):
+    """Computes every convolution with the longest tiles, or directly."""
+
+    def __init__(self, *, tiles: bool) -> None:
+        super().__init__(10, None)
+        self.tiles = tiles
+
+    def of(self, weight, dtype, per_frame) -> int:
+        return max(TILES[weight.shape[2]]) if self.tiles else DIRECT
+
+
+@pytest.mark.skipif(not available(torch.empty(0)), reason="this processor has no instructions that our kernels need")
+@pytest.mark.parametrize("tiles", [True, False])
+@pytest.mark.parametrize("stem, cut", [(stem, cut) for stem in VOICES for cut in ("20 ms", "random")])
+def test_streamed_samples_equal_offline_samples_with_kernels_of_our_own(stem, cut, tiles):
+    model, _ = parity_voice(stem)
+    z, source = latents(model)
+    speaker = model.speaker(0)
+    offline = model.dec(z, source, speaker).reshape(-1)
+    decoder = StreamingDecoder(DecoderLayers.of(model.dec, ways=OneWay(tiles=tiles)), speaker)
+    streamed = stream(decoder, z, source, CUTS[cut], decoder.exact_lookahead_frames)
+    assert (streamed - offline).abs().max() < 1e-4
+    assert (streamed - offline).square().sum() < 10**-8.5 * offline.square().sum()
 
 
 @pytest.mark.parametrize("stem", VOICES[:2])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -267,6 +269,26 @@ def test_the_fast_search_computes_on_the_callers_thread_alone() -> None:
     finally:
         torch.set_num_threads(threads)
     assert all_s < 1.3 * own_s
+
+
+SEARCH_IN_A_PROCESS = """
+import torch  # first, as in the worker: the loader then binds faiss's calls of OpenMP to torch's library
+import numpy as np
+from rvcd.engine.partitioned_search import LEAST_VECTORS, PartitionedSearch
+from rvcd.engine.retrieval import read_index
+torch.set_num_threads(3)
+vectors = np.random.default_rng(1).standard_normal((LEAST_VECTORS, 16), dtype=np.float32)
+for search in (PartitionedSearch(vectors), read_index({index!r}, 16).search):
+    search.nearest(torch.from_numpy(vectors[:12]), 8)
+    print(torch.get_num_threads())
+"""
+
+
+def test_a_search_leaves_torch_its_threads(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.index", random_vectors(500, 16))
+    script = SEARCH_IN_A_PROCESS.format(index=str(path))
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["3", "3"]
 
 
 def test_the_fast_search_is_the_same_when_it_is_built_again(large: Pair) -> None:
