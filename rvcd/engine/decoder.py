@@ -231,7 +231,7 @@ class DelayedStage:
 
 
 class UpsampleStream:
-    """A transposed convolution as a stream."""
+    """An activation and a transposed convolution as a stream."""
 
     def __init__(self, up: Upsample) -> None:
         self.up = up
@@ -243,8 +243,8 @@ class UpsampleStream:
         up, length = self.up, x.shape[-1] * self.up.stride
         seen = self.history.extend(x, advance)
         if delayed:
-            return up.positions(seen)
-        return up.positions(F.pad(seen, (0, -(-up.pad // up.stride))))[..., up.pad : up.pad + length]
+            return up.positions(seen, LRELU_SLOPE)
+        return up.positions(F.pad(seen, (0, -(-up.pad // up.stride))), LRELU_SLOPE)[..., up.pad : up.pad + length]
 
 
 @dataclass
@@ -340,7 +340,7 @@ class StreamingDecoder:
         advance = frames
         for i, stage in enumerate(self.ahead):
             per_frame = self.per_frame[i]
-            x = self.ups[i].step(F.leaky_relu(x, LRELU_SLOPE), advance, delayed=False)
+            x = self.ups[i].step(x, advance, delayed=False)
             if self.taps:
                 x = x + self.taps[i].positions(tapped, tapped_first, first * per_frame, total * per_frame)
             x = span.clear_outside(x, first * per_frame, per_frame)
@@ -350,7 +350,7 @@ class StreamingDecoder:
 
         for i, (delayed, delay) in enumerate(zip(self.delayed, self.delays, strict=False), start=self.lookahead_stages):
             per_frame = self.per_frame[i]
-            x = self.ups[i].step(F.leaky_relu(x, LRELU_SLOPE), x.shape[-1], delayed=True)
+            x = self.ups[i].step(x, x.shape[-1], delayed=True)
             length, position = x.shape[-1], first * per_frame - delay
             entered = delayed.input.fresh(length)
             if self.taps:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from rvcd.nets.conv_ways import PACKED, Ways
 from rvcd.nets.excitation import Excitation
-from rvcd.nets.packed import PackedConv, PackedLinear
+from rvcd.nets.packed import PackedConv
 from rvcd.nets.refinegan import RefineBlock
 from rvcd.nets.synthesizer import Generator, ResBlock
 from rvcd.nets.tiled_conv import TiledConv
@@ -55,17 +55,15 @@ class Upsample:
         # Output t * stride + p is the sum over i of x[t - i] * weight[p + i * stride]: tap i lies i positions back.
         weight = weight.view(self.channels_in, self.channels_out, self.taps, self.stride).permute(3, 1, 2, 0).flip(2)
         yield_point()
-        weight = weight.reshape(self.stride * self.channels_out, self.taps * self.channels_in)
+        weight = weight.reshape(self.stride * self.channels_out, self.taps, self.channels_in).permute(0, 2, 1)
         yield_point()
         bias = None if module.bias is None else module.bias.detach().repeat(self.stride)
-        self.product = PackedLinear(weight, bias, torch.float32)
+        self.conv = PackedConv(weight, bias, dtype=torch.float32, as_product=True)
 
-    def positions(self, x: Tensor) -> Tensor:
-        """x (1, in, 1, taps - 1 + T) -> (1, out, 1, T * stride), the sums of those positions alone."""
-        rows = x.permute(0, 2, 3, 1).contiguous()
-        width, length = self.taps * self.channels_in, x.shape[3] - self.taps + 1
-        y: Tensor = self.product(rows.as_strided((1, length, width), (0, self.channels_in, 1)))
-        return y.reshape(1, 1, -1, self.channels_out).permute(0, 3, 1, 2)
+    def positions(self, x: Tensor, slope: float) -> Tensor:
+        """x (1, in, 1, taps - 1 + T), which goes through leaky ReLU -> (1, out, 1, T * stride), of those positions alone."""
+        y = self.conv.run(x, entering=slope)
+        return y.permute(0, 2, 3, 1).reshape(1, 1, -1, self.channels_out).permute(0, 3, 1, 2)
 
 
 class SourceTap:

@@ -121,8 +121,7 @@ class PackedConv:
         """x (B, in, 1, T) in any dtype -> (B, out, 1, T') in this one, then leaky ReLU of a slope, or a named activation."""
         x = x.to(self.dtype)
         if self.own is not None:
-            rows = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
-            made = [self.own(one, slope=slope) for one in torch.split(rows, 1)]
+            made = [self.own(one, slope=slope) for one in torch.split(_as_rows(x), 1)]
             return _activate(made[0] if len(made) == 1 else torch.cat(made), activation)
         if self.product is not None:
             y: Tensor = self.product(self._unfolded(x)).permute(0, 3, 1, 2)
@@ -141,7 +140,7 @@ class PackedConv:
         """As rvcd.nets.tiled_conv.TiledConv.run; what comes out is in this dtype, or in that of residual and out."""
         if self.own is not None:
             return self.own.run(
-                x, entering=entering, leaving=leaving, residual=residual, out=out, accumulate=accumulate, scale=scale
+                _as_rows(x), entering=entering, leaving=leaving, residual=residual, out=out, accumulate=accumulate, scale=scale
             )
         y = self(x if entering is None else F.leaky_relu(x.to(self.dtype), entering), slope=leaving)
         if residual is None and out is None:
@@ -238,6 +237,11 @@ def pack(module: nn.Module, dtype: torch.dtype, skip: Collection[str] = ()) -> N
             yield_point()
         else:
             pack(child, dtype)
+
+
+def _as_rows(x: Tensor) -> Tensor:
+    """Return (B, C, 1, T) channels-last: itself where it is so already."""
+    return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 
 def _activate(x: Tensor, activation: str) -> Tensor:

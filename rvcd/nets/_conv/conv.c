@@ -10,6 +10,7 @@
 #define DIRECT_BYTES (16 << 10)    /* of a piece's activated rows */
 #define FEW_BYTES (256 << 10)      /* of rows that stay in the second cache beside the weights */
 #define PIECES_A_THREAD 4
+#define LEAST_PRODUCTS (2 << 20)   /* that are worth a thread: some 50 us, where waking and waiting for one takes 5 to 10 */
 
 static const struct conv_kernels *kernels_for(int instructions) {
 #if defined(__x86_64__)
@@ -160,7 +161,9 @@ static void run(const struct conv_plan *plan, const struct conv_call *call) {
         .panels = panels_of(plan), .panels_a_piece = piece_panels(plan, call->count, call->threads),
         .scratch = piece_scratch(plan, size),
     };
-    conv_on_threads(take_pieces, &shared, (int)smaller(call->threads, piece_count(&shared)));
+    int64_t products = shared.total * plan->channels_in * plan->channels_out * (plan->outputs ? conv_points(plan) : plan->kernel);
+    int64_t worth = larger(products / LEAST_PRODUCTS, 1);
+    conv_on_threads(take_pieces, &shared, (int)smaller(smaller(call->threads, worth), piece_count(&shared)));
 }
 
 void conv_run(const struct conv_plan *plan, uintptr_t x, uintptr_t y, uintptr_t residual, int64_t count, float slope_in,
