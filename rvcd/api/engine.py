@@ -14,7 +14,7 @@ from rvcd.config.settings import load_config
 from rvcd.engine.converter import Converter
 from rvcd.errors import ParamError
 from rvcd.geometry import FRAME_MS, FRAMES_PER_UNIT, StreamGeometry
-from rvcd.params import PARAMS, Param, ParamStore, Snapshot
+from rvcd.params import VOICE_PARAMS, Param, ParamStore, Snapshot, find_param
 from rvcd.rendering.renderer import Renderer
 from rvcd.rendering.setup import MAX_VOICES, render_setup
 
@@ -79,12 +79,12 @@ class Engine:
     @property
     def params(self) -> dict[str, float]:
         """The parameters that conversions start from, by name."""
-        return dict(zip((param.name for param in PARAMS), self._renderer.snapshot.values(), strict=True))
+        return dict(zip((param.name for param in VOICE_PARAMS), self._renderer.snapshot.values(), strict=True))
 
     @staticmethod
     def parameters() -> tuple[Param, ...]:
         """Return the table of live parameters: name, range, unit, default, and what each does."""
-        return PARAMS
+        return VOICE_PARAMS
 
     def convert(
         self, audio: NDArray[Any], rate_hz: int, *, output_rate_hz: int = 0, params: Mapping[str, float] | None = None
@@ -135,8 +135,16 @@ class Engine:
     def _snapshot(self, params: Mapping[str, float] | None) -> Snapshot:
         store = ParamStore(self.params)
         for name, value in (params or {}).items():
-            store.set(name, value)
+            store.set(_of_voice(name), value)
         return store.snapshot()
+
+
+def _of_voice(name: str) -> str:
+    """Return the name of a parameter. Raises ParamError for an unknown one, and for one of the desk, such as the monitor's."""
+    if not find_param(name).of_voice:
+        known = ", ".join(param.name for param in VOICE_PARAMS)
+        raise ParamError(f"{name} is no parameter of a voice; these are: {known}")
+    return name
 
 
 class Stream:
@@ -144,7 +152,7 @@ class Stream:
 
     def __init__(self, converter: Converter, snapshot: Snapshot) -> None:
         self._converter = converter
-        self._store = ParamStore(dict(zip((param.name for param in PARAMS), snapshot.values(), strict=True)))
+        self._store = ParamStore(dict(zip((param.name for param in VOICE_PARAMS), snapshot.values(), strict=True)))
         self._waiting = np.zeros(0, np.float32)
 
     @property
@@ -174,7 +182,7 @@ class Stream:
 
     def set(self, name: str, value: float) -> float:
         """Set a live parameter from the next block on; return what it is now, limited to its range. Raises ParamError."""
-        return self._store.set(name, value)
+        return self._store.set(_of_voice(name), value)
 
     def process(self, block: NDArray[Any]) -> FloatArray:
         """Return the voice of a block (block_samples,), delay_samples behind it, float32 within -1..1.

@@ -106,6 +106,7 @@ def test_parameters_are_limited_kept_by_reset_and_each_streams_own(engine: Engin
         (lambda e: e.stream(16000).feed(np.zeros((3, 2))), "a stream has one channel, not 2"),
         (lambda e: e.stream(16000).set("pitch", float("nan")), "pitch must be a finite number"),
         (lambda e: Engine("nobody", config=ROOT / "none.toml"), "none.toml"),
+        (lambda engine: engine.stream(params={"monitor": 0.0}), "monitor is no parameter of a voice"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(engine: Engine, call: Any, words: str) -> None:
