@@ -25,7 +25,7 @@ class Clock:
 
     def move(self, seconds: float) -> None:
         end_s = self.now_s + seconds
-        while due := sorted(entry for entry in self.waiting if entry[0] <= end_s):
+        while due := sorted((entry for entry in self.waiting if entry[0] <= end_s), key=lambda entry: entry[0]):
             self.waiting.remove(due[0])
             self.now_s = due[0][0]
             due[0][2]()

@@ -140,7 +140,7 @@ def test_a_voice_asked_for_while_another_is_on_its_way_takes_its_place() -> None
 
 def test_a_voice_that_gives_nan_is_refused_before_it_is_heard() -> None:
     broken = other_voice()
-    broken.synthesizer.enc_p.proj.bias.fill_(float("nan"))
+    broken.synthesizer.enc_p.emb_pitch.weight.fill_(float("nan"))
     converter = make(small_voice("old", n_layers=0))
     size = converter.geometry.block_samples
     for number in range(CHANGE_AT):

@@ -65,7 +65,7 @@ def test_subscribing_brings_the_whole_state_the_lease_is_renewed_and_leaving_uns
             assert client.view.stats is not None
             assert client.view.stats.voice == "demo"
             assert len(client.view.numbers) == len(PARAMS)
-            assert daemon.received[0].args == (0, 15, "params,stats,log")
+            assert daemon.received[0].args == (0, 10, "params,stats,log")
             await until(lambda: daemon.addresses().count("/subscribe") >= 3)
 
         live(client, scene)
