@@ -44,6 +44,7 @@ def noise(tmp_path: Path) -> np.ndarray:
     return samples
 
 
+@pytest.mark.soak
 def test_a_monitor_whose_server_dies_leaves_the_main_output_as_it_is_and_comes_back(tmp_path: Path, noise: np.ndarray) -> None:
     with running_jack_server(RATE_HZ, 512) as server:
         environment = {"JACK_DEFAULT_SERVER": server.name, "JACK_NO_START_SERVER": "1"}

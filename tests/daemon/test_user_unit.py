@@ -98,6 +98,7 @@ def test_the_user_unit_starts_pipewire_and_rvcd_and_rvcd_is_a_microphone(tmp_pat
     assert "PipeWire has the microphone 'rvcd'" in done.stdout
 
 
+@pytest.mark.soak
 def test_units_of_two_names_run_beside_the_one_without_and_each_ends_by_itself(tmp_path: Path) -> None:
     done = in_a_private_session(TWO, tmp_path, ("deep", "high-2"))
     lines, output = done.stdout.splitlines(), done.stdout + done.stderr

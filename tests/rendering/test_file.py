@@ -217,6 +217,7 @@ def is_tensor(found: object) -> bool:
     return type(found) is torch.Tensor and found.layout is torch.strided  # the others are packed weights
 
 
+@pytest.mark.soak
 def test_memory_does_not_grow_with_the_length_of_a_file():
     settings = parse_config({"models": {"content_encoder": "test"}}, Path("test.toml"))
     renderer = Renderer(render_setup(settings))
