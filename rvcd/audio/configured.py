@@ -36,7 +36,7 @@ def choose_backend(settings: Settings) -> tuple[str, str]:
     named = [name for name in (audio.input, audio.output) if name and name.lower() != "default"]
     if named:
         return "server or card", f"{named[0]!r} is named"
-    from rvcd.audio.device import list_devices
+    from rvcd.audio.portaudio_devices import list_devices
 
     try:
         devices = list_devices()
@@ -82,8 +82,9 @@ def device_factory(
             rate_hz=audio.rate_hz, period_samples=audio.period_samples,
         )  # fmt: skip
         return lambda: VirtualDevice(virtual, segment)
-    from rvcd.audio.device import DeviceRequest, PortAudioDevice
+    from rvcd.audio.device import PortAudioDevice
     from rvcd.audio.portaudio import LIBRARY
+    from rvcd.audio.portaudio_devices import DeviceRequest
 
     LIBRARY.jack_client_name = name
     if name != client_name(""):

@@ -11,9 +11,9 @@ import time
 from typing import Any
 
 from rvcd.audio import pulse_microphone
-from rvcd.audio.device import JACK_HOST_API, DeviceRequest, output_end, why_refused
 from rvcd.audio.pipewire_default import PipeWireDevices, pipewire_devices
 from rvcd.audio.portaudio import LIBRARY
+from rvcd.audio.portaudio_devices import JACK_HOST_API, DeviceRequest, output_end, why_refused
 from rvcd.audio.scheduling import MONITOR_PRIORITY, promote
 from rvcd.audio.two_devices import MARGIN_S, StreamEnd, chunk_s
 from rvcd.errors import AudioDeviceError

@@ -26,7 +26,7 @@ def check(
     Loads the models and the voice and opens the device, as the daemon would.
     """
     from rvcd.audio.configured import open_once
-    from rvcd.audio.device import list_devices
+    from rvcd.audio.portaudio_devices import list_devices
     from rvcd.cli.checks.probes import Probes
     from rvcd.cli.checks.report import run_checks
     from rvcd.cli.checks.trial import trial_findings

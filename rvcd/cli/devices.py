@@ -13,7 +13,7 @@ def devices(as_json: JsonOption = False) -> None:
     """List the audio devices that audio.input and audio.output can name."""
     from dataclasses import asdict
 
-    from rvcd.audio.device import list_devices
+    from rvcd.audio.portaudio_devices import list_devices
 
     with quiet_stderr():
         found = list_devices()

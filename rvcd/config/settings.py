@@ -125,7 +125,7 @@ class Monitor(Section):
 
 
 class Audio(Section):
-    """Where sound comes from and goes to, as rvcd.audio.device.DeviceRequest takes it."""
+    """Where sound comes from and goes to, as rvcd.audio.portaudio_devices.DeviceRequest takes it."""
 
     backend: Literal["auto", "jack", "portaudio", "virtual"] = "auto"
     host_api: str = ""

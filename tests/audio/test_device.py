@@ -11,17 +11,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rvcd.audio.device import (
-    DeviceInfo,
-    DeviceRequest,
-    PortAudioDevice,
-    _believable_ms,
-    choose_devices,
-    has_two_clocks,
-    list_devices,
-)
+from rvcd.audio.device import PortAudioDevice
 from rvcd.audio.device_supervisor import DeviceState, DeviceSupervisor
 from rvcd.audio.portaudio import check_version
+from rvcd.audio.portaudio_devices import DeviceInfo, DeviceRequest, believable_ms, choose_devices, has_two_clocks, list_devices
 from rvcd.errors import AudioDeviceError
 from rvcd.ipc.segment import AudioSegment
 from tests.audio.conftest import RATE_HZ, EchoWorker, JackServer
@@ -96,7 +89,10 @@ def test_an_unknown_sounddevice_is_refused(version: str) -> None:
 
 def test_a_missing_portaudio_is_said_with_the_package_to_install(tmp_path) -> None:
     (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')")
-    script = "from rvcd.audio.device import list_devices\ntry: list_devices()\nexcept Exception as e: print(type(e).__name__, e)"
+    script = (
+        "from rvcd.audio.portaudio_devices import list_devices\n"
+        "try: list_devices()\nexcept Exception as e: print(type(e).__name__, e)"
+    )
     path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
     done = subprocess.run(
         [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=60,
@@ -216,4 +212,4 @@ def test_a_server_that_died_unnoticed_does_not_hold_up_the_end(
     ("reported_s", "expected_ms"), [(0.0, 0.0), (0.0053, 5.3), (178957.1, 5.0), (-1.0, 5.0), (float("nan"), 5.0)]
 )
 def test_an_absurd_latency_counts_as_one_period(reported_s, expected_ms):
-    assert _believable_ms(reported_s, 0.005) == pytest.approx(expected_ms)
+    assert believable_ms(reported_s, 0.005) == pytest.approx(expected_ms)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rvcd.audio.device import DeviceInfo
 from rvcd.audio.device_supervisor import DeviceState, DeviceSupervisor
 from rvcd.audio.jack import JackDevice, JackRequest
 from rvcd.audio.pipewire_default import PipeWireDevices
+from rvcd.audio.portaudio_devices import DeviceInfo
 from rvcd.cli.checks.device import device_findings
 from rvcd.cli.checks.finding import Level
 from rvcd.cli.checks.probes import Probes

@@ -19,7 +19,8 @@ RATE_HZ = 48000
 NEAR_MS = 10.0
 SCRIPT = """
 import os, subprocess, time
-from rvcd.audio.device import DeviceRequest, PortAudioDevice
+from rvcd.audio.device import PortAudioDevice
+from rvcd.audio.portaudio_devices import DeviceRequest
 from rvcd.ipc.segment import AudioSegment
 from rvcd.measuring.cable_loop import CableLoop
 from rvcd.measuring.measurement import measure

@@ -53,7 +53,8 @@ os._exit(0)
 SYSTEM_ALSA = Path("/usr/share/alsa/alsa.conf")
 ALSA = """
 import sys, time
-from rvcd.audio.device import DeviceRequest, PortAudioDevice
+from rvcd.audio.device import PortAudioDevice
+from rvcd.audio.portaudio_devices import DeviceRequest
 from rvcd.audio.device_supervisor import DeviceSupervisor
 from rvcd.ipc.segment import AudioSegment
 from rvcd.errors import AudioDeviceError

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from rvcd.audio.device import DeviceInfo
+from rvcd.audio.portaudio_devices import DeviceInfo
 from rvcd.cli import main as cli
 from rvcd.cli.checks.finding import Finding, Level
 from rvcd.cli.checks.trial import TrialRequest
@@ -63,7 +63,7 @@ class Machine:
         for name in ("RVCD_CONFIG", "RVCD_DEBUG", "STATE_DIRECTORY", "CACHE_DIRECTORY"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setattr("rvcd.config.folders.SYSTEM_CONFIG", tmp_path / "no.toml")
-        monkeypatch.setattr("rvcd.audio.device.list_devices", self._list_devices)
+        monkeypatch.setattr("rvcd.audio.portaudio_devices.list_devices", self._list_devices)
         monkeypatch.setattr("rvcd.audio.configured.open_once", self._open)
         monkeypatch.setattr("rvcd.cli.checks.trial.trial_findings", self._try_out)
         monkeypatch.setattr("rvcd.formats.voice_header.read_voice_spec", self._read_voice)

@@ -15,7 +15,7 @@ from rvcd.config.settings import Settings
 from rvcd.errors import ParamError, RvcdError
 
 if TYPE_CHECKING:
-    from rvcd.audio.device import DeviceInfo
+    from rvcd.audio.portaudio_devices import DeviceInfo
 
 
 def device_findings(settings: Settings, probes: Probes, *, daemon_runs: bool) -> list[Finding]:
@@ -85,7 +85,7 @@ def _duplex(devices: Sequence[DeviceInfo]) -> bool:
 
 def _devices(settings: Settings, devices: list[DeviceInfo]) -> Iterator[Finding]:
     """Choose as the daemon does. Raises AudioDeviceError when that fails."""
-    from rvcd.audio.device import DeviceRequest, choose_devices
+    from rvcd.audio.portaudio_devices import DeviceRequest, choose_devices
 
     audio = settings.audio
     names = (audio.input or "default", audio.output or "default")
@@ -118,7 +118,7 @@ def _devices(settings: Settings, devices: list[DeviceInfo]) -> Iterator[Finding]
 
 def _monitor(settings: Settings, devices: list[DeviceInfo]) -> Iterator[Finding]:
     """Say which device the monitor would play on. The main voice goes out without it, so nothing here is a failure."""
-    from rvcd.audio.device import DeviceRequest, choose_devices
+    from rvcd.audio.portaudio_devices import DeviceRequest, choose_devices
 
     wanted = settings.audio.monitor.device
     if not wanted:

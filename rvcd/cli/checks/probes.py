@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from rvcd.config.settings import Settings
 
 if TYPE_CHECKING:
-    from rvcd.audio.device import DeviceInfo
+    from rvcd.audio.portaudio_devices import DeviceInfo
     from rvcd.cli.checks.finding import Finding
     from rvcd.cli.checks.trial import TrialRequest
     from rvcd.voices.registry import VoiceEntry
