@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from rvcd.cli import main as cli
+from tests.cli.machine import Machine
 
 Rvcd: TypeAlias = Callable[..., tuple[int, str, str]]
 
@@ -32,3 +33,18 @@ def rvcd(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
         return int(code or 0), out, err
 
     return call
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
+    return Machine(monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Any:
+    def write(text: str) -> Path:
+        path = tmp_path / "rvcd.toml"
+        path.write_text(text)
+        return path
+
+    return write
