@@ -7,6 +7,7 @@ however the frames are cut.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +33,7 @@ class SourceState:
     start_cycles: Tensor | None = None
 
 
-class Excitation(nn.Module):
+class Excitation(nn.Module, ABC):
     """Pitch -> excitation. glides: whether the pitch moves linearly between the middles of two frames, or stands within each."""
 
     glides = False
@@ -41,9 +42,9 @@ class Excitation(nn.Module):
         super().__init__()
         self.harmonics, self.hop, self.rate_hz = harmonics, hop, rate_hz
 
+    @abstractmethod
     def forward(self, sines: Tensor) -> Tensor:
         """The learned merge: (..., L, H) -> (..., L)."""
-        raise NotImplementedError
 
     def of(self, f0_hz: Tensor, voiced: Tensor, noise: Tensor | None, state: SourceState, *, final: int | None = None) -> Tensor:
         """Return the merged excitation (L,) of T frames, and move the state to the end of the first `final` (default: all).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ class Observer(Protocol):
     def says(self, text: str) -> None: ...
 
 
-class JobPool:
+class JobPool(ABC):
     """Jobs on their way to workers. Every job ends exactly once, unless the pool is cancelled."""
 
     most_deaths = 2
@@ -42,12 +43,12 @@ class JobPool:
         self.workers = 0
         """How many there were at most."""
 
+    @abstractmethod
     async def run(self, jobs: Sequence[Job]) -> None:
         """Do all jobs; the observer is told of each end. Raises RvcdError when no worker can load the models.
 
         Cancelled, it ends its workers; what they had begun is not there.
         """
-        raise NotImplementedError
 
     def goes_on(self) -> bool:
         """Return whether a job waits, and can be done."""

@@ -169,3 +169,10 @@ def jack_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[JackServer]:
         monkeypatch.setenv("JACK_DEFAULT_SERVER", server.name)
         monkeypatch.setenv("JACK_NO_START_SERVER", "1")
         yield server
+
+
+def lsp(server: JackServer, *args: str) -> str:
+    """What jack_lsp prints of a server."""
+    found = subprocess.run(["jack_lsp", "-s", server.name, *args], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found
+    return found.stdout

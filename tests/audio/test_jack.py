@@ -19,7 +19,7 @@ from rvcd.cli.checks.probes import Probes
 from rvcd.config.settings import Settings
 from rvcd.formats.voice_header import read_voice_spec
 from rvcd.ipc.segment import AudioSegment
-from tests.audio.conftest import HandDriven, JackServer, running_jack_server
+from tests.audio.conftest import HandDriven, JackServer, lsp, running_jack_server
 from tests.audio.jack_loop import JackLoop
 from tests.daemon_process import CONVERTING, running
 from tests.waiting import HANG_S, eventually
@@ -43,12 +43,6 @@ def device(segment: AudioSegment, jack_server: JackServer) -> Iterator[JackDevic
     made.start()
     yield made
     made.close()
-
-
-def lsp(server: JackServer, *args: str) -> str:
-    found = subprocess.run(["jack_lsp", "-s", server.name, *args], capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found
-    return found.stdout
 
 
 def test_it_is_connected_to_the_hardware_and_delays_by_what_it_says(device: JackDevice, jack_server: JackServer) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from rvcd.cli.checks.probes import Probes
 from rvcd.config.settings import Audio, Monitor, Settings, VirtualAudio
 from rvcd.formats.voice_header import read_voice_spec
 from rvcd.ipc.segment import AudioSegment
-from tests.audio.conftest import EchoWorker, JackServer, running_jack_server
+from tests.audio.conftest import EchoWorker, JackServer, lsp, running_jack_server
 from tests.daemon_process import running
 from tests.waiting import eventually
 
@@ -43,12 +42,6 @@ def device(segment: AudioSegment, jack_server: JackServer) -> Iterator[JackDevic
     made.start()
     yield made
     made.close()
-
-
-def lsp(server: JackServer, *args: str) -> str:
-    found = subprocess.run(["jack_lsp", "-s", server.name, *args], capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found
-    return found.stdout
 
 
 class Ears:
