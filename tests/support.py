@@ -81,7 +81,7 @@ class FakeEncoder:
 class FakePitch:
     """A pitch method that hears 200 Hz wherever there is sound."""
 
-    name, context_frames, lookahead_frames, grid_frames = "fake", 4, 2, 1
+    name, context_frames, lookahead_frames, grid_frames, step_frames = "fake", 4, 2, 1, 1
 
     def __init__(self, f0_hz: float = 200.0) -> None:
         self.f0_hz = f0_hz
