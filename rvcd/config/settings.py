@@ -215,6 +215,7 @@ class Engine(Section):
     device: str = Field(default="auto", description="cpu, cuda, cuda:NUMBER or auto")
     threads: int = Field(default=0, ge=0, le=256)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    context: Literal["remembered", "window"] = "remembered"
     f0_method: Literal["swift", "rmvpe", "fcpe", "harvest", "dio", "pm", "yin"] = "swift"
     unvoiced: Literal["keep", "interpolate"] = "keep"
     seed: int = Field(default=0, ge=0, le=2**31 - 1)

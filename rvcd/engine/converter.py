@@ -68,6 +68,7 @@ class Converter:
         gain_db: float = 0.0,
         seed: int = 0,
         fill_unvoiced: bool = False,
+        window: bool = False,
         snapshot: Snapshot | None = None,
         device: str = "cpu",
         link: LinkMaker = link_to,
@@ -75,6 +76,7 @@ class Converter:
         """encoder: of voices that bring none of their own; None: all do. gain_db: the voice's own, on top of gain_out.
 
         fill_unvoiced: interpolate f0 through unvoiced frames for the generator (RVC of 2026) instead of leaving them so.
+        window: let the content encoder go over its whole window for each block instead of remembering (engine.context).
         """
         self.geometry, self.seed = geometry, seed
         self.encoder, self.device, self._link = encoder, torch.device(device), link
@@ -88,7 +90,7 @@ class Converter:
         self.opened = GateHistory(geometry.hop_samples, frames)
 
         self.timeline = Timeline(geometry, self.rms_mix.delay_samples)
-        self.units = UnitStreams(encoder, geometry, self.device, link)
+        self.units = UnitStreams(encoder, geometry, self.device, window=window, link=link)
         self.pitch = PitchHistory(pitch, frames)
         self.shaper = Shaper(geometry.block_frames, snapshot or Snapshot(), fill_unvoiced=fill_unvoiced)
         self.live = LiveVoice(self.new_stream(voice, speaker_id, gain_db))

@@ -193,6 +193,7 @@ class Loader:
             gain_db=gain_db,
             seed=self.setup.seed,
             fill_unvoiced=self.setup.fill_unvoiced,
+            window=self.setup.context == "window",
             snapshot=snapshot,
             device=self.device,
         )

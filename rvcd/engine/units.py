@@ -26,6 +26,9 @@ STATISTICS_MEMORY_S = 10.0
 class ContentEncoder(Protocol):
     """What the engine needs of rvcd.nets.contentvec.ContentEncoder, and rvcd.nets.lite_encoder.LiteEncoder has too."""
 
+    attends: bool
+    """Whether a unit depends on all that is seen at once, so that remembering and a window give different units."""
+
     def check_units(self, unit_width: int, layer: int = 0) -> None:
         """Raise ModelFileError when it cannot make units of this width from this layer (0: the usual one of that width)."""
         ...
@@ -78,7 +81,8 @@ class UnitTrack:
     """Units of one kind: the window's final ones, and behind them those of the newest block that are not final yet.
 
     units: (N, width), the first of them is number `first`; those from `final_end` on are provisional, and with -1 there are none.
-    end_frame: of the window they were made for.
+    end_frame: of the window they were made for. state: what the encoder remembers of the final ones; of a window, that is made
+    anew for each block, nothing.
     """
 
     state: Any
@@ -103,13 +107,15 @@ class UnitStep:
     """Which rows one step takes, all counted from the beginning of what is kept: the same for every block of a steady stream.
 
     kept: features that stay before the fresh ones; None: what is fresh is no whole unit, and leaves no trace. used: features that
-    units are made of. final: how many of these become final. units: those that stay before the ones made now.
+    units are made of. final: how many of these become final. units: those that stay before the ones made now. anew: what the
+    encoder remembers is forgotten before.
     """
 
     kept: tuple[int, int] | None
     used: tuple[int, int]
     final: int
     units: tuple[int, int]
+    anew: bool = False
 
 
 class UnitStreams:
@@ -119,10 +125,11 @@ class UnitStreams:
     """
 
     def __init__(
-        self, encoder: ContentEncoder | None, geometry: StreamGeometry, device: torch.device, link: LinkMaker = link_to
-    ) -> None:
-        """encoder: of takers that want none in particular; None: all do."""
-        self.encoder, self.geometry, self.device, self._link = encoder, geometry, device, link
+        self, encoder: ContentEncoder | None, geometry: StreamGeometry, device: torch.device, *, window: bool = False,
+        link: LinkMaker = link_to,
+    ) -> None:  # fmt: skip
+        """encoder: of takers that want none in particular; None: all do. window: as UnitStream's."""
+        self.encoder, self.geometry, self.device, self.window, self._link = encoder, geometry, device, window, link
         self._audio = HistoryBuffer((geometry.window_frames + geometry.block_frames) * ENCODER_HOP_SAMPLES)
         self._streams: dict[int, UnitStream] = {}
 
@@ -170,7 +177,8 @@ class UnitStreams:
         assert encoder is not None
         stream = self._streams.get(id(encoder))
         if stream is None:
-            stream = self._streams[id(encoder)] = UnitStream(encoder, self.geometry, self._link(self.device), self._audio)
+            link = self._link(self.device)
+            stream = self._streams[id(encoder)] = UnitStream(encoder, self.geometry, link, self._audio, window=self.window)
         return stream
 
 
@@ -179,11 +187,23 @@ class UnitStream:
 
     What a unit's front end hears (25 ms) is computed once, and so are a final unit's keys and values, by which the
     transformer sees it from then on: a block costs its own units and its lookahead's, whatever the context.
+
+    With a window the transformer forgets them, and goes over all units of the window again for each block: the past sees the
+    newest block too, but nothing sees further back than the window's beginning. An encoder without attention needs none.
     """
 
-    def __init__(self, encoder: ContentEncoder, geometry: StreamGeometry, link: DeviceLink, audio: HistoryBuffer) -> None:
-        """audio: at 16 kHz, kept by the caller."""
+    def __init__(
+        self,
+        encoder: ContentEncoder,
+        geometry: StreamGeometry,
+        link: DeviceLink,
+        audio: HistoryBuffer,
+        *,
+        window: bool = False,
+    ) -> None:
+        """audio: at 16 kHz, kept by the caller. window: go over the whole window for each block (engine.context)."""
         self.encoder, self.geometry, self._link, self._audio = encoder, geometry, link, audio
+        self._window = window and encoder.attends
         self._front_end = encoder.start_front_end(STATISTICS_MEMORY_S)
         self._features = RollingBuffer(1)
         self._first_unit = self._end_unit = 0
@@ -271,13 +291,19 @@ class UnitStream:
             if self._features.content is not None and begin < self._first_unit <= self._end_unit:
                 begin = self._first_unit
             track.reset(begin, begin)
-        audio, kept, used = self._fresh_audio(track.final_end, window_first, end_frame)
-        settled = (end_frame - geometry.settle_frames) // FRAMES_PER_UNIT
-        final = min(max(0, settled - track.final_end), used[1] - used[0])
         first = max(track.first, window_first)
-        old = (0, 0) if track.units.content is None else (first - track.first, max(first, track.final_end) - track.first)
-        self._make(track, audio, UnitStep(kept, used, final, old))
-        track.first, track.final_end, track.end_frame = first, track.final_end + final, end_frame
+        audio, kept, used = self._fresh_audio(first if self._window else track.final_end, window_first, end_frame)
+        made = used[1] - used[0]
+        settled = (end_frame - geometry.settle_frames) // FRAMES_PER_UNIT
+        if self._window:
+            self._make(track, audio, UnitStep(kept, used, 0, (0, 0), anew=True))
+            track.final_end = min(max(track.final_end, settled), first + made)
+        else:
+            final = min(max(0, settled - track.final_end), made)
+            old = (0, 0) if track.units.content is None else (first - track.first, max(first, track.final_end) - track.first)
+            self._make(track, audio, UnitStep(kept, used, final, old))
+            track.final_end += final
+        track.first, track.end_frame = first, end_frame
         return track
 
     def _make(self, track: UnitTrack, audio: Tensor | None, step: UnitStep) -> None:
@@ -286,6 +312,8 @@ class UnitStream:
             self._features.roll(*step.kept, self.encoder.front_end(audio, self._front_end))
         features = self._features.content if step.kept is not None or audio is None else self.encoder.front_end(audio)
         assert features is not None
+        if step.anew:
+            track.state.reset()
         units = self.encoder.step(features[:, slice(*step.used)], track.state, step.final)[0]
         track.units.roll(*step.units, units)
 

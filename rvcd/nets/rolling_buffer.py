@@ -24,7 +24,7 @@ class Homes:
     def get(self, size: int, like: Tensor) -> Tensor | None:
         """Return the buffer of a size, if it has the type and the device of `like`."""
         buffer = self._buffers.get(size)
-        if buffer is None or buffer.dtype != like.dtype or buffer.device != like.device:
+        if buffer is None or not _alike(buffer, like):
             return None
         self._buffers.move_to_end(size)
         return buffer
@@ -37,6 +37,10 @@ class Homes:
             self._buffers.popitem(last=False)
 
 
+def _alike(buffer: Tensor, like: Tensor) -> bool:
+    return buffer.dtype == like.dtype and buffer.device == like.device
+
+
 class RollingBuffer:
     """Positions along one axis of a tensor. Its content is valid until the next roll()."""
 
@@ -44,6 +48,7 @@ class RollingBuffer:
         """channels_last: for (1, C, 1, T) along T, with C contiguous in memory, also where a size is 1."""
         self.axis, self._channels_last = axis, channels_last
         self.content: Tensor | None = None
+        self._newest: Tensor | None = None
         self._homes = Homes()
 
     def clear(self) -> None:
@@ -60,7 +65,7 @@ class RollingBuffer:
                 target.copy_(part.clone() if buffer is old and first < kept else part)
         if count:
             buffer.narrow(self.axis, kept, count).copy_(fresh)
-        self.content = buffer
+        self.content = self._newest = buffer
         return buffer
 
     def _of(self, size: int, fresh: Tensor) -> Tensor:
@@ -68,10 +73,10 @@ class RollingBuffer:
 
         A size that comes twice in a row is that of a steady stream: its buffer is kept.
         """
-        old = self.content
-        if old is not None and old.shape[self.axis] == size:
-            self._homes.put(size, old)
-            return old
+        newest = self._newest
+        if newest is not None and newest.shape[self.axis] == size and _alike(newest, fresh):
+            self._homes.put(size, newest)
+            return newest
         home = self._homes.get(size, fresh)
         return self._empty(size, fresh) if home is None else home
 
