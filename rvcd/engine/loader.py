@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 import torch
 
 from rvcd.engine.converter import Converter
+from rvcd.engine.graphs import graphs_of
 from rvcd.engine.pitch import PitchMethod, PitchTracker, create_pitch_method
 from rvcd.engine.precision import choose_precision
 from rvcd.engine.retrieval import UnitIndex, read_index
@@ -87,7 +88,7 @@ class Loader:
 
     @cached_property
     def precision(self) -> torch.dtype:
-        """What the networks compute with: torch.float32 or torch.bfloat16."""
+        """What the networks compute with: torch.float32, torch.bfloat16 or torch.float16."""
         return choose_precision(self.setup.precision, self.device)
 
     @cached_property
@@ -196,4 +197,6 @@ class Loader:
             window=self.setup.context == "window",
             snapshot=snapshot,
             device=self.device,
+            graphs=graphs_of(self.setup.cuda_graphs, torch.device(self.device), self._warn),
+            keep_warm=self.setup.keep_warm,
         )
