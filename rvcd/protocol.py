@@ -31,6 +31,8 @@ DEFAULT_GROUPS: tuple[str, ...] = ("params", "meters", "stats")
 """What a subscriber gets that names none."""
 F0_METHODS: tuple[str, ...] = ("swift", "rmvpe", "fcpe", "harvest", "dio", "pm", "yin")
 PRECISIONS: tuple[str, ...] = ("auto", "fp32", "bf16")
+CONTEXTS: tuple[str, ...] = ("remembered", "window")
+"""How the content encoder sees the past: by what it remembers, or by going over a window again for each block."""
 LATENCY_PRESET_NAMES: tuple[str, ...] = ("low", "balanced", "safe")
 TALK_MODES: tuple[str, ...] = ("off", "push-to-talk", "push-to-convert")
 """What /talk does: nothing, let the voice out while it is held, or convert it while it is held (raw otherwise)."""

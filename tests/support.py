@@ -54,6 +54,8 @@ def small_voice(name: str = "small", seed: int = 1, **changes: object) -> Voice:
 class FakeEncoder:
     """Units from a fixed random filter over each 25 ms: no context, any width, like the real one in shape."""
 
+    attends = False
+
     def __init__(self, seed: int = 0) -> None:
         self.kernel = torch.randn(768, 1, 400, generator=torch.Generator().manual_seed(seed)) * 0.3
         self.calls = 0
@@ -81,7 +83,7 @@ class FakeEncoder:
 class FakePitch:
     """A pitch method that hears 200 Hz wherever there is sound."""
 
-    name, context_frames, lookahead_frames, grid_frames = "fake", 4, 2, 1
+    name, context_frames, lookahead_frames, grid_frames, step_frames = "fake", 4, 2, 1, 1
 
     def __init__(self, f0_hz: float = 200.0) -> None:
         self.f0_hz = f0_hz

@@ -217,6 +217,7 @@ class Engine(Section):
     device: str = Field(default="auto", description="cpu, cuda, cuda:NUMBER or auto")
     threads: int = Field(default=0, ge=0, le=256)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    context: Literal["remembered", "window"] = "remembered"
     f0_method: Literal["swift", "rmvpe", "fcpe", "harvest", "dio", "pm", "yin"] = "swift"
     denoiser: Literal["none", "gtcrn"] = "none"
     unvoiced: Literal["keep", "interpolate"] = "keep"

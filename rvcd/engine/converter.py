@@ -68,6 +68,7 @@ class Converter:
         gain_db: float = 0.0,
         seed: int = 0,
         fill_unvoiced: bool = False,
+        window: bool = False,
         snapshot: Snapshot | None = None,
         denoiser: Denoiser | None = None,
         device: str = "cpu",
@@ -75,6 +76,7 @@ class Converter:
         """encoder: of voices that bring none of their own; None: all do. gain_db: the voice's own, on top of gain_out.
 
         fill_unvoiced: interpolate f0 through unvoiced frames for the generator (RVC of 2026) instead of leaving them so.
+        window: let the content encoder go over its whole window for each block instead of remembering (engine.context).
         denoiser: of this stream alone. Raises ValueError where its delay is not the geometry's denoise_samples.
         """
         if (denoiser.delay_samples if denoiser is not None else 0) != geometry.denoise_samples:
@@ -92,7 +94,7 @@ class Converter:
         self.opened = GateHistory(geometry.hop_samples, frames)
 
         self.timeline = Timeline(geometry, self.rms_mix.delay_samples)
-        self.units = UnitStreams(encoder, geometry, self.device)
+        self.units = UnitStreams(encoder, geometry, self.device, window=window)
         self.pitch = PitchHistory(pitch, frames)
         self.shaper = Shaper(geometry.block_frames, snapshot or Snapshot(), fill_unvoiced=fill_unvoiced)
         self.live = LiveVoice(self.new_stream(voice, speaker_id, gain_db))

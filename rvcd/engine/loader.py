@@ -208,6 +208,7 @@ class Loader:
             gain_db=gain_db,
             seed=self.setup.seed,
             fill_unvoiced=self.setup.fill_unvoiced,
+            window=self.setup.context == "window",
             snapshot=snapshot,
             denoiser=self._denoiser(geometry) if geometry.denoise_samples else None,
             device=self.device,

@@ -24,6 +24,9 @@ STATISTICS_MEMORY_S = 10.0
 class ContentEncoder(Protocol):
     """What the engine needs of rvcd.nets.contentvec.ContentEncoder, and rvcd.nets.lite_encoder.LiteEncoder has too."""
 
+    attends: bool
+    """Whether a unit depends on all that is seen at once, so that remembering and a window give different units."""
+
     def check_units(self, unit_width: int, layer: int = 0) -> None:
         """Raise ModelFileError when it cannot make units of this width from this layer (0: the usual one of that width)."""
         ...
@@ -76,7 +79,8 @@ class UnitTrack:
     """Units of one kind: the window's final ones, and behind them those of the newest block that are not final yet.
 
     units (N, width), the first of them is number `first`; those from `final_end` on are provisional. end_frame: of the window
-    they were made for.
+    they were made for. state: what the encoder remembers of the final ones; of a window, that is made anew for each block,
+    nothing.
     """
 
     state: Any
@@ -92,9 +96,11 @@ class UnitStreams:
     One encoder is in use, or two while a voice of another one is on its way in; the first is there from the start.
     """
 
-    def __init__(self, encoder: ContentEncoder | None, geometry: StreamGeometry, device: torch.device) -> None:
-        """encoder: of takers that want none in particular; None: all do."""
-        self.encoder, self.geometry, self.device = encoder, geometry, device
+    def __init__(
+        self, encoder: ContentEncoder | None, geometry: StreamGeometry, device: torch.device, *, window: bool = False
+    ) -> None:
+        """encoder: of takers that want none in particular; None: all do. window: as UnitStream's."""
+        self.encoder, self.geometry, self.device, self.window = encoder, geometry, device, window
         self._audio = HistoryBuffer((geometry.window_frames + geometry.block_frames) * ENCODER_HOP_SAMPLES)
         self.reset()
 
@@ -137,7 +143,7 @@ class UnitStreams:
         assert encoder is not None
         stream = self._streams.get(id(encoder))
         if stream is None:
-            stream = self._streams[id(encoder)] = UnitStream(encoder, self.geometry, self.device, self._audio)
+            stream = self._streams[id(encoder)] = UnitStream(encoder, self.geometry, self.device, self._audio, window=self.window)
         return stream
 
 
@@ -146,11 +152,23 @@ class UnitStream:
 
     What a unit's front end hears (25 ms) is computed once, and so are a final unit's keys and values, by which the
     transformer sees it from then on: a block costs its own units and its lookahead's, whatever the context.
+
+    With a window the transformer forgets them, and goes over all units of the window again for each block: the past sees the
+    newest block too, but nothing sees further back than the window's beginning. An encoder without attention needs none.
     """
 
-    def __init__(self, encoder: ContentEncoder, geometry: StreamGeometry, device: torch.device, audio: HistoryBuffer) -> None:
-        """audio: at 16 kHz, kept by the caller."""
+    def __init__(
+        self,
+        encoder: ContentEncoder,
+        geometry: StreamGeometry,
+        device: torch.device,
+        audio: HistoryBuffer,
+        *,
+        window: bool = False,
+    ) -> None:
+        """audio: at 16 kHz, kept by the caller. window: go over the whole window for each block (engine.context)."""
         self.encoder, self.geometry, self.device, self._audio = encoder, geometry, device, audio
+        self._window = window and encoder.attends
         self._front_end = encoder.start_front_end(STATISTICS_MEMORY_S)
         self._features: Tensor | None = None
         self._first_unit = self._end_unit = 0
@@ -215,22 +233,30 @@ class UnitStream:
         if track is not None and track.end_frame == end_frame:
             return track
         if track is None or track.final_end < window_first:
-            state = self.encoder.start_units(kind.width, geometry.context_frames // FRAMES_PER_UNIT, kind.layer)
             begin = max(window_first, first_frame // FRAMES_PER_UNIT)
             if self._features is not None and begin < self._first_unit <= self._end_unit:
                 begin = self._first_unit
-            track = UnitTrack(state, begin, begin)
-        features = self._features_from(track.final_end, window_first, end_frame)
-        settled = (end_frame - geometry.settle_frames) // FRAMES_PER_UNIT
-        final = min(max(0, settled - track.final_end), features.shape[1])
-        fresh = self.encoder.step(features, track.state, final)[0]
-        known = track.final_end - track.first
+            track = UnitTrack(self._start(kind), begin, begin)
         first = max(track.first, window_first)
-        kept = None if track.units is None else track.units[first - track.first : known]
-        track.units = fresh if kept is None or not len(kept) else torch.cat((kept, fresh))
-        track.first, track.final_end, track.end_frame = first, track.final_end + final, end_frame
+        settled = (end_frame - geometry.settle_frames) // FRAMES_PER_UNIT
+        if self._window:
+            features = self._features_from(first, window_first, end_frame)
+            track.units = self.encoder.step(features, self._start(kind), 0)[0]
+            track.final_end = min(max(track.final_end, settled), first + features.shape[1])
+        else:
+            features = self._features_from(track.final_end, window_first, end_frame)
+            final = min(max(0, settled - track.final_end), features.shape[1])
+            fresh = self.encoder.step(features, track.state, final)[0]
+            kept = None if track.units is None else track.units[first - track.first : track.final_end - track.first]
+            track.units = fresh if kept is None or not len(kept) else torch.cat((kept, fresh))
+            track.final_end += final
+        track.first, track.end_frame = first, end_frame
         self._tracks[kind] = track
         return track
+
+    def _start(self, kind: UnitKind) -> Any:
+        """Return the state of an encoder that remembers nothing yet."""
+        return self.encoder.start_units(kind.width, self.geometry.context_frames // FRAMES_PER_UNIT, kind.layer)
 
     def _features_from(self, first_unit: int, keep_from: int, end_frame: int) -> Tensor:
         """Return the features (1, N, channels) of all full units from first_unit to end_frame, making those not made yet.

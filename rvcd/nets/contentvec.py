@@ -122,6 +122,9 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 class ContentEncoder(nn.Module):
     """Audio -> units. Streaming may call front_end and encode apart and keep features between calls."""
 
+    attends = True
+    """A unit depends on all that is seen at once."""
+
     def __init__(self, sizes: EncoderSizes, path: str = "content encoder") -> None:
         super().__init__()
         self.sizes, self.path = sizes, path

@@ -144,6 +144,9 @@ class LiteBlock(nn.Module):
 class LiteEncoder(nn.Module):
     """Audio -> units of one width."""
 
+    attends = False
+    """A unit depends on what its convolutions reach, which a stream remembers exactly."""
+
     def __init__(self, sizes: LiteSizes, path: str = "content encoder") -> None:
         super().__init__()
         self.sizes, self.path = sizes, path
