@@ -59,7 +59,7 @@ class PackedLinear(nn.Module):
         self.own: TiledConv | None = None
         if dtype == torch.float32 and available(weight):
             yield_point()
-            self.own = TiledConv(weight[:, :, None], bias)
+            self.own = TiledConv(weight[:, :, None], bias, narrow=True)
             return
         self.weight = weight.detach().to(dtype)
         self.bias = None if bias is None else bias.detach().to(dtype)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from rvcd.nets._conv._native import ffi, lib
+from rvcd.nets.narrow_weights import narrowed
 from rvcd.nets.tile_points import tile_matrices
 
 INSTRUCTION_SETS = {0: "baseline", lib.CONV_AVX2: "avx2", lib.CONV_AVX512: "avx512"}
@@ -67,8 +68,15 @@ class TiledConv:
 
     dtype = torch.float32
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, *, stride: int = 1, dilation: int = 1, outputs: int = DIRECT) -> None:
-        """weight (out, in, kernel). outputs: of a tile, one of TILES[kernel]; or DIRECT, which a stride needs."""
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, *, stride: int = 1, dilation: int = 1, outputs: int = DIRECT,
+        narrow: bool = False,
+    ) -> None:  # fmt: skip
+        """weight (out, in, kernel). outputs: of a tile, one of TILES[kernel]; or DIRECT, which a stride needs.
+
+        narrow: keep a direct convolution's weights in 16 bits where that is exact enough (see rvcd.nets.narrow_weights): for few
+        positions, where memory cannot bring the weights as fast as they are multiplied.
+        """
         self.channels_out, self.channels_in, self.kernel = weight.shape
         if outputs != DIRECT and outputs not in TILES.get(self.kernel, ()):
             raise ValueError(f"there are no tiles of {outputs} outputs for a kernel of {self.kernel}")
@@ -77,22 +85,34 @@ class TiledConv:
         self.stride, self.dilation, self.outputs = [1, stride], [1, dilation], outputs
         instructions = instruction_set()
         panel = lib.conv_panel_width(instructions)
-        taps, evaluate, combine = weight.detach().permute(2, 1, 0), torch.empty(0), torch.empty(0)
+        weight = weight.detach()
+        rounded = narrowed(weight) if narrow and outputs == DIRECT else None
+        taps, evaluate, combine = weight.permute(2, 1, 0), torch.empty(0), torch.empty(0)
         if outputs != DIRECT:
             matrices = tile_matrices(outputs, self.kernel)
             taps = torch.tensordot(matrices.weights, taps.double(), dims=1)
             evaluate, combine = matrices.evaluate.float(), matrices.combine.float()
+        if rounded is not None:
+            taps = rounded.numbers.permute(2, 1, 0)
         self._weights = _panels(taps, panel, depth_unit=1 if outputs == DIRECT else panel // 2)
-        self._bias = torch.zeros(self._weights.shape[0] * panel)
-        if bias is not None:
-            self._bias[: self.channels_out] = bias.detach()
+        self._bias = _padded(bias, self._weights.shape[0] * panel)
+        self._unit = _padded(torch.ones(self.channels_out) if rounded is None else rounded.unit, self._weights.shape[0] * panel)
         self._matrices = (evaluate, combine)
         self._plan: Any = ffi.new("struct conv_plan *")
         plan = self._plan
         plan.instructions, plan.outputs, plan.kernel = instructions, outputs, self.kernel
         plan.stride, plan.dilation = stride, dilation
         plan.channels_in, plan.channels_out = self.channels_in, self.channels_out
-        plan.weights, plan.bias, plan.evaluate, plan.combine = map(_floats, (self._weights, self._bias, evaluate, combine))
+        plan.unit, plan.bias, plan.evaluate, plan.combine = map(_floats, (self._unit, self._bias, evaluate, combine))
+        if self.is_narrow:
+            plan.narrow = ffi.cast("int16_t *", self._weights.data_ptr())
+        else:
+            plan.weights = _floats(self._weights)
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether the weights have 16 bits."""
+        return self._weights.dtype == torch.int16
 
     def length_out(self, length: int) -> int:
         """Return how many positions come of so many."""
@@ -147,12 +167,23 @@ def empty_rows(channels: int, length: int) -> Tensor:
 
 
 def _panels(taps: Tensor, width: int, depth_unit: int) -> Tensor:
-    """(taps, in, out) -> float32 (panels, taps, in, width), in a multiple of depth_unit; zeros where there were none."""
+    """(taps, in, out) -> (panels, taps, in, width), in a multiple of depth_unit; zeros where there were none.
+
+    Whole numbers of 16 bits stay what they are, all else becomes float32.
+    """
     count, depth, out = taps.shape
     depths, panels = -(-depth // depth_unit) * depth_unit, -(-out // width)
-    padded = torch.zeros((count, depths, panels * width))
+    padded = torch.zeros((count, depths, panels * width), dtype=torch.int16 if taps.dtype == torch.int16 else torch.float32)
     padded[:, :depth, :out] = taps
     return padded.view(count, depths, panels, width).permute(2, 0, 1, 3).contiguous()
+
+
+def _padded(channels: Tensor | None, length: int) -> Tensor:
+    """(out,) or None -> (length,) float32, zeros where there were none."""
+    made = torch.zeros(length)
+    if channels is not None:
+        made[: len(channels)] = channels.detach()
+    return made
 
 
 def _floats(tensor: Tensor) -> Any:

@@ -11,7 +11,8 @@ from torch import nn
 from rvcd.nets import packed
 from rvcd.nets.packed import PackedConv, PackedConv1d, PackedLinear, pack
 
-TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
+TOLERANCE = {torch.float32: 5e-4, torch.bfloat16: 2e-2}
+"""In float32, of products whose weights have 16 bits (rvcd.nets.narrow_weights)."""
 DTYPES = list(TOLERANCE)
 
 
@@ -78,7 +79,7 @@ def test_a_strided_convolution_and_a_product_activate_too():
     quick = PackedConv1d(conv, torch.float32, "gelu")
     assert error(quick(x), torch.nn.functional.gelu(conv(x))) < 1e-5
     product = PackedLinear(linear.weight, linear.bias, torch.float32, "gelu")
-    assert error(product(x.transpose(1, 2)), torch.nn.functional.gelu(linear(x.transpose(1, 2)))) < 1e-5
+    assert error(product(x.transpose(1, 2)), torch.nn.functional.gelu(linear(x.transpose(1, 2)))) < TOLERANCE[torch.float32]
 
 
 def test_the_plain_weights_are_let_go():

@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from rvcd.nets.narrow_weights import LEAST_DB as NARROW_DB
+from rvcd.nets.narrow_weights import narrowed
 from rvcd.nets.tile_points import tile_matrices
 from rvcd.nets.tiled_conv import DIRECT, TILES, TiledConv, available, empty_rows
 
@@ -45,6 +47,13 @@ def ratio_db(made: Tensor, wanted: Tensor) -> float:
 
 def weight_of(seed: int, out: int, channels: int, kernel: int) -> Tensor:
     return random_of(seed, out, channels, kernel) / (channels * kernel) ** 0.5
+
+
+def widened(weight: Tensor) -> Tensor:
+    """What is left of a weight in 16 bits."""
+    rounded = narrowed(weight)
+    assert rounded is not None
+    return rounded.numbers * rounded.unit[:, None, None]
 
 
 @pytest.mark.parametrize("channels", [16, 32, 64, 128, 256, 512])
@@ -104,21 +113,58 @@ def test_a_stream_in_steps_of_any_length_equals_the_whole(kernel: int, outputs: 
 @given(
     stride=st.integers(1, 6), kernel=st.integers(1, 11), channels_in=st.integers(1, 600), channels_out=st.integers(1, 600),
     count=st.integers(1, 40), dilation=st.integers(1, 3), entering=st.sampled_from([None, 0.1]), threads=st.sampled_from([1, 3]),
+    narrow=st.booleans(),
 )  # fmt: skip
 def test_a_direct_convolution_takes_any_kernel_and_stride(
-    stride, kernel, channels_in, channels_out, count, dilation, entering, threads
+    stride, kernel, channels_in, channels_out, count, dilation, entering, threads, narrow
 ) -> None:
     weight, bias = weight_of(1, channels_out, channels_in, kernel), random_of(2, channels_out)
     x, before = rows(random_of(3, channels_in, (count - 1) * stride + dilation * (kernel - 1) + 1)), torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        made = TiledConv(weight, bias, stride=stride, dilation=dilation).run(x, entering=entering)
+        conv = TiledConv(weight, bias, stride=stride, dilation=dilation, narrow=narrow)
+        made = conv.run(x, entering=entering)
     finally:
         torch.set_num_threads(before)
+    if narrow:
+        assert conv.is_narrow
+        weight = widened(weight)
     x = x if entering is None else F.leaky_relu(x, entering)
     wanted = F.conv2d(x.double(), weight.double()[:, :, None], bias.double(), (1, stride), dilation=(1, dilation))
     assert made.shape == wanted.shape
     assert (made.double() - wanted).abs().max() < 1e-5 * (1 + wanted.abs().max())
+
+
+@pytest.mark.parametrize("size", [1e-30, 1.0, 1e30])
+def test_weights_in_16_bits_are_within_85_db_of_float64(size: float) -> None:
+    weight, x = weight_of(1, 96, 768, 1) * size, rows(random_of(2, 768, 13))
+    conv = TiledConv(weight, None, narrow=True)
+    assert conv.is_narrow
+    assert ratio_db(conv(x), exact(x, weight, None, 1)) >= LEAST_DB
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 100.0])
+def test_weights_that_16_bits_would_spoil_stay_float32(value: float) -> None:
+    weight = weight_of(1, 16, 64, 1)
+    assert TiledConv(weight, None, narrow=True).is_narrow
+    weight[:, 5] = value  # so large beside the others that little would be left of these
+    assert not TiledConv(weight, None, narrow=True).is_narrow
+
+
+def test_channels_of_zeros_stay_zeros() -> None:
+    weight = weight_of(1, 8, 6, 1)
+    weight[3] = 0
+    assert (widened(weight)[3] == 0).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(exponents=st.lists(st.integers(-149, 127), min_size=4, max_size=4), seed=st.integers(0, 99))
+def test_rounding_to_16_bits_loses_no_more_than_it_may(exponents: list[int], seed: int) -> None:
+    weight = (random_of(seed, 4, 6, 3).double() * torch.tensor([2.0**e for e in exponents]).view(4, 1, 1)).float()
+    if not weight.isfinite().all():
+        assert narrowed(weight) is None
+    elif narrowed(weight) is not None:
+        assert ratio_db(widened(weight), weight.double()) >= NARROW_DB - 0.01
 
 
 @pytest.mark.parametrize("shape", [(5,), (3, 5), (2, 7, 5), (1, 0, 5)])

@@ -23,6 +23,8 @@ struct conv_plan {
     int32_t stride;         /* 1 unless direct */
     int32_t outputs;        /* of a tile; 0: direct */
     const float *weights;   /* [panel][point or tap][channels_in][panel width], 64-byte aligned, zeros beyond channels_out */
+    const int16_t *narrow;  /* in place of weights when direct: the same as whole numbers; NULL: none */
+    const float *unit;      /* [panels * panel width]: what a weight of 1 stands for, 1 but for narrow ones */
     const float *bias;      /* [panels * panel width] */
     const float *evaluate;  /* [points][points]: what a tile's inputs are multiplied with; NULL when direct */
     const float *combine;   /* [points][outputs]: what makes outputs of the points' products */

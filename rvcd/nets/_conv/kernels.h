@@ -1,5 +1,6 @@
 /* The kernels, written once for vectors of LANES floats. Included by a file for each set of instructions, which defines
- * LANES, ROWS (of the register tile), MAXIMUM and KERNELS. No include guard: it is a template.
+ * LANES, ROWS (of the register tile), MAXIMUM, WIDEN (LANES numbers of 16 bits as floats) and KERNELS. No include guard: it is a
+ * template.
  */
 #include <string.h>
 
@@ -22,17 +23,22 @@ INLINE vec leaky(vec v, vec slope) { return MAXIMUM(v, v * slope); }
 
 #define DEPTH 64 /* products in one running sum: longer sums round more, which minimal filtering amplifies */
 
-/* c[row] (+)= sum over taps and depth of a[row + tap] * b: `rows` rows of PANEL channels, all in registers. */
-INLINE void product_of(int rows, int64_t taps, int64_t tap_stride, int64_t depth, const float *a, int64_t a_stride,
-                       const float *b, float *c, int add) {
+/* c[row] (+)= sum over taps and depth of a[row + tap] * b: `rows` rows of PANEL channels, all in registers.
+ * b holds floats, or whole numbers of 16 bits where `wide` is 0.
+ */
+INLINE void product_of(int rows, int wide, int64_t taps, int64_t tap_stride, int64_t depth, const float *a, int64_t a_stride,
+                       const void *weights, float *c, int add) {
+    const float *b = weights;
+    const int16_t *narrow = weights;
     vec sum[ROWS][2];
 #pragma GCC unroll 12
     for (int r = 0; r < rows; r++)
         sum[r][0] = sum[r][1] = (vec){0};
     for (int64_t tap = 0; tap < taps; tap++, a += tap_stride) {
-        for (int64_t k = 0; k < depth; k++, b += PANEL) {
-            __builtin_prefetch(b + AHEAD * PANEL); /* few rows are done with the weights before memory brings the next */
-            vec b0 = load(b), b1 = load(b + LANES);
+        for (int64_t k = 0; k < depth; k++, b += PANEL, narrow += PANEL) {
+            /* Few rows are done with the weights before memory brings the next. */
+            __builtin_prefetch(wide ? (const void *)(b + AHEAD * PANEL) : (const void *)(narrow + 2 * AHEAD * PANEL));
+            vec b0 = wide ? load(b) : WIDEN(narrow), b1 = wide ? load(b + LANES) : WIDEN(narrow + LANES);
 #pragma GCC unroll 12
             for (int r = 0; r < rows; r++) {
                 vec value = spread(a[r * a_stride + k]);
@@ -53,23 +59,31 @@ INLINE void product_of(int rows, int64_t taps, int64_t tap_stride, int64_t depth
 }
 
 typedef void product_function(int64_t taps, int64_t tap_stride, int64_t depth, const float *a, int64_t a_stride,
-                              const float *b, float *c, int add);
+                              const void *weights, float *c, int add);
 
-#define PRODUCT(rows)                                                                                                     \
-    static __attribute__((noinline)) void product_##rows(int64_t taps, int64_t tap_stride, int64_t depth, const float *a, \
-                                                         int64_t a_stride, const float *b, float *c, int add) {           \
-        product_of(rows, taps, tap_stride, depth, a, a_stride, b, c, add);                                                \
+#define PRODUCT_OF(name, rows, wide)                                                                                   \
+    static __attribute__((noinline)) void name(int64_t taps, int64_t tap_stride, int64_t depth, const float *a,        \
+                                               int64_t a_stride, const void *weights, float *c, int add) {             \
+        product_of(rows, wide, taps, tap_stride, depth, a, a_stride, weights, c, add);                                 \
     }
+#define PRODUCT(rows) PRODUCT_OF(product_##rows, rows, 1) PRODUCT_OF(narrow_product_##rows, rows, 0)
 PRODUCT(1) PRODUCT(2) PRODUCT(3) PRODUCT(4) PRODUCT(5) PRODUCT(6)
 #if ROWS > 6
 PRODUCT(7) PRODUCT(8) PRODUCT(9) PRODUCT(10) PRODUCT(11) PRODUCT(12)
 #endif
 
-static product_function *const products[ROWS] = {
-    product_1, product_2, product_3, product_4, product_5, product_6,
+/* By whether the weights are floats, and by the rows less one. */
+static product_function *const products[2][ROWS] = {
+    {narrow_product_1, narrow_product_2, narrow_product_3, narrow_product_4, narrow_product_5, narrow_product_6,
 #if ROWS > 6
-    product_7, product_8, product_9, product_10, product_11, product_12,
+     narrow_product_7, narrow_product_8, narrow_product_9, narrow_product_10, narrow_product_11, narrow_product_12,
 #endif
+    },
+    {product_1, product_2, product_3, product_4, product_5, product_6,
+#if ROWS > 6
+     product_7, product_8, product_9, product_10, product_11, product_12,
+#endif
+    },
 };
 
 /* Any number of rows, in groups as equal as can be: few rows use the registers badly. */
@@ -77,7 +91,7 @@ static void multiply(int64_t rows, int64_t depth, const float *a, const float *b
     for (int64_t groups = (rows + ROWS - 1) / ROWS; groups > 0; groups--) {
         int64_t now = (rows + groups - 1) / groups;
         for (int64_t k = 0; k < depth; k += DEPTH)
-            products[now - 1](1, 0, depth - k < DEPTH ? depth - k : DEPTH, a + k, depth, b + k * PANEL, c, k > 0);
+            products[1][now - 1](1, 0, depth - k < DEPTH ? depth - k : DEPTH, a + k, depth, b + k * PANEL, c, k > 0);
         a += now * depth;
         c += now * PANEL;
         rows -= now;
@@ -146,18 +160,20 @@ static void direct(const struct conv_plan *plan, const struct conv_call *call, s
     int64_t in = plan->channels_in, out = plan->channels_out, step = plan->stride * in;
     float made[ROWS * PANEL] __attribute__((aligned(64)));
     for (int64_t panel = piece.first_panel; panel < piece.first_panel + piece.panels; panel++) {
-        const float *weights = plan->weights + panel * plan->kernel * in * PANEL;
+        int64_t first_weight = panel * plan->kernel * in * PANEL;
+        const void *weights = plan->narrow ? (const void *)(plan->narrow + first_weight) : (const void *)(plan->weights + first_weight);
         struct finish finish = finish_of(plan, call, panel);
+        vec unit[2] = {load(plan->unit + panel * PANEL), load(plan->unit + panel * PANEL + LANES)};
         vec bias[2] = {load(plan->bias + panel * PANEL), load(plan->bias + panel * PANEL + LANES)};
         int64_t groups = (piece.count + ROWS - 1) / ROWS;
         for (int64_t t = 0, now; t < piece.count; t += now, groups--) {
             now = (piece.count - t + groups - 1) / groups;
-            products[now - 1](plan->kernel, plan->dilation * in, in, rows + t * step, step, weights, made, 0);
+            products[plan->narrow == NULL][now - 1](plan->kernel, plan->dilation * in, in, rows + t * step, step, weights, made, 0);
             for (int64_t r = 0; r < now; r++) {
                 int64_t at = (piece.first + t + r) * out + panel * PANEL;
                 const float *residual = call->residual ? call->residual + at : NULL;
-                put(&finish, load(made + r * PANEL) + bias[0], residual, call->y + at, 0);
-                put(&finish, load(made + r * PANEL + LANES) + bias[1], residual, call->y + at, LANES);
+                put(&finish, load(made + r * PANEL) * unit[0] + bias[0], residual, call->y + at, 0);
+                put(&finish, load(made + r * PANEL + LANES) * unit[1] + bias[1], residual, call->y + at, LANES);
             }
         }
     }
