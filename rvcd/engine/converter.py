@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from rvcd.engine.denoiser import Denoiser
+from rvcd.engine.device_link import LinkMaker, link_to
 from rvcd.engine.dsp.direct_current import OffsetFilter
 from rvcd.engine.dsp.history_buffer import HistoryBuffer
 from rvcd.engine.dsp.loudness import GainRamp, Gate, Limiter, RmsMix
@@ -72,6 +73,7 @@ class Converter:
         snapshot: Snapshot | None = None,
         denoiser: Denoiser | None = None,
         device: str = "cpu",
+        link: LinkMaker = link_to,
     ) -> None:
         """encoder: of voices that bring none of their own; None: all do. gain_db: the voice's own, on top of gain_out.
 
@@ -82,7 +84,7 @@ class Converter:
         if (denoiser.delay_samples if denoiser is not None else 0) != geometry.denoise_samples:
             raise ValueError("the denoiser's delay is not the geometry's")
         self.geometry, self.seed = geometry, seed
-        self.encoder, self.device = encoder, torch.device(device)
+        self.encoder, self.device, self._link = encoder, torch.device(device), link
         self.denoiser = denoiser
         self._cores = len(os.sched_getaffinity(0))
 
@@ -94,7 +96,7 @@ class Converter:
         self.opened = GateHistory(geometry.hop_samples, frames)
 
         self.timeline = Timeline(geometry, self.rms_mix.delay_samples)
-        self.units = UnitStreams(encoder, geometry, self.device, window=window)
+        self.units = UnitStreams(encoder, geometry, self.device, window=window, link=link)
         self.pitch = PitchHistory(pitch, frames)
         self.shaper = Shaper(geometry.block_frames, snapshot or Snapshot(), fill_unvoiced=fill_unvoiced)
         self.live = LiveVoice(self.new_stream(voice, speaker_id, gain_db))
@@ -128,7 +130,7 @@ class Converter:
 
     def new_stream(self, voice: Voice, speaker_id: int = 0, gain_db: float = 0.0) -> VoiceStream:
         """Return a voice's stream, for switch.begin(). May run on any thread."""
-        return VoiceStream(voice, self.geometry, seed=self.seed, speaker_id=speaker_id, gain_db=gain_db)
+        return VoiceStream(voice, self.geometry, seed=self.seed, speaker_id=speaker_id, gain_db=gain_db, link=self._link)
 
     def use_pitch(self, method: PitchMethod) -> None:
         """Use another pitch method from the next block on, over the audio already heard."""
@@ -189,10 +191,7 @@ class Converter:
         self.pitch.settle(now.settled_before, now.settled)
         pitch = self.pitch.frames(first, now.end)
         watch.lap("pitch")
-        batch = self.shaper.batch(stream.voice, first, now.settled, units, pitch)
-        watch.lap("retrieval")
-        yield_point()
-        stream.feed(batch)
+        stream.feed(self.shaper.batch(stream.voice, first, now.settled, units, pitch), watch)
         watch.lap("prior")
         yield_point()
 

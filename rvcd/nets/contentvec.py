@@ -17,6 +17,7 @@ from rvcd.errors import ModelFileError
 from rvcd.nets.attention_memory import AttentionMemory
 from rvcd.nets.contentvec_state import RECEPTIVE_FIELD_SAMPLES, FrontEndState, UnitState
 from rvcd.nets.packed import PackedConv1d, PackedGroups, PackedLinear, pack, worth_packing
+from rvcd.nets.rolling_buffer import Past
 from rvcd.yielding import yield_point
 
 V1_LAYER = 9
@@ -225,7 +226,8 @@ class ContentEncoder(nn.Module):
     def start_units(self, unit_width: int, context_units: int, layer: int = 0) -> UnitState:
         """Return what a stream of step() calls carries. Raises ModelFileError for units it cannot make (see check_units)."""
         self.check_units(unit_width, layer)
-        return UnitState(unit_width, [AttentionMemory(context_units) for _ in self.layers[: self._depth(unit_width, layer)]])
+        memories = [AttentionMemory(context_units) for _ in self.layers[: self._depth(unit_width, layer)]]
+        return UnitState(unit_width, memories, Past(self.sizes.position_kernel // 2, 1))
 
     def step(self, features: Tensor, state: UnitState, final: int) -> Tensor:
         """(1, N, channels) that follow the state's final rows -> (1, N, unit_width); the first `final` of them become final.
@@ -234,13 +236,11 @@ class ContentEncoder(nn.Module):
         its own rows only. It has seen the rows of this step behind it, and through its own past more than context_units.
         """
         x: Tensor = self.projection(self.feature_norm(features))
-        seen = x if state.inputs is None else torch.cat((state.inputs, x), dim=1)
-        known = seen.shape[1] - x.shape[1]
+        known = state.inputs.known
+        seen = state.inputs.extend(x, final)
         yield_point()
         x = self._placed(seen, known)
         yield_point()
-        reach = self.sizes.position_kernel // 2
-        state.inputs = seen[:, max(0, known + final - reach) : known + final].clone()
         blocks: list[TransformerLayer] = list(self.layers[: len(state.layers)])  # type: ignore[arg-type]
         for block, memory in zip(blocks, state.layers, strict=True):
             q, k, v = block.project(x)
