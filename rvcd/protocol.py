@@ -106,6 +106,7 @@ class Stats:
     hint: one sentence, what is amiss around rvcd: a dead microphone, or one that hears what rvcd plays; "" when nothing is.
     monitor_state: one of MonitorState. monitor_source: one of MONITOR_SOURCES. monitor_peak_dbfs: as the levels above, of what
     the monitor gives. monitor_underruns: times that it had nothing to give. monitor_problem: what is wrong with it, "" nothing.
+    latency_denoise_ms: of a loaded denoiser (engine.denoiser), 0.0 without one.
     latency_offset_ms: audio.latency_offset_ms as it is contained in latency_device_out_ms or latency_device_in_ms.
     f0_hz is 0.0 when the newest frame is unvoiced (a wire format's convention: inside the daemon voicing is a boolean).
     """
@@ -184,6 +185,7 @@ class Stats:
     monitor_peak_dbfs: float = SILENCE_DBFS
     monitor_underruns: int = 0
     monitor_problem: str = ""
+    latency_denoise_ms: float = 0.0
 
 
 ALWAYS_SENT = [field.name for field in fields(Stats)].index("late_samples")

@@ -13,7 +13,7 @@ from msgspec import structs
 from rvcd.audio.configured import DEMO_SPEECH
 from rvcd.bench.tasks import MeasureTask, StreamSetup, SyntheticFiles
 from rvcd.config.config_errors import did_you_mean
-from rvcd.config.settings import LATENCY_PRESETS, TEST_WEIGHTS, LatencyBudget, Settings
+from rvcd.config.settings import LATENCY_PRESETS, NO_DENOISER, TEST_WEIGHTS, LatencyBudget, Settings
 from rvcd.errors import ModelFileError, ParamError
 from rvcd.formats.index_header import read_fitting_index_header, read_index_header, without_index
 from rvcd.formats.voice_header import read_voice_spec
@@ -93,12 +93,12 @@ class Case:
     axes: tuple[str, ...] = ()
     context: str = CONTEXTS[0]
 
-    def geometry(self, rate_hz: int) -> StreamGeometry:
-        """Return the stream's sizes. Raises ParamError for what the engine cannot do."""
+    def geometry(self, settings: Settings) -> StreamGeometry:
+        """Return the stream's sizes at the device's rate. Raises ParamError for what the engine cannot do."""
         budget = self.budget
         return StreamGeometry.from_ms(
-            rate_hz=rate_hz, block_ms=budget.block_ms, lookahead_ms=budget.lookahead_ms, deadline_ms=budget.deadline_ms,
-            context_ms=budget.context_ms,
+            rate_hz=settings.audio.rate_hz, block_ms=budget.block_ms, lookahead_ms=budget.lookahead_ms,
+            deadline_ms=budget.deadline_ms, context_ms=budget.context_ms, denoiser=settings.engine.denoiser != NO_DENOISER,
         )  # fmt: skip
 
 
@@ -133,7 +133,7 @@ class Plan:
 
     def setup(self, case: Case, synthetic: Mapping[int, SyntheticFiles]) -> StreamSetup:
         """Return what the worker would be told. synthetic: by the voice's rate, for what is not the user's own."""
-        geometry = case.geometry(self.rate_hz)
+        geometry = case.geometry(self.settings)
         voice, encoder = self.voice, self.encoder
         files = synthetic.get(case.voice_rate_hz if voice is None else SYNTHETIC_RATE_HZ, SyntheticFiles("", "", ""))
         if voice is None:
@@ -168,7 +168,7 @@ def make_plan(settings: Settings, request: BenchRequest, cores: int) -> Plan:
     else:
         cases = tuple(replace(case, context=context) for case in _chosen(settings, request, threads, rate_hz))
     for case in cases:
-        case.geometry(settings.audio.rate_hz)
+        case.geometry(settings)
     index = voice.index if voice is not None else request.index
     if index and (request.index or spec is None):
         read_index_header(index)
@@ -284,7 +284,7 @@ def _own_voice(settings: Settings, request: BenchRequest) -> VoiceFiles:
 
 def _chosen(settings: Settings, request: BenchRequest, threads: int, rate_hz: int) -> tuple[Case, ...]:
     if request.free_ms:
-        preset = request.presets[0] if request.presets else settings.latency.preset
+        preset = request.presets[0] if request.presets else settings.latency.named
         return (Case("custom", _free(LATENCY_PRESETS[preset], request.free_ms), threads, rate_hz),)
     configured = settings.latency.budget()
     named = {name: LATENCY_PRESETS[name] for name in request.presets}

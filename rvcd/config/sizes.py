@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rvcd.config.settings import LATENCY_PRESETS, Settings
+from rvcd.config.settings import LATENCY_PRESETS, NO_DENOISER, Settings
 from rvcd.geometry import StreamGeometry
 
 
@@ -11,7 +11,7 @@ def geometry_of(settings: Settings, preset: str = "") -> StreamGeometry:
 
     preset: chosen live instead of the configured one; the configuration's overrides belong to its own preset only.
     """
-    live = preset and preset != settings.latency.preset
+    live = preset and preset != settings.latency.named
     budget = LATENCY_PRESETS[preset] if live else settings.latency.budget()
     return StreamGeometry.from_ms(
         rate_hz=settings.audio.rate_hz,
@@ -19,4 +19,5 @@ def geometry_of(settings: Settings, preset: str = "") -> StreamGeometry:
         lookahead_ms=budget.lookahead_ms,
         deadline_ms=budget.deadline_ms,
         context_ms=budget.context_ms,
+        denoiser=settings.engine.denoiser != NO_DENOISER,
     )

@@ -1,4 +1,4 @@
-"""The converter: one block of microphone in, one block of voice out, `geometry.lookahead_samples` later. Read process()."""
+"""The converter: one block of microphone in, one block of voice out, `geometry.delay_samples` later. Read process()."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rvcd.engine.denoiser import Denoiser
 from rvcd.engine.device_link import LinkMaker, link_to
 from rvcd.engine.dsp.direct_current import OffsetFilter
 from rvcd.engine.dsp.history_buffer import HistoryBuffer
@@ -75,6 +76,7 @@ class Converter:
         fill_unvoiced: bool = False,
         window: bool = False,
         snapshot: Snapshot | None = None,
+        denoiser: Denoiser | None = None,
         device: str = "cpu",
         link: LinkMaker = link_to,
         graphs: Graphs | None = None,
@@ -85,11 +87,15 @@ class Converter:
         fill_unvoiced: interpolate f0 through unvoiced frames for the generator (RVC of 2026) instead of leaving them so.
         window: let the content encoder go over its whole window for each block instead of remembering (engine.context).
         graphs: whether steps are recorded; None: they are not. keep_warm: as engine.keep_warm.
+        denoiser: of this stream alone. Raises ValueError where its delay is not the geometry's denoise_samples.
         """
+        if (denoiser.delay_samples if denoiser is not None else 0) != geometry.denoise_samples:
+            raise ValueError("the denoiser's delay is not the geometry's")
         self.geometry, self.seed = geometry, seed
         self.encoder, self.device, self._link = encoder, torch.device(device), link
         self.graphs = graphs or Graphs()
         self._ember = torch.zeros(1, device=self.device) if keep_warm and self.device.type != "cpu" else None
+        self.denoiser = denoiser
         self._cores = len(os.sched_getaffinity(0))
 
         rate_hz, frames = geometry.rate_hz, geometry.window_frames + 2 * geometry.block_frames
@@ -174,6 +180,8 @@ class Converter:
         for part in (self.pitch, self.units, self.to_encoder, self.offset, self.gate, self.gain_in, self.gain_out, self.rms_mix,
                      self.limiter, self.gated, self.opened):  # fmt: skip
             part.reset()
+        if self.denoiser is not None:
+            self.denoiser.reset()
         self.timeline.blocks = 0
         self.switch.complete()
         self.live.phase = Phase.IDLE
@@ -186,14 +194,17 @@ class Converter:
         self.live.phase = Phase.IDLE
 
     def absorb(self, block: NDArray[np.float32], snapshot: Snapshot) -> None:
-        """Take a block as context only: no network runs, its output is not wanted (it came too late)."""
+        """Take a block as context only: its output is not wanted (it came too late). No network runs but the denoiser's.
+
+        Raises EngineError where that fails.
+        """
         self._take_audio(block, snapshot, Stopwatch())
         self._skip_frames()
         self.shaper.move_to(snapshot)
 
     @torch.inference_mode()
     def process(self, block: NDArray[np.float32], snapshot: Snapshot) -> Block:
-        """Convert one block (block_samples,) and return the one that ends lookahead_samples before its end.
+        """Convert one block (block_samples,) and return the one that ends delay_samples before its end.
 
         Parameters move within the block to the values of this snapshot (see Faders). Raises EngineError when the
         networks give no numbers; call recover() then.
@@ -235,9 +246,17 @@ class Converter:
         return self._finish(audio * self.opened.gain(now.voice_first, now.voice_end), phase, watch)
 
     def _take_audio(self, block: NDArray[np.float32], snapshot: Snapshot, watch: Stopwatch) -> None:
-        """Offset, gain, gate, and every place that keeps audio; the pitch begins to be estimated."""
-        centred = self.gain_in.process(self.offset.process(block), snapshot.gain_in)
-        gated = self.gate.process(centred, snapshot.gate)
+        """Offset, gain, denoiser, gate, and every place that keeps audio; the pitch begins to be estimated.
+
+        Raises EngineError where the denoiser fails, after the block has been taken as silence: the next one follows in its place.
+        """
+        heard = self.gain_in.process(self.offset.process(block), snapshot.gain_in)
+        if self.denoiser is not None:
+            watch.lap("other")
+            heard = self.denoiser.process(heard, snapshot.denoise)
+            watch.lap("denoise")
+            yield_point()
+        gated = self.gate.process(heard, snapshot.gate)
         self.gated.append(gated)
         self.opened.append(self.gate.open)
         watch.lap("other")
@@ -249,6 +268,8 @@ class Converter:
         # The pitch needs nothing of the content encoder: it is estimated beside it where a core is spare.
         self.pitch.hear(audio_16k, aside=self._has_spare_core())
         watch.lap("pitch")
+        if self.denoiser is not None and self.denoiser.fault:
+            raise EngineError(self.denoiser.fault)
 
     def _has_spare_core(self) -> bool:
         """Say whether a thread beside the networks' own would find a core. Without one, theirs wait for each other.

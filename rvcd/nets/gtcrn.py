@@ -124,7 +124,7 @@ class Gtcrn:
 
     @torch.inference_mode()
     def __call__(self, spectra: Tensor, state: GtcrnState) -> Tensor:
-        """Return the cleaned spectra of the next hops, (T, BINS) complex64 of (T, BINS) complex64; state is carried on in place."""
+        """Return the cleaned spectra of the next hops: (T, BINS) complex64 -> the same; state is carried on in place."""
         real, imaginary = spectra.real, spectra.imag
         magnitude = (real.square() + imaginary.square() + MAGNITUDE_FLOOR).sqrt()
         x = torch.stack((magnitude, real, imaginary))[None]
