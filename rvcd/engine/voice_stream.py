@@ -31,7 +31,8 @@ from rvcd.formats.voice_file import VoiceSpec
 from rvcd.geometry import StreamGeometry
 from rvcd.nets.conv_ways import Ways
 from rvcd.nets.excitation import Excitation, SourceState
-from rvcd.nets.packed import pack, worth_packing
+from rvcd.nets.packed import worth_packing
+from rvcd.nets.prior_steps import PriorStream
 from rvcd.nets.refinegan import RefineGan
 from rvcd.nets.synthesizer import PRIOR_NOISE_SCALE, LayerMemory, Synthesizer
 from rvcd.yielding import yield_point
@@ -84,8 +85,8 @@ class Voice:
         if not keep_decoder:
             del synthesizer.dec
         if worth_packing(precision, str(synthesizer.emb_g.weight.device)):
-            pack(synthesizer.enc_p, precision)
-            pack(synthesizer.flow, precision)
+            synthesizer.enc_p.pack(precision)
+            synthesizer.flow.pack(precision)
         return cls(name, spec, synthesizer, decoder, index, encoder)
 
 
@@ -142,7 +143,7 @@ class Latents:
 class StreamState:
     """Everything a voice's stream carries from block to block, besides the decoder's own histories."""
 
-    prior: list[LayerMemory]
+    prior: list[LayerMemory] | PriorStream
     z_p: Tensor
     latents: Latents
     source: SourceState

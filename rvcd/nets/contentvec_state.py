@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rvcd.nets.attention_memory import AttentionMemory
+from rvcd.nets.transformer_steps import TransformerStream
 
 ENCODER_RATE_HZ = 16_000
 UNIT_HOP_SAMPLES = 320
@@ -75,10 +76,11 @@ class FrontEndState:
 class UnitState:
     """The final rows as later ones see them.
 
-    layers: the memory of each layer that the units come from. inputs (1, up to 64, W): projected features, for the positional
-    convolution.
+    layers: the memory of each layer that the units come from; transformer: in their place, where the C kernels compute.
+    inputs (1, up to 64, W): projected features, for the positional convolution.
     """
 
     unit_width: int
     layers: list[AttentionMemory] = field(default_factory=list)
+    transformer: TransformerStream | None = None
     inputs: Tensor | None = None

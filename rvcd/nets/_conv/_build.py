@@ -14,7 +14,7 @@ from cffi import FFI
 FOLDER = Path("rvcd/nets/_conv")
 """Relative, because distutils wants sources relative to the project's root."""
 SOURCES = ("conv.c", "threads.c", "kernels_avx2.c", "kernels_avx512.c")
-HEADERS = ("conv.h", "kernels.h", "tile_sizes.h")
+HEADERS = ("conv.h", "kernels.h", "functions.h", "rows.h", "tile_sizes.h")
 
 
 def declarations() -> str:
@@ -30,7 +30,7 @@ ffibuilder.set_source(
     sources=[str(FOLDER / name) for name in SOURCES],
     depends=[str(FOLDER / name) for name in HEADERS],
     include_dirs=[str(FOLDER)],
-    libraries=["dl"],
+    libraries=["dl", "m"],
     # A product and the sum behind it are one rounding: twice as fast, and more exact.
     extra_compile_args=["-O2", "-std=gnu11", "-ffp-contract=fast", "-Wall", "-Wextra"],
 )
