@@ -58,6 +58,8 @@ VOICE_PARAMS: tuple[Param, ...] = (
     Param("index_rate", "/index_rate", 0.0, 1.0, 0.5, "", 0.05, "0: live units only, 1: units retrieved from the index only"),
     Param("protect", "/protect", 0.0, 0.5, 0.33, "", 0.01, "keep consonants and breath as spoken; 0.5 turns it off"),
     Param("rms_mix", "/rms_mix", 0.0, 1.0, 0.25, "", 0.05, "1: the generator's loudness, 0: the input's"),
+    Param("denoise", "/denoise", 0.0, 1.0, 0.0, "", 0.1, "how much noise is taken out of the microphone's signal; 0 turns it off",
+          low_is_off=True),
     Param("gate", "/gate", -90.0, 0.0, -60.0, "dBFS", 1.0, "input below this level is silence; -90 turns the gate off",
           low_is_off=True),
     Param("gain_in", "/gain/in", -60.0, 24.0, 0.0, "dB", 0.5, "gain before conversion"),
@@ -83,6 +85,7 @@ class Snapshot:
     index_rate: float = BY_NAME["index_rate"].default
     protect: float = BY_NAME["protect"].default
     rms_mix: float = BY_NAME["rms_mix"].default
+    denoise: float = BY_NAME["denoise"].default
     gate: float = BY_NAME["gate"].default
     gain_in: float = BY_NAME["gain_in"].default
     gain_out: float = BY_NAME["gain_out"].default

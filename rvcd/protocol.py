@@ -31,6 +31,8 @@ DEFAULT_GROUPS: tuple[str, ...] = ("params", "meters", "stats")
 """What a subscriber gets that names none."""
 F0_METHODS: tuple[str, ...] = ("swift", "rmvpe", "fcpe", "harvest", "dio", "pm", "yin")
 PRECISIONS: tuple[str, ...] = ("auto", "fp32", "bf16")
+CONTEXTS: tuple[str, ...] = ("remembered", "window")
+"""How the content encoder sees the past: by what it remembers, or by going over a window again for each block."""
 LATENCY_PRESET_NAMES: tuple[str, ...] = ("low", "balanced", "safe")
 TALK_MODES: tuple[str, ...] = ("off", "push-to-talk", "push-to-convert")
 """What /talk does: nothing, let the voice out while it is held, or convert it while it is held (raw otherwise)."""
@@ -103,6 +105,7 @@ class Stats:
     hint: one sentence, what is amiss around rvcd: a dead microphone, or one that hears what rvcd plays; "" when nothing is.
     monitor_state: one of MonitorState. monitor_source: one of MONITOR_SOURCES. monitor_peak_dbfs: as the levels above, of what
     the monitor gives. monitor_underruns: times that it had nothing to give. monitor_problem: what is wrong with it, "" nothing.
+    latency_denoise_ms: of a loaded denoiser (engine.denoiser), 0.0 without one.
     latency_offset_ms: audio.latency_offset_ms as it is contained in latency_device_out_ms or latency_device_in_ms.
     f0_hz is 0.0 when the newest frame is unvoiced (a wire format's convention: inside the daemon voicing is a boolean).
     """
@@ -181,6 +184,7 @@ class Stats:
     monitor_peak_dbfs: float = SILENCE_DBFS
     monitor_underruns: int = 0
     monitor_problem: str = ""
+    latency_denoise_ms: float = 0.0
 
 
 ALWAYS_SENT = [field.name for field in fields(Stats)].index("late_samples")

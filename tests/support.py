@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -51,8 +52,23 @@ def small_voice(name: str = "small", seed: int = 1, **changes: object) -> Voice:
     return Voice.of(name, spec, model)
 
 
+@dataclass
+class FakeUnitState:
+    """Nothing is carried."""
+
+    width: int
+
+    def reset(self) -> None:
+        pass
+
+    def tensors(self) -> list[Tensor | None]:
+        return []
+
+
 class FakeEncoder:
     """Units from a fixed random filter over each 25 ms: no context, any width, like the real one in shape."""
+
+    attends = False
 
     def __init__(self, seed: int = 0) -> None:
         self.kernel = torch.randn(768, 1, 400, generator=torch.Generator().manual_seed(seed)) * 0.3
@@ -67,12 +83,12 @@ class FakeEncoder:
         self.heard.append(audio_16k.shape[1])
         return torch.tanh(F.conv1d(audio_16k[:, None], self.kernel, stride=320)).transpose(1, 2)
 
-    def start_units(self, unit_width: int, context_units: int, layer: int = 0) -> int:
-        return unit_width
+    def start_units(self, unit_width: int, context_units: int, layer: int = 0) -> FakeUnitState:
+        return FakeUnitState(unit_width)
 
-    def step(self, features: Tensor, state: int, final: int) -> Tensor:
+    def step(self, features: Tensor, state: FakeUnitState, final: int) -> Tensor:
         self.calls += 1
-        return features[..., :state]
+        return features[..., : state.width]
 
     def units(self, audio_16k: Tensor, *, unit_width: int, layer: int = 0) -> Tensor:
         return self.front_end(audio_16k)[..., :unit_width]
@@ -81,7 +97,7 @@ class FakeEncoder:
 class FakePitch:
     """A pitch method that hears 200 Hz wherever there is sound."""
 
-    name, context_frames, lookahead_frames, grid_frames = "fake", 4, 2, 1
+    name, context_frames, lookahead_frames, grid_frames, step_frames = "fake", 4, 2, 1, 1
 
     def __init__(self, f0_hz: float = 200.0) -> None:
         self.f0_hz = f0_hz

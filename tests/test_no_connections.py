@@ -6,16 +6,20 @@ import contextlib
 import hashlib
 import os
 import pty
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
 
 from rvcd.cli.privacy import keep_to_this_machine
+from rvcd.voices.builtin_paths import BUILT_IN_FOLDER
 from tests.daemon_process import DaemonProcess
 from tests.fence import Fence, fence, outside, written
 from tests.only_this_machine.sitecustomize import REPORT
@@ -165,6 +169,7 @@ COMMANDS = {
     "voice info": ["voice", "info", VOICE],
     "voice check": ["voice", "check", VOICE],
     "voice import": ["voice", "import", VOICE],
+    "voice index build": ["voice", "index", "build", "out/copy.pth", "recordings"],
     "render": ["render", SPEECH, "out/out.wav"],
     "bench": ["bench", "--preset", "balanced", "--seconds", "1", "--flat-out"],
     "eval": ["eval", "recordings", "--chart", "out/chart.png"],
@@ -184,6 +189,8 @@ def test_no_command_asks_another_machine_or_notes_anything_in_the_home_folder(na
     recordings.mkdir()
     speech, rate_hz = soundfile.read(SPEECH, stop=48000)
     soundfile.write(recordings / "speech.flac", speech, rate_hz)
+    (tmp_path / "out").mkdir()
+    shutil.copy(BUILT_IN_FOLDER / "built-in.pth", tmp_path / "out/copy.pth")
     encoder = b"an encoder of the user's own"
     (recordings / "hubert_base.pt").write_bytes(encoder)
     (tmp_path / "assets.toml").write_text(f'[models.sha256]\ncontent_encoder = "{hashlib.sha256(encoder).hexdigest()}"\n')
@@ -210,10 +217,15 @@ def test_every_command_is_tried_behind_the_fence() -> None:
 
     from rvcd.cli.main import app
 
-    groups = get_command(app).commands  # type: ignore[attr-defined]
-    names = {name for name, group in groups.items() if not hasattr(group, "commands")}
-    names |= {name for name, group in groups.items() if getattr(group, "invoke_without_command", False)}
-    names |= {f"{name} {inner}" for name, group in groups.items() for inner in getattr(group, "commands", ())}
+    def names_below(group: Any, before: str = "") -> Iterator[str]:
+        for name, inner in group.commands.items():
+            if hasattr(inner, "commands"):
+                yield from [f"{before}{name}"] if inner.invoke_without_command else []
+                yield from names_below(inner, f"{before}{name} ")
+            else:
+                yield f"{before}{name}"
+
+    names = set(names_below(get_command(app)))
     assert names - {"run"} == set(COMMANDS)
 
 

@@ -22,7 +22,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
     "voice": ("voice", "voice_slot", "speaker", "speakers", "loading", "preset", "f0_method"),
     "levels": ("in_peak_dbfs", "out_peak_dbfs", "in_clips", "out_clips", "f0_hz", "note", "cents"),
     "latency": ("latency_preset", "latency_total_ms", "latency_device_in_ms", "latency_block_ms", "latency_lookahead_ms",
-                "latency_deadline_ms", "latency_device_out_ms", "latency_offset_ms", "ring_fill"),
+                "latency_deadline_ms", "latency_device_out_ms", "latency_offset_ms", "latency_denoise_ms", "ring_fill"),
     "losses": ("late_blocks", "late_samples", "late_events", "expired_samples", "skipped_blocks", "failed_blocks", "gap_samples",
                "overflow_samples", "bad_input_samples", "bad_output_samples", "stale_samples", "absent_samples",
                "input_xruns", "output_xruns",

@@ -13,10 +13,13 @@ from rvcctl.widgets.compute_bar import MARK, PARTS, ComputeModel, compute_bar, c
 from rvcctl.widgets.shares import share_cells
 from rvcd import protocol
 
-PART_STYLES = tuple(
-    f"bold $foreground on {colour} 45%"
-    for colour in ("$foreground-muted", "$primary", "$success", "$warning", "$foreground-muted")
-)
+PART_STYLES = {
+    name: f"bold $foreground on {colour} 45%"
+    for name, colour in (
+        ("in", "$foreground-muted"), ("block", "$primary"), ("denoiser", "$secondary"), ("lookahead", "$success"),
+        ("deadline", "$warning"), ("out", "$foreground-muted"),
+    )
+}  # fmt: skip
 """One for each part; the parts are numbered too, so nothing depends on telling the colours apart."""
 TALL_ROWS = 7
 NO_COMPUTE = ComputeModel()
@@ -30,12 +33,18 @@ class LatencyModel:
     parts: tuple[tuple[str, int], ...] = ()
     compute: ComputeModel = NO_COMPUTE
 
+    @property
+    def deadline_number(self) -> int:
+        """The number of the part in which the computing happens."""
+        return 1 + [name for name, _ in self.parts].index("deadline")
+
 
 def latency_of(stats: protocol.Stats) -> LatencyModel:
     """Return the model for a stats message (its milliseconds rounded to tenths)."""
     parts = (
         ("in", stats.latency_device_in_ms),
         ("block", stats.latency_block_ms),
+        *([("denoiser", stats.latency_denoise_ms)] if stats.latency_denoise_ms > 0 else []),
         ("lookahead", stats.latency_lookahead_ms),
         ("deadline", stats.latency_deadline_ms),
         ("out", stats.latency_device_out_ms),
@@ -85,7 +94,7 @@ class LatencyBar(Widget):
                 continue
             long_label = f"{number} {name}"
             text = long_label if len(long_label) + 1 <= width else str(number)
-            pieces.append(((text if labelled else "").ljust(width)[:width], PART_STYLES[number - 1]))
+            pieces.append(((text if labelled else "").ljust(width)[:width], PART_STYLES[name]))
         return Content.assemble(*pieces)
 
     def _legend(self, cells: int) -> list[Content]:
@@ -98,17 +107,18 @@ class LatencyBar(Widget):
             if used and used + length - 2 > cells:
                 lines.append([])
                 used = 0
-            lines[-1] += [" " if not used else "  ", (str(number), PART_STYLES[number - 1]), value]
+            lines[-1] += [" " if not used else "  ", (str(number), PART_STYLES[name]), value]
             used += length
         return [Content.assemble(*line) for line in lines]
 
     def _computing(self, cells: int) -> Content:
-        """Return '4', the bar that spans the deadline, and the p95 in words."""
+        """Return the deadline's number, the bar that spans the deadline, and the p95 in words."""
         compute = self.model.compute
         text = compute_text(compute)
         style = "bold $text-error" if compute.is_late else ""
         bar = compute_bar(compute, max(5, cells - len(text) - 3))
-        return Content.assemble(" ", ("4", PART_STYLES[3]), " ", bar, " ", (text, style))
+        number = str(self.model.deadline_number)
+        return Content.assemble(" ", (number, PART_STYLES["deadline"]), " ", bar, " ", (text, style))
 
     def _spelled_out(self) -> Content:
         pieces: list[str | tuple[str, str]] = [("   computing: ", "$foreground-muted")]

@@ -39,7 +39,7 @@ def compare(task: MeasureTask, reporter: Reporter) -> Compared:
     our_timings: list[Timings] = []
     their_timings: list[Timings] = []
     ours_at = theirs_at = 0
-    settling = round(WARM_UP_S * rate_hz) + theirs.block_samples + geometry.lookahead_samples
+    settling = round(WARM_UP_S * rate_hz) + theirs.block_samples + geometry.delay_samples
     end = settling + max(round(task.seconds * rate_hz), MIN_BLOCKS * theirs.block_samples)
     while theirs_at < end:
         if ours_at <= theirs_at:

@@ -87,6 +87,7 @@ def _sizes(case: Case) -> dict[str, Any]:
         "name": case.name,
         **asdict(case.budget),
         "latency_ms": latency_ms(case),
+        "context": case.context,
         "voice_rate_hz": case.voice_rate_hz,
         "axes": list(case.axes),
     }

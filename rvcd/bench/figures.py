@@ -211,6 +211,8 @@ def _remedies(measured: Sequence[Figures], *, f0_method: str, busy: bool) -> lis
     remedies = ["closing the programs that use the processor"] if busy else []
     if f0_method != "swift":
         remedies.append("f0_method swift")
+    if any(one.case.context == "window" for one in measured):
+        remedies.append("engine.context remembered")
     if any(one.environment.precision == "fp32" for one in measured):
         remedies.append("precision bf16 where the processor multiplies it")
     longest_ms = max(one.case.budget.block_ms for one in measured)

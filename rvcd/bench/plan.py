@@ -13,13 +13,13 @@ from msgspec import structs
 from rvcd.audio.configured import DEMO_SPEECH
 from rvcd.bench.tasks import MeasureTask, StreamSetup, SyntheticFiles
 from rvcd.config.config_errors import did_you_mean
-from rvcd.config.settings import LATENCY_PRESETS, TEST_WEIGHTS, LatencyBudget, Settings
+from rvcd.config.settings import LATENCY_PRESETS, NO_DENOISER, TEST_WEIGHTS, LatencyBudget, Settings
 from rvcd.errors import ModelFileError, ParamError
 from rvcd.formats.index_header import read_fitting_index_header, read_index_header, without_index
 from rvcd.formats.voice_header import read_voice_spec
 from rvcd.geometry import StreamGeometry
 from rvcd.ipc.messages import VoiceFiles
-from rvcd.protocol import F0_METHODS, PRECISIONS, names_voice_file
+from rvcd.protocol import CONTEXTS, F0_METHODS, PRECISIONS, names_voice_file
 from rvcd.voices.builtin_paths import BUILT_IN_ENCODER, BUILT_IN_FOLDER
 from rvcd.voices.configured import model_setup, named_voice, voice_files
 
@@ -57,6 +57,7 @@ class BenchRequest:
     deadline_ms: int | None = None
     threads: int | None = None
     precision: str = ""
+    context: str = ""
     f0_method: str = ""
     voice: str = ""
     index: str = ""
@@ -83,20 +84,21 @@ class BenchRequest:
 
 @dataclass(frozen=True)
 class Case:
-    """One measurement, one child. threads 0: as the worker chooses. axes: those of a sweep it lies on."""
+    """One measurement, one child. threads 0: as the worker chooses. context: of protocol.CONTEXTS. axes: those of a sweep."""
 
     name: str
     budget: LatencyBudget
     threads: int
     voice_rate_hz: int = SYNTHETIC_RATE_HZ
     axes: tuple[str, ...] = ()
+    context: str = CONTEXTS[0]
 
-    def geometry(self, rate_hz: int) -> StreamGeometry:
-        """Return the stream's sizes. Raises ParamError for what the engine cannot do."""
+    def geometry(self, settings: Settings) -> StreamGeometry:
+        """Return the stream's sizes at the device's rate. Raises ParamError for what the engine cannot do."""
         budget = self.budget
         return StreamGeometry.from_ms(
-            rate_hz=rate_hz, block_ms=budget.block_ms, lookahead_ms=budget.lookahead_ms, deadline_ms=budget.deadline_ms,
-            context_ms=budget.context_ms,
+            rate_hz=settings.audio.rate_hz, block_ms=budget.block_ms, lookahead_ms=budget.lookahead_ms,
+            deadline_ms=budget.deadline_ms, context_ms=budget.context_ms, denoiser=settings.engine.denoiser != NO_DENOISER,
         )  # fmt: skip
 
 
@@ -131,13 +133,14 @@ class Plan:
 
     def setup(self, case: Case, synthetic: Mapping[int, SyntheticFiles]) -> StreamSetup:
         """Return what the worker would be told. synthetic: by the voice's rate, for what is not the user's own."""
-        geometry = case.geometry(self.rate_hz)
+        geometry = case.geometry(self.settings)
         voice, encoder = self.voice, self.encoder
         files = synthetic.get(case.voice_rate_hz if voice is None else SYNTHETIC_RATE_HZ, SyntheticFiles("", "", ""))
         if voice is None:
             voice = VoiceFiles("synthetic", files.voice, self.index or files.index)
         models = structs.replace(
-            model_setup(self.settings), encoder=encoder or files.encoder, precision=self.precision, threads=case.threads,
+            model_setup(self.settings), encoder=encoder or files.encoder, precision=self.precision, context=case.context,
+            threads=case.threads,
             test_weights_cache="",
         )  # fmt: skip
         return StreamSetup(models, geometry, voice, self.f0_method)
@@ -152,6 +155,7 @@ def make_plan(settings: Settings, request: BenchRequest, cores: int) -> Plan:
     _check_modes(request)
     threads = _threads(settings, request, cores)
     precision = _one_of("precision", request.precision or settings.engine.precision, PRECISIONS)
+    context = _one_of("context", request.context or settings.engine.context, CONTEXTS)
     f0_method = _one_of("F0 method", request.f0_method or settings.engine.f0_method, F0_METHODS)
     _check_range("--seconds", request.seconds, MIN_SECONDS, MAX_SECONDS)
     if request.soak_minutes is not None:
@@ -160,11 +164,11 @@ def make_plan(settings: Settings, request: BenchRequest, cores: int) -> Plan:
     spec = read_voice_spec(voice.path) if voice is not None else None
     rate_hz = SYNTHETIC_RATE_HZ if spec is None else spec.rate_hz
     if request.mode is Mode.SWEEP:
-        cases = _sweep(threads, cores, rate_hz, synthetic=voice is None)
+        cases = _sweep(threads, cores, rate_hz, context, synthetic=voice is None)
     else:
-        cases = _chosen(settings, request, threads, rate_hz)
+        cases = tuple(replace(case, context=context) for case in _chosen(settings, request, threads, rate_hz))
     for case in cases:
-        case.geometry(settings.audio.rate_hz)
+        case.geometry(settings)
     index = voice.index if voice is not None else request.index
     if index and (request.index or spec is None):
         read_index_header(index)
@@ -308,15 +312,16 @@ def _free(preset: LatencyBudget, given: Mapping[str, int]) -> LatencyBudget:
     return budget if "context_ms" in given else budget.roomy()
 
 
-def _sweep(threads: int, cores: int, rate_hz: int, *, synthetic: bool) -> tuple[Case, ...]:
+def _sweep(threads: int, cores: int, rate_hz: int, context: str, *, synthetic: bool) -> tuple[Case, ...]:
     """One axis at a time around one base, which belongs to every axis and is measured once."""
-    base = Case("base", SWEEP_BUDGET, threads or cores, rate_hz)
+    base = Case("base", SWEEP_BUDGET, threads or cores, rate_hz, context=context)
     variants: list[tuple[str, Case]] = []
     for block_ms in SWEEP_BLOCKS_MS:
         budget = replace(SWEEP_BUDGET, block_ms=block_ms, deadline_ms=round(SWEEP_DEADLINE_SHARE * block_ms))
         variants.append(("block", replace(base, budget=budget)))
     for context_ms in SWEEP_CONTEXTS_MS:
-        variants.append(("context", replace(base, budget=replace(SWEEP_BUDGET, context_ms=context_ms))))
+        for way in CONTEXTS:
+            variants.append(("context", replace(base, context=way, budget=replace(SWEEP_BUDGET, context_ms=context_ms))))
     for count in sorted({1, min(2, cores), cores}):
         variants.append(("threads", replace(base, threads=count)))
     for voice_rate_hz in SWEEP_RATES_HZ if synthetic else (rate_hz,):
@@ -329,4 +334,4 @@ def _sweep(threads: int, cores: int, rate_hz: int, *, synthetic: bool) -> tuple[
 
 def _describe(case: Case) -> str:
     budget = case.budget
-    return f"{budget.block_ms} ms, {budget.context_ms} ms, {case.threads}, {case.voice_rate_hz} Hz"
+    return f"{budget.block_ms} ms, {budget.context_ms} ms, {case.context}, {case.threads}, {case.voice_rate_hz} Hz"

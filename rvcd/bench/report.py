@@ -13,6 +13,7 @@ from rvcd.bench.plan import Case, Mode, Plan
 from rvcd.bench.soak import FIFTHS, Soaked
 from rvcd.bench.tasks import Compared, Environment, Way
 from rvcd.geometry import SYNTHESIS_TAIL_MS
+from rvcd.protocol import CONTEXTS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -132,7 +133,8 @@ def _presets(findings: Findings) -> Iterator[Sheet | Line]:
 def _sizes(case: Case) -> str:
     budget = case.budget
     parts = f"block {budget.block_ms} + lookahead {budget.lookahead_ms} + {SYNTHESIS_TAIL_MS:.0f} + deadline {budget.deadline_ms}"
-    return f"{case.name}: {parts} = {latency_ms(case):.0f} ms; context {budget.context_ms} ms"
+    way = "" if case.context == CONTEXTS[0] else f", {case.context}"
+    return f"{case.name}: {parts} = {latency_ms(case):.0f} ms; context {budget.context_ms} ms{way}"
 
 
 def _stage_rows(stages: Mapping[str, Spread]) -> tuple[tuple[str, ...], ...]:
@@ -185,7 +187,7 @@ def _sweep(findings: Findings) -> Iterator[Sheet | Line]:
     rows = []
     for axis, label in AXES.items():
         on_axis = [one for one in findings.cases if axis in one.case.axes]
-        for found in sorted(on_axis, key=lambda one: (*astuple(one.case.budget), one.case.threads, one.case.voice_rate_hz)):
+        for found in sorted(on_axis, key=lambda one: _order(one.case)):
             case = found.case
             budget = case.budget
             sizes = (f"{budget.block_ms} ms", f"{budget.context_ms} ms", f"{case.threads}", f"{case.voice_rate_hz / 1000:g} kHz")
@@ -194,7 +196,7 @@ def _sweep(findings: Findings) -> Iterator[Sheet | Line]:
                 figures = (f"{found.load:.2f}", f"{total.median:.1f} ms", f"{total.p99:.1f} ms", f"{found.peak_rss_mb:.0f} MB")
             else:
                 figures = ("-", "-", "-", "-")
-            rows.append((label, *sizes, *figures))
+            rows.append((case.context if axis == "context" else label, *sizes, *figures))
     headings = ("varied", "block", "context", "threads", "voice", "load", "median", "p99", "memory")
     yield Sheet("load against block, context, threads and rate", headings, tuple(rows))
     for one in findings.cases:
@@ -202,7 +204,12 @@ def _sweep(findings: Findings) -> Iterator[Sheet | Line]:
             yield Line(verdict(one, findings.cases), COLOURS[Level.UNMEASURED])
     used = findings.environment
     if used is not None:
+        yield Line("remembered, window: engine.context, with contexts of different lengths", "dim")
         yield Line(f"{used.precision}, {used.device}; load: the median block / its length", "dim")
+
+
+def _order(case: Case) -> tuple[int | str, ...]:
+    return (*astuple(case.budget), case.context, case.threads, case.voice_rate_hz)
 
 
 def _comparisons(findings: Findings) -> Iterator[Sheet | Line]:

@@ -36,6 +36,12 @@ def bench(
         typer.Option(help="CPU threads; 0: measure which number is faster; default: as configured.", show_default=False),
     ] = None,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16; default: as configured.", show_default=False)] = "",
+    context: Annotated[
+        str,
+        typer.Option(
+            help="remembered, or window: all of --context-ms again for each block; default: as configured.", show_default=False
+        ),
+    ] = "",
     f0_method: Annotated[str, typer.Option(help=f"{', '.join(F0_METHODS)}; default: as configured.", show_default=False)] = "",
     voice: Annotated[
         str, typer.Option(help="A voice's name, or its .pth file; default: as configured.", show_default=False)
@@ -69,8 +75,9 @@ def bench(
         raise RvcdError("--markdown and --json are two ways to print; choose one")
     request = BenchRequest(
         synthetic=synthetic, presets=tuple(preset or ()), block_ms=block_ms, context_ms=context_ms, lookahead_ms=lookahead_ms,
-        deadline_ms=deadline_ms, threads=threads, precision=precision, f0_method=f0_method, voice=voice, index=str(index or ""),
-        seconds=seconds, paced=paced, compare_recompute=compare_recompute, sweep=sweep, soak_minutes=soak,
+        deadline_ms=deadline_ms, threads=threads, precision=precision, context=context, f0_method=f0_method, voice=voice,
+        index=str(index or ""), seconds=seconds, paced=paced, compare_recompute=compare_recompute, sweep=sweep,
+        soak_minutes=soak,
     )  # fmt: skip
     output = Output.JSON if as_json else Output.MARKDOWN if markdown else Output.TERMINAL
     with unwound_by_signals():

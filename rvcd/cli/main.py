@@ -9,7 +9,22 @@ import sys
 import typer
 
 from rvcd import standard_streams
-from rvcd.cli import assets, bench, check, config, devices, evaluate, measure_latency, mic, osc, render, run, version, voice
+from rvcd.cli import (
+    assets,
+    bench,
+    check,
+    config,
+    devices,
+    evaluate,
+    measure_latency,
+    mic,
+    osc,
+    render,
+    run,
+    version,
+    voice,
+    voice_index,
+)
 from rvcd.cli.common import DEBUG_VARIABLE
 from rvcd.cli.privacy import keep_to_this_machine
 from rvcd.errors import ConfigError, OutputError, RvcdError
@@ -37,6 +52,7 @@ app.command("config")(config.print_config)
 app.command()(osc.osc)
 app.command()(version.version)
 app.add_typer(assets.app, name="assets")
+voice.app.add_typer(voice_index.app, name="index")
 app.add_typer(voice.app, name="voice")
 app.add_typer(mic.app, name="mic")
 

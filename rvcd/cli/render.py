@@ -90,6 +90,7 @@ def render(
     index_rate: Annotated[float | None, _param_option("index_rate")] = None,
     protect: Annotated[float | None, _param_option("protect")] = None,
     rms_mix: Annotated[float | None, _param_option("rms_mix")] = None,
+    denoise: Annotated[float | None, _param_option("denoise")] = None,
     gate: Annotated[float | None, _param_option("gate")] = None,
     gain_in: Annotated[float | None, _param_option("gain_in")] = None,
     gain_out: Annotated[float | None, _param_option("gain_out")] = None,
@@ -97,8 +98,8 @@ def render(
 ) -> None:
     """Convert audio files with the same engine that runs live."""
     given = {
-        "pitch": pitch, "formant": formant, "index_rate": index_rate, "protect": protect, "rms_mix": rms_mix, "gate": gate,
-        "gain_in": gain_in, "gain_out": gain_out,
+        "pitch": pitch, "formant": formant, "index_rate": index_rate, "protect": protect, "rms_mix": rms_mix,
+        "denoise": denoise, "gate": gate, "gain_in": gain_in, "gain_out": gain_out,
     }  # fmt: skip
     if len(paths) < 2:
         raise typer.BadParameter("name what to convert, and then the file or folder to write")

@@ -63,6 +63,8 @@ def _resolve(value: Any, info: ValidationInfo) -> Any:
         raise ValueError(str(error)) from None
 
 
+NO_DENOISER = "none"
+"""engine.denoiser where none is loaded."""
 AUTO, BUILT_IN, TEST_WEIGHTS = "auto", "built-in", "test"
 """models.content_encoder for the fetched one or else the built-in voice's, for that in any case, for the test weights."""
 FETCHED_ENCODER, FETCHED_RMVPE = "hubert_base.pt", "rmvpe.pt"
@@ -215,7 +217,9 @@ class Engine(Section):
     device: str = Field(default="auto", description="cpu, cuda, cuda:NUMBER or auto")
     threads: int = Field(default=0, ge=0, le=256)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    context: Literal["remembered", "window"] = "remembered"
     f0_method: Literal["swift", "rmvpe", "fcpe", "harvest", "dio", "pm", "yin"] = "swift"
+    denoiser: Literal["none", "gtcrn"] = "none"
     unvoiced: Literal["keep", "interpolate"] = "keep"
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rvcd.config.settings import LATENCY_PRESETS, Settings
+from rvcd.config.settings import LATENCY_PRESETS, NO_DENOISER, Settings
 from rvcd.geometry import StreamGeometry
 
 
@@ -19,4 +19,5 @@ def geometry_of(settings: Settings, preset: str = "") -> StreamGeometry:
         lookahead_ms=budget.lookahead_ms,
         deadline_ms=budget.deadline_ms,
         context_ms=budget.context_ms,
+        denoiser=settings.engine.denoiser != NO_DENOISER,
     )

@@ -460,6 +460,8 @@ class LiveSession:
                 "the microphone hears what rvcd plays: it is converted again and again, and may howl; use headphones, turn the "
                 "loudspeaker down, or choose another input"
             )
+        if self.params.get("denoise") > 0 and not self.stream.geometry.denoise_samples:
+            return 'denoise is on, but no denoiser is loaded: set engine.denoiser = "gtcrn" and start rvcd again'
         return ""
 
     def log_lines(self, after: int) -> Sequence[LogLine]:

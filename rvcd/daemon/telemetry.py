@@ -149,4 +149,5 @@ class Telemetry:
             monitor_peak_dbfs=to_dbfs(segment.take_monitor_peak()),
             monitor_underruns=counters.monitor_underruns,
             monitor_problem=self.monitor.problem,
+            latency_denoise_ms=geometry.ms(geometry.denoise_samples),
         )

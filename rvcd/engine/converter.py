@@ -1,4 +1,4 @@
-"""The converter: one block of microphone in, one block of voice out, `geometry.lookahead_samples` later. Read process()."""
+"""The converter: one block of microphone in, one block of voice out, `geometry.delay_samples` later. Read process()."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rvcd.engine.denoiser import Denoiser
+from rvcd.engine.device_link import LinkMaker, link_to
 from rvcd.engine.dsp.direct_current import OffsetFilter
 from rvcd.engine.dsp.history_buffer import HistoryBuffer
 from rvcd.engine.dsp.loudness import GainRamp, Gate, Limiter, RmsMix
@@ -67,15 +69,23 @@ class Converter:
         gain_db: float = 0.0,
         seed: int = 0,
         fill_unvoiced: bool = False,
+        window: bool = False,
         snapshot: Snapshot | None = None,
+        denoiser: Denoiser | None = None,
         device: str = "cpu",
+        link: LinkMaker = link_to,
     ) -> None:
         """encoder: of voices that bring none of their own; None: all do. gain_db: the voice's own, on top of gain_out.
 
         fill_unvoiced: interpolate f0 through unvoiced frames for the generator (RVC of 2026) instead of leaving them so.
+        window: let the content encoder go over its whole window for each block instead of remembering (engine.context).
+        denoiser: of this stream alone. Raises ValueError where its delay is not the geometry's denoise_samples.
         """
+        if (denoiser.delay_samples if denoiser is not None else 0) != geometry.denoise_samples:
+            raise ValueError("the denoiser's delay is not the geometry's")
         self.geometry, self.seed = geometry, seed
-        self.encoder, self.device = encoder, torch.device(device)
+        self.encoder, self.device, self._link = encoder, torch.device(device), link
+        self.denoiser = denoiser
         self._cores = len(os.sched_getaffinity(0))
 
         rate_hz, frames = geometry.rate_hz, geometry.window_frames + 2 * geometry.block_frames
@@ -86,7 +96,7 @@ class Converter:
         self.opened = GateHistory(geometry.hop_samples, frames)
 
         self.timeline = Timeline(geometry, self.rms_mix.delay_samples)
-        self.units = UnitStreams(encoder, geometry, self.device)
+        self.units = UnitStreams(encoder, geometry, self.device, window=window, link=link)
         self.pitch = PitchHistory(pitch, frames)
         self.shaper = Shaper(geometry.block_frames, snapshot or Snapshot(), fill_unvoiced=fill_unvoiced)
         self.live = LiveVoice(self.new_stream(voice, speaker_id, gain_db))
@@ -120,7 +130,7 @@ class Converter:
 
     def new_stream(self, voice: Voice, speaker_id: int = 0, gain_db: float = 0.0) -> VoiceStream:
         """Return a voice's stream, for switch.begin(). May run on any thread."""
-        return VoiceStream(voice, self.geometry, seed=self.seed, speaker_id=speaker_id, gain_db=gain_db)
+        return VoiceStream(voice, self.geometry, seed=self.seed, speaker_id=speaker_id, gain_db=gain_db, link=self._link)
 
     def use_pitch(self, method: PitchMethod) -> None:
         """Use another pitch method from the next block on, over the audio already heard."""
@@ -132,6 +142,8 @@ class Converter:
         for part in (self.pitch, self.units, self.to_encoder, self.offset, self.gate, self.gain_in, self.gain_out, self.rms_mix,
                      self.limiter, self.gated, self.opened):  # fmt: skip
             part.reset()
+        if self.denoiser is not None:
+            self.denoiser.reset()
         self.timeline.blocks = 0
         self.switch.complete()
         self.live.phase = Phase.IDLE
@@ -144,14 +156,17 @@ class Converter:
         self.live.phase = Phase.IDLE
 
     def absorb(self, block: NDArray[np.float32], snapshot: Snapshot) -> None:
-        """Take a block as context only: no network runs, its output is not wanted (it came too late)."""
+        """Take a block as context only: its output is not wanted (it came too late). No network runs but the denoiser's.
+
+        Raises EngineError where that fails.
+        """
         self._take_audio(block, snapshot, Stopwatch())
         self._skip_frames()
         self.shaper.move_to(snapshot)
 
     @torch.inference_mode()
     def process(self, block: NDArray[np.float32], snapshot: Snapshot) -> Block:
-        """Convert one block (block_samples,) and return the one that ends lookahead_samples before its end.
+        """Convert one block (block_samples,) and return the one that ends delay_samples before its end.
 
         Parameters move within the block to the values of this snapshot (see Faders). Raises EngineError when the
         networks give no numbers; call recover() then.
@@ -176,10 +191,7 @@ class Converter:
         self.pitch.settle(now.settled_before, now.settled)
         pitch = self.pitch.frames(first, now.end)
         watch.lap("pitch")
-        batch = self.shaper.batch(stream.voice, first, now.settled, units, pitch)
-        watch.lap("retrieval")
-        yield_point()
-        stream.feed(batch)
+        stream.feed(self.shaper.batch(stream.voice, first, now.settled, units, pitch), watch)
         watch.lap("prior")
         yield_point()
 
@@ -194,9 +206,17 @@ class Converter:
         return self._finish(audio * self.opened.gain(now.voice_first, now.voice_end), phase, watch)
 
     def _take_audio(self, block: NDArray[np.float32], snapshot: Snapshot, watch: Stopwatch) -> None:
-        """Offset, gain, gate, and every place that keeps audio; the pitch begins to be estimated."""
-        centred = self.gain_in.process(self.offset.process(block), snapshot.gain_in)
-        gated = self.gate.process(centred, snapshot.gate)
+        """Offset, gain, denoiser, gate, and every place that keeps audio; the pitch begins to be estimated.
+
+        Raises EngineError where the denoiser fails, after the block has been taken as silence: the next one follows in its place.
+        """
+        heard = self.gain_in.process(self.offset.process(block), snapshot.gain_in)
+        if self.denoiser is not None:
+            watch.lap("other")
+            heard = self.denoiser.process(heard, snapshot.denoise)
+            watch.lap("denoise")
+            yield_point()
+        gated = self.gate.process(heard, snapshot.gate)
         self.gated.append(gated)
         self.opened.append(self.gate.open)
         watch.lap("other")
@@ -208,6 +228,8 @@ class Converter:
         # The pitch needs nothing of the content encoder: it is estimated beside it where a core is spare.
         self.pitch.hear(audio_16k, aside=self._has_spare_core())
         watch.lap("pitch")
+        if self.denoiser is not None and self.denoiser.fault:
+            raise EngineError(self.denoiser.fault)
 
     def _has_spare_core(self) -> bool:
         """Say whether a thread beside the networks' own would find a core. Without one, theirs wait for each other.

@@ -14,15 +14,22 @@ Tensors here are (1, C, 1, T), channels-last: rvcd.engine.decoder_layers says wh
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
+from rvcd.engine.block_steps import BlockSteps, rows_of
 from rvcd.engine.decoder_layers import Convolution, DecoderLayers, Pairs, Upsample, block_reach, reach
 from rvcd.nets.packed import PackedConv
+from rvcd.nets.rolling_buffer import Homes, Past
+from rvcd.nets.steps import Steps
 from rvcd.nets.synthesizer import LRELU_SLOPE
+from rvcd.nets.tiled_conv import empty_rows
 from rvcd.yielding import yield_point
 
 MAX_TAIL_MS = 15.0
@@ -37,6 +44,10 @@ class Span:
 
     end_frames: int | None = None
 
+    def is_inside(self, first: int) -> bool:
+        """Say whether all positions from `first` on are known to exist."""
+        return first >= 0 and self.end_frames is None
+
     def clear_outside(self, x: Tensor, first: int, per_frame: int) -> Tensor:
         """Zero what lies outside, where x[..., 0] is at position `first` of a layer with per_frame positions a frame."""
         length = x.shape[-1]
@@ -47,26 +58,24 @@ class Span:
         return x
 
 
-@dataclass
 class History:
-    """The newest `length` positions of one layer's input."""
+    """The newest `length` positions of one layer's input, (1, C, 1, T) channels-last."""
 
-    length: int
-    channels: int
-    dtype: torch.dtype
-    kept: Tensor = field(init=False)
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self._past = Past(length, 3, zeros=True, channels_last=True)
 
     def reset(self, like: Tensor) -> None:
-        """Start with zeros, on the device of `like`."""
-        # Channels-last also where a size of 1 would let torch believe that any layout is.
-        rows = torch.zeros((1, 1, self.length, self.channels), dtype=self.dtype, device=like.device)
-        self.kept = rows.permute(0, 3, 1, 2)
+        """Start with zeros."""
+        self._past.reset()
 
     def extend(self, x: Tensor, advance: int) -> Tensor:
         """Return history followed by x, and remember the newest positions up to x[..., advance - 1]."""
-        joined = torch.cat((self.kept, x), dim=3)
-        self.kept = joined[..., advance : advance + self.length].clone()
-        return joined
+        return self._past.extend(x, advance)
+
+    def tensors(self) -> list[Tensor | None]:
+        """Where it is kept; None before the first step."""
+        return [self._past.tensor]
 
 
 class LookaheadConv:
@@ -74,7 +83,7 @@ class LookaheadConv:
 
     def __init__(self, conv: PackedConv) -> None:
         self.conv, self.reach = conv, reach(conv)
-        self.history = History(self.reach, conv.channels_in, conv.dtype)
+        self.history = History(self.reach)
 
     def step(self, x: Tensor, advance: int) -> Tensor:
         return self.conv(F.pad(self.history.extend(x.to(self.conv.dtype), advance), (0, self.reach)))
@@ -86,18 +95,29 @@ class Carried:
     def __init__(self, length: int, channels: int, beyond: int = 0, dtype: torch.dtype = torch.float32) -> None:
         self.length, self.channels, self.beyond, self.dtype = length, channels, beyond, dtype
         self.buffer = torch.zeros(0)
+        self._homes = Homes()
 
     def reset(self, like: Tensor) -> None:
-        self.buffer = self._empty(0, like.device)
-        self.buffer.zero_()
+        """Start with zeros, on the device of `like`."""
+        with torch.inference_mode():
+            if self.buffer.dim() != 4 or self.buffer.device != like.device:
+                self.buffer = self._empty(0, like.device)
+            self.buffer[..., : self.length].zero_()
+
+    def tensors(self) -> list[Tensor | None]:
+        """Where it is kept."""
+        return [self.buffer]
 
     def room(self, count: int) -> Tensor:
         """Return the buffer, (1, C, 1, length + count + beyond), for this step's `count` positions to be written into."""
-        if self.buffer.shape[3] != self.length + count + self.beyond:
+        size = self.length + count + self.beyond
+        if self.buffer.shape[3] != size:
             head = self.buffer[..., : self.length]
-            self.buffer = self._empty(count, head.device)
+            home = self._homes.get(size, head)
+            self.buffer = self._empty(count, head.device) if home is None else home
             self.buffer[..., : self.length] = head
             self.buffer[..., self.length + count :] = 0
+            self._homes.put(size, self.buffer)
         return self.buffer
 
     def fresh(self, count: int) -> Tensor:
@@ -136,13 +156,37 @@ class LookaheadResBlock:
     def __init__(self, pairs: Pairs, slope: float = LRELU_SLOPE) -> None:
         self.slope = slope
         self.pairs = [LookaheadPair.of(dilated, plain) for dilated, plain in pairs]
+        self._carried = [carried for pair in self.pairs for carried in (pair.entered, pair.between)]
+        self._steps = BlockSteps(pairs)
 
     def carried(self) -> list[Carried]:
-        return [carried for pair in self.pairs for carried in (pair.entered, pair.between)]
+        return self._carried
 
     def step(self, x: Tensor, advance: int, first: int, per_frame: int, span: Span) -> Tensor:
         length = x.shape[3]
         self.pairs[0].entered.fresh(length).copy_(x)
+        if self._steps.usable and span.is_inside(first):
+            x = self._steps.run(length, [carried.room(length) for carried in self._carried], partial(self._list, length))
+            yield_point()
+        else:
+            x = self._one_by_one(length, first, per_frame, span)
+        for carried in self.carried():
+            carried.keep(advance)
+        return x
+
+    def _list(self, length: int, steps: Steps) -> Tensor:
+        result = empty_rows(self.pairs[0].entered.channels, length)
+        for i, (pair, (dilated, plain)) in enumerate(zip(self.pairs, self._steps.convolutions(), strict=True)):
+            between, target = pair.between.fresh(length), result
+            if i + 1 < len(self.pairs):
+                target = self.pairs[i + 1].entered.fresh(length)
+            entered, residual = rows_of(pair.entered.room(length)), rows_of(pair.entered.fresh(length))
+            steps.conv(dilated, entered, rows_of(between), entering=self.slope, leaving=self.slope)
+            steps.conv(plain, rows_of(pair.between.room(length)), rows_of(target), residual=residual)
+        return result
+
+    def _one_by_one(self, length: int, first: int, per_frame: int, span: Span) -> Tensor:
+        x = self.pairs[0].entered.fresh(length)
         for i, pair in enumerate(self.pairs):
             entered, between = pair.entered.room(length), pair.between.fresh(length)
             pair.dilated.run(entered, entering=self.slope, leaving=self.slope, out=between)
@@ -153,8 +197,6 @@ class LookaheadResBlock:
             x = pair.plain.run(pair.between.room(length), residual=residual, out=target)
             span.clear_outside(x, first, per_frame)
             yield_point()
-        for carried in self.carried():
-            carried.keep(advance)
         return x
 
 
@@ -191,12 +233,53 @@ class DelayedStage:
                 before = after
             self.blocks.append(block)
         self.input = Carried(max(2 * block[0].after - block[0].before for block in self.blocks), channels)
+        self._steps = [BlockSteps(pairs) for pairs in blocks]
+        self._deepest = max((pair.after + reach(pair.plain) for block in self.blocks for pair in block), default=0)
+        self._total = torch.zeros(0)
 
     def carried(self) -> list[Carried]:
         return [self.input, *(pair.carried for block in self.blocks for pair in block if pair.carried is not None)]
 
     def step(self, length: int, first: int, per_frame: int, span: Span) -> Tensor:
         """Take the `length` positions from `first` on that the caller has written to the end of self.input.room(length)."""
+        if span.is_inside(first - self._deepest) and all(steps.usable for steps in self._steps):
+            total = self._listed(length)
+        else:
+            total = self._one_by_one(length, first, per_frame, span)
+        for carried in self.carried():
+            carried.keep(length)
+        return span.clear_outside(total, first - self.delay, per_frame)
+
+    def _listed(self, length: int) -> Tensor:
+        if self._total.dim() != 4 or self._total.shape[3] != length:
+            self._total = empty_rows(self.input.channels, length)
+        for number, (block, steps) in enumerate(zip(self.blocks, self._steps, strict=True)):
+            rooms = [pair.carried.room(length) for pair in block if pair.carried is not None]
+            steps.run(length, (self._total, self.input.room(length), *rooms), partial(self._list, number, length))
+            yield_point()
+        return self._total
+
+    def _list(self, number: int, length: int, steps: Steps) -> Tensor:
+        """Fill a block's list, which adds to the stage's mean."""
+        block, convs = self.blocks[number], list(self._steps[number].convolutions())
+        lengths = [length + 2 * reach(plain) for _, plain in convs]
+        between = rows_of(empty_rows(convs[0][0].channels_out, max(lengths, default=length)))
+        for i, (pair, (dilated, plain)) in enumerate(zip(block, convs, strict=True)):
+            reach_here, carried = pair.after - pair.before, self.input if pair.carried is None else pair.carried
+            start = self.input.length - pair.before - 2 * reach_here if pair.carried is None else 0
+            x, y = rows_of(carried.room(length))[start : start + 2 * reach_here + length], between[: lengths[i]]
+            residual = x[reach_here : reach_here + length]
+            steps.conv(dilated, x, y, entering=self.slope, leaving=self.slope)
+            if i + 1 < len(block):
+                following = block[i + 1].carried
+                assert following is not None
+                steps.conv(plain, y, rows_of(following.fresh(length)), residual=residual)
+            else:
+                scale = 1.0 / len(self.blocks) if number == len(self.blocks) - 1 else 1.0
+                steps.conv(plain, y, rows_of(self._total), residual=residual, accumulate=number > 0, scale=scale)
+        return self._total
+
+    def _one_by_one(self, length: int, first: int, per_frame: int, span: Span) -> Tensor:
         total: Tensor | None = None
         entered = self.input.room(length)
         shared: Tensor | None = None
@@ -225,9 +308,7 @@ class DelayedStage:
                     total = pair.plain.run(y, residual=residual, out=total, accumulate=total is not None, scale=scale)
                 yield_point()
         assert total is not None
-        for carried in self.carried():
-            carried.keep(length)
-        return span.clear_outside(total, first - self.delay, per_frame)
+        return total
 
 
 class UpsampleStream:
@@ -235,7 +316,7 @@ class UpsampleStream:
 
     def __init__(self, up: Upsample) -> None:
         self.up = up
-        self.history = History(up.taps - 1, up.channels_in, torch.float32)
+        self.history = History(up.taps - 1)
 
     def step(self, x: Tensor, advance: int, *, delayed: bool) -> Tensor:
         """x.shape[-1] * stride positions: those of x itself, or, when delayed, `pad` positions earlier (exact)."""
@@ -252,7 +333,6 @@ class DecoderState:
     """Where the stream is. The layers' histories lie with the layers; StreamingDecoder.reset() clears all."""
 
     frames: int = 0
-    source: Tensor = field(default_factory=lambda: torch.zeros(0))
 
 
 class StreamingDecoder:
@@ -269,7 +349,7 @@ class StreamingDecoder:
         self.pre = LookaheadConv(layers.pre)
         self.condition = layers.condition(speaker)
         self.ups = [UpsampleStream(up) for up in layers.ups]
-        self.post_history = History(2 * reach(layers.post), layers.post.channels_in, layers.post.dtype)
+        self.post_history = History(2 * reach(layers.post))
         self.per_frame = layers.per_frame
         self.lookahead_stages = self._choose_lookahead_stages([[block_reach(b) for b in stage] for stage in layers.stages])
         self.ahead = [[LookaheadResBlock(b) for b in stage] for stage in layers.stages[: self.lookahead_stages]]
@@ -283,7 +363,8 @@ class StreamingDecoder:
         if layers.dtype is not torch.float32:
             self.lookahead_frames = min(FAST_LOOKAHEAD_FRAMES, self.exact_lookahead_frames)
         rates = self.per_frame[self.lookahead_stages :]
-        self.source_history = max(2 * self.hop, *((d + 2) * (self.hop // n) for d, n in zip(self.delays, rates, strict=False)))
+        source_samples = max(2 * self.hop, *((d + 2) * (self.hop // n) for d, n in zip(self.delays, rates, strict=False)))
+        self.source_history = History(source_samples)
         self.state = DecoderState()
         self.reset()
 
@@ -313,13 +394,19 @@ class StreamingDecoder:
 
     def reset(self, first_frame: int = 0) -> None:
         """Forget everything. The next step's first frame is number first_frame of its stream; those before count as absent."""
-        like = self.condition
+        for history in self._histories():
+            history.reset(self.condition)
+        self.state = DecoderState(first_frame)
+
+    def _histories(self) -> list[History | Carried]:
         histories: list[History | Carried] = [self.pre.history, self.post_history, *(up.history for up in self.ups)]
         histories += [carried for stage in self.ahead for block in stage for carried in block.carried()]
         histories += [carried for stage in self.delayed for carried in stage.carried()]
-        for history in histories:
-            history.reset(like)
-        self.state = DecoderState(first_frame, like.new_zeros((1, 1, 1, self.source_history)))
+        return [*histories, self.source_history]
+
+    def tensors(self) -> list[Tensor | None]:
+        """Where the stream is kept; None before the first step."""
+        return [tensor for history in self._histories() for tensor in history.tensors()]
 
     @torch.inference_mode()
     def step(self, z: Tensor, source: Tensor | None, frames: int, *, end_frame: int | None = None) -> Tensor:
@@ -329,9 +416,17 @@ class StreamingDecoder:
         without f0. Positions in the stream count from frame 0: what lies before it, or from end_frame on, is padding.
         To flush the end, step with zero frames of z while end_frame stays where the stream ended.
         """
-        first, span = self.state.frames, Span(end_frame)
-        total = z.shape[-1]
+        samples = self.run(z, source, frames, [], end_frame=end_frame)
         self.state.frames += frames
+        return samples
+
+    def noise_inputs(self, frames: int, total: int) -> list[NDArray[Any]]:
+        """Return what run() is given for a step of `frames` frames, `total` with the provisional ones: nothing here."""
+        return []
+
+    def run(self, z: Tensor, source: Tensor | None, frames: int, noise: list[Tensor], *, end_frame: int | None = None) -> Tensor:
+        """As step(), but state.frames, which no tensor knows, stays. noise: noise_inputs() on the device."""
+        first, span, total = self.state.frames, Span(end_frame), z.shape[-1]
         tapped, tapped_first = self._remember_source(source, frames, first, total)
 
         z = z.unsqueeze(2).clone(memory_format=torch.channels_last)
@@ -366,13 +461,11 @@ class StreamingDecoder:
     def _remember_source(self, source: Tensor | None, frames: int, first: int, total: int) -> tuple[Tensor, int]:
         """Return the excitation including its history, and the sample number of its first value."""
         if not self.taps:
-            return self.state.source, 0
+            return self.condition, 0
         if source is None or source.shape[-1] != total * self.hop:
             raise ValueError(f"this voice needs an excitation of {total * self.hop} samples")
-        joined = torch.cat((self.state.source, source.unsqueeze(2)), dim=3)
-        advance = frames * self.hop
-        self.state.source = joined[..., advance : advance + self.source_history].clone()
-        return joined, first * self.hop - self.source_history
+        joined = self.source_history.extend(source.unsqueeze(2), frames * self.hop)
+        return joined, first * self.hop - self.source_history.length
 
 
 def _mean(outputs: list[Tensor]) -> Tensor:

@@ -10,8 +10,10 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 import torch
+from safetensors import SafetensorError
 
 from rvcd.engine.converter import Converter
+from rvcd.engine.denoiser import Denoiser
 from rvcd.engine.pitch import PitchMethod, PitchTracker, create_pitch_method
 from rvcd.engine.precision import choose_precision
 from rvcd.engine.retrieval import UnitIndex, read_index
@@ -23,6 +25,7 @@ from rvcd.formats.index_header import without_index
 from rvcd.formats.voice_file import read_voice
 from rvcd.geometry import StreamGeometry
 from rvcd.ipc.messages import ModelSetup, VoiceFiles
+from rvcd.nets import gtcrn
 from rvcd.nets.contentvec_file import load_content_encoder
 from rvcd.nets.conv_ways import Ways
 from rvcd.nets.packed import worth_packing
@@ -73,7 +76,7 @@ class Loader:
     """
 
     def __init__(self, setup: ModelSetup, geometry: StreamGeometry, warn: Callable[[str], None] | None = None) -> None:
-        """warn: told, in one sentence, why a voice runs without its index; None: a voice whose index cannot serve is refused."""
+        """warn: told, in one sentence, why a voice runs without its index, or without the denoiser; None: it is refused."""
         self.setup, self.geometry, self._warn = setup, geometry, warn
         # An encoder stays for as long as a voice that is kept uses it; the one loaded last stays in any case.
         self._encoders: WeakValueDictionary[tuple[object, ...], ContentEncoder] = WeakValueDictionary()
@@ -94,6 +97,18 @@ class Loader:
     def ways(self) -> Ways | None:
         """How the decoders' convolutions are computed; None: directly."""
         return Ways(self.geometry.block_frames, Path(self.setup.ways_file)) if self.setup.ways_file else None
+
+    @cached_property
+    def denoise_network(self) -> gtcrn.Gtcrn | None:
+        """The denoiser's network; None where it cannot be loaded, of which `warn` is told. Raises ModelFileError without one."""
+        try:
+            return gtcrn.Gtcrn(gtcrn.load_weights())
+        except (OSError, SafetensorError, KeyError) as error:
+            sentence = f"the denoiser cannot be loaded ({gtcrn.WEIGHTS}: {error}): install rvcd again"
+            if self._warn is None:
+                raise ModelFileError(sentence) from None
+            self._warn(f"{sentence}; until then `denoise` does nothing")
+            return None
 
     def encoder(self, path: str = "") -> ContentEncoder:
         """Return a content encoder by its path: "": the setup's; the test weights' where that names none either."""
@@ -193,6 +208,11 @@ class Loader:
             gain_db=gain_db,
             seed=self.setup.seed,
             fill_unvoiced=self.setup.fill_unvoiced,
+            window=self.setup.context == "window",
             snapshot=snapshot,
+            denoiser=self._denoiser(geometry) if geometry.denoise_samples else None,
             device=self.device,
         )
+
+    def _denoiser(self, geometry: StreamGeometry) -> Denoiser:
+        return Denoiser(self.denoise_network, geometry.rate_hz, geometry.block_samples)

@@ -26,20 +26,22 @@ GROUP = 32
 class Decimator:
     """Decimation by a whole rate as a matrix product, many outputs a row. Takes `before` inputs ahead of an output's first."""
 
-    def __init__(self, rate: int) -> None:
+    def __init__(self, rate: int, device: torch.device | None = None) -> None:
         kernel = torch.from_numpy(decimation_kernel(rate))
         self.rate, self.before, self.after = rate, before(rate), len(kernel) - before(rate)
         self.width = (GROUP - 1) * rate + len(kernel)
         self.matrix = torch.zeros(self.width, GROUP)
         for i in range(GROUP):
             self.matrix[i * rate : i * rate + len(kernel), i] = kernel
+        if device is not None:
+            self.matrix = self.matrix.to(device)
 
     def __call__(self, x: Tensor, count: int) -> Tensor:
         """x (C, before + count * rate + more or less) -> (C, count); what x lacks behind is zeros."""
         groups = -(-count // GROUP)
         x = F.pad(x, (0, max(0, (groups - 1) * GROUP * self.rate + self.width - x.shape[1])))
         rows = x.unfold(1, self.width, GROUP * self.rate)[:, :groups]
-        return (rows @ self.matrix.to(x.device)).reshape(x.shape[0], -1)[:, :count]
+        return (rows @ self.matrix).reshape(x.shape[0], -1)[:, :count]
 
 
 @dataclass(frozen=True)
@@ -90,13 +92,14 @@ class RefineLayers:
         rates = generator.upsample_rates
         per_frame = [math.prod(rates[: i + 1]) for i in range(len(rates))]
         down: list[nn.Conv1d] = list(generator.downsample_blocks)  # type: ignore[arg-type]
-        first = generator.is_first
+        first, device = generator.is_first, generator.pre_conv.weight.device
+        levels = [] if first else [DownLevel(Decimator(r, device), conv) for r, conv in zip(reversed(rates), down, strict=True)]
         return cls(
             hop=generator.hop,
             dtype=dtype,
             source=generator.m_source,
             source_conv=generator.pre_conv,
-            levels=[] if first else [DownLevel(Decimator(r), conv) for r, conv in zip(reversed(rates), down, strict=True)],
+            levels=levels,
             taps=[SourceTap(conv) for conv in down] if first else [],
             mel=packed(generator.mel_conv, torch.float32, as_product=True),
             cond=generator.cond,

@@ -19,6 +19,7 @@ from rvcd.engine.one_thread import faiss_on_one_thread
 from rvcd.engine.partitioned_search import LEAST_VECTORS, PartitionedSearch
 from rvcd.errors import ModelFileError
 from rvcd.formats.index_header import IndexHeader, read_fitting_index_header
+from rvcd.geometry import FRAMES_PER_UNIT
 from rvcd.yielding import yield_point
 
 NEIGHBOURS = 8
@@ -109,6 +110,12 @@ class UnitIndex:
         retrieved /= total.clamp_min(1.0)
         retrieved = torch.where(total > 0, retrieved.to(units.device, units.dtype), units)
         return rate * retrieved + (1.0 - rate) * units
+
+
+def blend(index: UnitIndex, units: Tensor, share: Tensor) -> Tensor:
+    """Blend rows (T, width), two for each unit, with their neighbours in an index. share (T,): 0 none of it, 1 all."""
+    retrieved = index.blend(units[::FRAMES_PER_UNIT], 1.0).repeat_interleave(FRAMES_PER_UNIT, dim=0)
+    return units + (retrieved[: len(units)] - units) * share[:, None]
 
 
 def read_index(path: Path | str, unit_width: int, device: str = "cpu") -> UnitIndex:

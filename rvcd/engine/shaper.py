@@ -9,8 +9,8 @@ from torch import Tensor
 
 from rvcd.engine.faders import Faders
 from rvcd.engine.pitch.track import PitchTrack, fill_unvoiced, transpose
+from rvcd.engine.retrieval import blend
 from rvcd.engine.voice_stream import FrameBatch, Voice
-from rvcd.geometry import FRAMES_PER_UNIT
 from rvcd.params import Snapshot
 
 
@@ -48,23 +48,31 @@ class Shaper:
         def moved(name: str) -> NDArray[np.float32]:
             return faders.per_frame(name, frames, self.block_frames)
 
-        units = blend_units(voice, units, pitch.voiced, moved("index_rate"), moved("protect"))
+        share = retrieved_share(voice, pitch.voiced, moved("index_rate"), moved("protect"))
         pitch = PitchTrack(transpose(pitch.f0_hz, moved("pitch")), pitch.voiced)
         if self.fill_unvoiced:
             pitch = fill_unvoiced(pitch)
-        return FrameBatch(first, settled - first, units, pitch.f0_hz, pitch.voiced, moved("formant"))
+        return FrameBatch(first, settled - first, units, pitch.f0_hz, pitch.voiced, moved("formant"), share)
+
+
+def retrieved_share(
+    voice: Voice, voiced: NDArray[np.bool_], index_rate: NDArray[np.float32], protect: NDArray[np.float32]
+) -> NDArray[np.float32] | None:
+    """Return how much of what a voice's index has is taken in each frame, (T,); None: nothing.
+
+    On unvoiced frames with protect < 0.5 only that share of index_rate (RVC). All of shape (T,).
+    """
+    if voice.index is None or not index_rate.any():
+        return None
+    kept = np.where(voiced | (protect >= 0.5), 1.0, protect).astype(np.float32)
+    return index_rate * kept
 
 
 def blend_units(
     voice: Voice, units: Tensor, voiced: NDArray[np.bool_], index_rate: NDArray[np.float32], protect: NDArray[np.float32]
 ) -> Tensor:
-    """Blend rows (T, width), two for each unit, with their neighbours in the voice's index.
-
-    On unvoiced frames with protect < 0.5 only that share of the blend is taken (RVC). index_rate, protect, voiced: (T,).
-    """
-    if voice.index is None or not index_rate.any():
+    """Blend rows (T, width), two for each unit, with their neighbours in the voice's index: see retrieved_share()."""
+    share = retrieved_share(voice, voiced, index_rate, protect)
+    if voice.index is None or share is None:
         return units
-    retrieved = voice.index.blend(units[::FRAMES_PER_UNIT], 1.0).repeat_interleave(FRAMES_PER_UNIT, dim=0)
-    kept = np.where(voiced | (protect >= 0.5), 1.0, protect).astype(np.float32)
-    rate = torch.from_numpy(index_rate * kept).to(units.device)[:, None]
-    return units + (retrieved[: len(units)] - units) * rate
+    return blend(voice.index, units, torch.from_numpy(share).to(units.device))

@@ -11,10 +11,11 @@ class Timings:
     """What one block cost, in milliseconds, stage by stage.
 
     pitch_ms: what the others waited for it; pitch_own_ms: what it took, beside the encoder where there is a spare core.
-    prior_ms: enc_p and flow. resample_ms: into the encoder's rate and out of the voice's. total_ms: the whole block,
-    pitch_own_ms not counted twice.
+    denoise_ms: a loaded denoiser, on or off. prior_ms: enc_p and flow. resample_ms: into the encoder's rate and out of the
+    voice's. total_ms: the whole block, pitch_own_ms not counted twice.
     """
 
+    denoise_ms: float = 0.0
     encode_ms: float = 0.0
     pitch_ms: float = 0.0
     pitch_own_ms: float = 0.0

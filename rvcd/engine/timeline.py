@@ -12,7 +12,8 @@ class Timeline:
     """Frames and samples are counted from the last reset; frame t covers input samples t * hop .. (t + 1) * hop.
 
     loudness_delay_samples: how long the loudness match holds the voice back. The voice is made that much earlier than it is
-    heard, so that what is heard is geometry.lookahead_samples behind the input. blocks: taken so far.
+    heard, so that what is heard is geometry.lookahead_samples behind what the engine hears (which a denoiser delivers late).
+    blocks: taken so far.
     """
 
     geometry: StreamGeometry

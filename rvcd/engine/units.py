@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,9 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rvcd.engine.device_link import DeviceLink, LinkMaker, link_to
 from rvcd.engine.dsp.history_buffer import HistoryBuffer
 from rvcd.geometry import ENCODER_HOP_SAMPLES, FRAMES_PER_UNIT, StreamGeometry
 from rvcd.nets.contentvec_state import RECEPTIVE_FIELD_SAMPLES, UNIT_HOP_SAMPLES
+from rvcd.nets.rolling_buffer import RollingBuffer
 
 CATCH_UP_FRAMES = 24
 """Past frames, at least, that an encoder hears in one go when its voice is on its way in. They fit between two blocks; being two
@@ -24,6 +26,9 @@ STATISTICS_MEMORY_S = 10.0
 class ContentEncoder(Protocol):
     """What the engine needs of rvcd.nets.contentvec.ContentEncoder, and rvcd.nets.lite_encoder.LiteEncoder has too."""
 
+    attends: bool
+    """Whether a unit depends on all that is seen at once, so that remembering and a window give different units."""
+
     def check_units(self, unit_width: int, layer: int = 0) -> None:
         """Raise ModelFileError when it cannot make units of this width from this layer (0: the usual one of that width)."""
         ...
@@ -33,7 +38,7 @@ class ContentEncoder(Protocol):
         ...
 
     def start_front_end(self, memory_s: float) -> Any:
-        """Return what a stream of front_end() calls carries."""
+        """Return what a stream of front_end() calls carries, with reset() and tensors() of what is updated in place; or None."""
         ...
 
     def front_end(self, audio_16k: Tensor, state: Any = None) -> Tensor:
@@ -41,7 +46,7 @@ class ContentEncoder(Protocol):
         ...
 
     def start_units(self, unit_width: int, context_units: int, layer: int = 0) -> Any:
-        """Return what a stream of step() calls carries."""
+        """Return what a stream of step() calls carries, with reset() and tensors() of what is updated in place."""
         ...
 
     def step(self, features: Tensor, state: Any, final: int) -> Tensor:
@@ -75,15 +80,42 @@ class UnitTaker(Protocol):
 class UnitTrack:
     """Units of one kind: the window's final ones, and behind them those of the newest block that are not final yet.
 
-    units (N, width), the first of them is number `first`; those from `final_end` on are provisional. end_frame: of the window
-    they were made for.
+    units: (N, width), the first of them is number `first`; those from `final_end` on are provisional, and with -1 there are none.
+    end_frame: of the window they were made for. state: what the encoder remembers of the final ones; of a window, that is made
+    anew for each block, nothing.
     """
 
     state: Any
-    first: int
-    final_end: int
-    units: Tensor | None = None
+    first: int = 0
+    final_end: int = -1
+    units: RollingBuffer = field(default_factory=lambda: RollingBuffer(0))
     end_frame: int = -1
+
+    def reset(self, first: int = 0, final_end: int = -1) -> None:
+        """Forget all units; the next one made is number `final_end`."""
+        self.state.reset()
+        self.units.clear()
+        self.first, self.final_end, self.end_frame = first, final_end, -1
+
+    def tensors(self) -> list[Tensor | None]:
+        """Where the stream is kept; None before the first step."""
+        return [*self.state.tensors(), self.units.content]
+
+
+@dataclass(frozen=True)
+class UnitStep:
+    """Which rows one step takes, all counted from the beginning of what is kept: the same for every block of a steady stream.
+
+    kept: features that stay before the fresh ones; None: what is fresh is no whole unit, and leaves no trace. used: features that
+    units are made of. final: how many of these become final. units: those that stay before the ones made now. anew: what the
+    encoder remembers is forgotten before.
+    """
+
+    kept: tuple[int, int] | None
+    used: tuple[int, int]
+    final: int
+    units: tuple[int, int]
+    anew: bool = False
 
 
 class UnitStreams:
@@ -92,15 +124,19 @@ class UnitStreams:
     One encoder is in use, or two while a voice of another one is on its way in; the first is there from the start.
     """
 
-    def __init__(self, encoder: ContentEncoder | None, geometry: StreamGeometry, device: torch.device) -> None:
-        """encoder: of takers that want none in particular; None: all do."""
-        self.encoder, self.geometry, self.device = encoder, geometry, device
+    def __init__(
+        self, encoder: ContentEncoder | None, geometry: StreamGeometry, device: torch.device, *, window: bool = False,
+        link: LinkMaker = link_to,
+    ) -> None:  # fmt: skip
+        """encoder: of takers that want none in particular; None: all do. window: as UnitStream's."""
+        self.encoder, self.geometry, self.device, self.window, self._link = encoder, geometry, device, window, link
         self._audio = HistoryBuffer((geometry.window_frames + geometry.block_frames) * ENCODER_HOP_SAMPLES)
-        self.reset()
+        self._streams: dict[int, UnitStream] = {}
 
     def reset(self) -> None:
         self._audio.reset()
-        self._streams: dict[int, UnitStream] = {}
+        for stream in self._streams.values():
+            stream.reset()
 
     def push(self, audio_16k: NDArray[np.float32]) -> None:
         """Take the newest audio, at 16 kHz."""
@@ -132,12 +168,17 @@ class UnitStreams:
         encoder = taker.encoder or self.encoder
         self._streams = {key: stream for key, stream in self._streams.items() if stream.encoder is encoder}
 
+    def tensors(self, taker: UnitTaker) -> list[Tensor | None]:
+        """Where the stream of the encoder that a taker wants is kept; None for what has not begun."""
+        return self._of(taker).tensors(taker.unit_kind)
+
     def _of(self, taker: UnitTaker) -> UnitStream:
         encoder = taker.encoder or self.encoder
         assert encoder is not None
         stream = self._streams.get(id(encoder))
         if stream is None:
-            stream = self._streams[id(encoder)] = UnitStream(encoder, self.geometry, self.device, self._audio)
+            link = self._link(self.device)
+            stream = self._streams[id(encoder)] = UnitStream(encoder, self.geometry, link, self._audio, window=self.window)
         return stream
 
 
@@ -146,15 +187,42 @@ class UnitStream:
 
     What a unit's front end hears (25 ms) is computed once, and so are a final unit's keys and values, by which the
     transformer sees it from then on: a block costs its own units and its lookahead's, whatever the context.
+
+    With a window the transformer forgets them, and goes over all units of the window again for each block: the past sees the
+    newest block too, but nothing sees further back than the window's beginning. An encoder without attention needs none.
     """
 
-    def __init__(self, encoder: ContentEncoder, geometry: StreamGeometry, device: torch.device, audio: HistoryBuffer) -> None:
-        """audio: at 16 kHz, kept by the caller."""
-        self.encoder, self.geometry, self.device, self._audio = encoder, geometry, device, audio
+    def __init__(
+        self,
+        encoder: ContentEncoder,
+        geometry: StreamGeometry,
+        link: DeviceLink,
+        audio: HistoryBuffer,
+        *,
+        window: bool = False,
+    ) -> None:
+        """audio: at 16 kHz, kept by the caller. window: go over the whole window for each block (engine.context)."""
+        self.encoder, self.geometry, self._link, self._audio = encoder, geometry, link, audio
+        self._window = window and encoder.attends
         self._front_end = encoder.start_front_end(STATISTICS_MEMORY_S)
-        self._features: Tensor | None = None
+        self._features = RollingBuffer(1)
         self._first_unit = self._end_unit = 0
         self._tracks: dict[UnitKind, UnitTrack] = {}
+
+    def reset(self) -> None:
+        """Forget the stream, in place."""
+        if self._front_end is not None:
+            self._front_end.reset()
+        self._features.clear()
+        self._first_unit = self._end_unit = 0
+        for track in self._tracks.values():
+            track.reset()
+
+    def tensors(self, kind: UnitKind) -> list[Tensor | None]:
+        """Where the stream of a kind is kept; None for what has not begun."""
+        front_end = [] if self._front_end is None else self._front_end.tensors()
+        track = self._tracks.get(kind)
+        return [*front_end, self._features.content, *([] if track is None else track.tensors())]
 
     def per_frame(self, first_frame: int, end_frame: int, kind: UnitKind) -> Tensor:
         """Return rows (end_frame - first_frame, width) for frames of the window that ends with end_frame.
@@ -163,13 +231,14 @@ class UnitStream:
         they lie in the lookahead and are computed again.
         """
         track = self._track(first_frame, end_frame, kind)
-        assert track.units is not None
+        made = track.units.content
+        assert made is not None
         first = first_frame // FRAMES_PER_UNIT - track.first
         wanted = (end_frame - first_frame) // FRAMES_PER_UNIT
         if first < 0:  # of a pause nothing was kept: its end stands for it
-            return self._held_back(track.units, -first, wanted)
+            return self._held_back(made, -first, wanted)
         # The newest frames of a stream's first blocks may all lie in a unit that is not complete.
-        units = track.units[min(first, len(track.units) - 1) :]
+        units = made[min(first, len(made) - 1) :]
         if len(units) < wanted:
             units = torch.cat((units, units[-1:].expand(wanted - len(units), -1)))
         return units[len(units) - wanted :].repeat_interleave(FRAMES_PER_UNIT, dim=0)
@@ -214,48 +283,67 @@ class UnitStream:
         track = self._tracks.get(kind)
         if track is not None and track.end_frame == end_frame:
             return track
-        if track is None or track.final_end < window_first:
+        if track is None:
             state = self.encoder.start_units(kind.width, geometry.context_frames // FRAMES_PER_UNIT, kind.layer)
+            track = self._tracks[kind] = UnitTrack(state)
+        if track.final_end < window_first:
             begin = max(window_first, first_frame // FRAMES_PER_UNIT)
-            if self._features is not None and begin < self._first_unit <= self._end_unit:
+            if self._features.content is not None and begin < self._first_unit <= self._end_unit:
                 begin = self._first_unit
-            track = UnitTrack(state, begin, begin)
-        features = self._features_from(track.final_end, window_first, end_frame)
-        settled = (end_frame - geometry.settle_frames) // FRAMES_PER_UNIT
-        final = min(max(0, settled - track.final_end), features.shape[1])
-        fresh = self.encoder.step(features, track.state, final)[0]
-        known = track.final_end - track.first
+            track.reset(begin, begin)
         first = max(track.first, window_first)
-        kept = None if track.units is None else track.units[first - track.first : known]
-        track.units = fresh if kept is None or not len(kept) else torch.cat((kept, fresh))
-        track.first, track.final_end, track.end_frame = first, track.final_end + final, end_frame
-        self._tracks[kind] = track
+        audio, kept, used = self._fresh_audio(first if self._window else track.final_end, window_first, end_frame)
+        made = used[1] - used[0]
+        settled = (end_frame - geometry.settle_frames) // FRAMES_PER_UNIT
+        if self._window:
+            self._make(track, audio, UnitStep(kept, used, 0, (0, 0), anew=True))
+            track.final_end = min(max(track.final_end, settled), first + made)
+        else:
+            final = min(max(0, settled - track.final_end), made)
+            old = (0, 0) if track.units.content is None else (first - track.first, max(first, track.final_end) - track.first)
+            self._make(track, audio, UnitStep(kept, used, final, old))
+            track.final_end += final
+        track.first, track.end_frame = first, end_frame
         return track
 
-    def _features_from(self, first_unit: int, keep_from: int, end_frame: int) -> Tensor:
-        """Return the features (1, N, channels) of all full units from first_unit to end_frame, making those not made yet.
+    def _make(self, track: UnitTrack, audio: Tensor | None, step: UnitStep) -> None:
+        """Make units. audio (1, samples): what the front end has not heard; None: it has heard all."""
+        if audio is not None and step.kept is not None:
+            self._features.roll(*step.kept, self.encoder.front_end(audio, self._front_end))
+        features = self._features.content if step.kept is not None or audio is None else self.encoder.front_end(audio)
+        assert features is not None
+        if step.anew:
+            track.state.reset()
+        units = self.encoder.step(features[:, slice(*step.used)], track.state, step.final)[0]
+        track.units.roll(*step.units, units)
 
-        Those from keep_from on stay at hand.
+    def _fresh_audio(
+        self, first_unit: int, keep_from: int, end_frame: int
+    ) -> tuple[Tensor | None, tuple[int, int] | None, tuple[int, int]]:
+        """Return the audio that the front end has not heard of the full units from first_unit to end_frame, None if it has.
+
+        With it, counted in what is kept of the features: those that stay at hand, which are those from keep_from on, and then
+        those of the units.
         """
         end = min(self._audio.end, end_frame * ENCODER_HOP_SAMPLES)
         end_unit = (end - RECEPTIVE_FIELD_SAMPLES) // UNIT_HOP_SAMPLES + 1
         if end_unit <= first_unit:
             # The first block of a stream may be shorter than one unit.
             audio = self._audio.rows(first_unit * UNIT_HOP_SAMPLES, end)
-            return self.encoder.front_end(self._tensor(np.pad(audio, (0, RECEPTIVE_FIELD_SAMPLES - len(audio)))))
-        start = max(self._end_unit, first_unit)
+            return self._tensor(np.pad(audio, (0, RECEPTIVE_FIELD_SAMPLES - len(audio)))), None, (0, 1)
+        start, kept = max(self._end_unit, first_unit), (0, 0)
+        samples: Tensor | None = None
         if start < end_unit:
-            samples = self._audio.rows(start * UNIT_HOP_SAMPLES, (end_unit - 1) * UNIT_HOP_SAMPLES + RECEPTIVE_FIELD_SAMPLES)
-            fresh = self.encoder.front_end(self._tensor(samples), self._front_end)
-            if self._features is not None and start == self._end_unit:
-                kept = max(keep_from, self._first_unit)
-                self._features = torch.cat((self._features[:, kept - self._first_unit :], fresh), dim=1)
-                self._first_unit = kept
+            rows = self._audio.rows(start * UNIT_HOP_SAMPLES, (end_unit - 1) * UNIT_HOP_SAMPLES + RECEPTIVE_FIELD_SAMPLES)
+            samples = self._tensor(rows)
+            if self._features.content is not None and start == self._end_unit:
+                first = max(keep_from, self._first_unit)
+                kept = (first - self._first_unit, self._end_unit - self._first_unit)
+                self._first_unit = first
             else:
-                self._features, self._first_unit = fresh, start
+                self._first_unit = start
             self._end_unit = end_unit
-        assert self._features is not None
-        return self._features[:, first_unit - self._first_unit : end_unit - self._first_unit]
+        return samples, kept, (first_unit - self._first_unit, end_unit - self._first_unit)
 
     def _tensor(self, audio: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(audio, dtype=np.float32))[None].to(self.device)
+        return self._link.upload(np.asarray(audio, np.float32))[0][None]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,13 +19,14 @@ from torch import Tensor
 
 from rvcd.engine.decoder import StreamingDecoder
 from rvcd.engine.decoder_layers import DecoderLayers
+from rvcd.engine.device_link import LinkMaker, link_to
 from rvcd.engine.dsp.history_buffer import HistoryBuffer
 from rvcd.engine.dsp.noise import frame_noise
 from rvcd.engine.dsp.resample import interpolate, kernel_for
 from rvcd.engine.pitch import coarse_pitch
 from rvcd.engine.refinegan_decoder import RefineDecoder
 from rvcd.engine.refinegan_layers import RefineLayers
-from rvcd.engine.retrieval import UnitIndex
+from rvcd.engine.retrieval import UnitIndex, blend
 from rvcd.engine.stopwatch import Stopwatch
 from rvcd.engine.units import ContentEncoder, UnitKind
 from rvcd.formats.voice_file import VoiceSpec
@@ -32,9 +34,9 @@ from rvcd.geometry import StreamGeometry
 from rvcd.nets.conv_ways import Ways
 from rvcd.nets.excitation import Excitation, SourceState
 from rvcd.nets.packed import worth_packing
-from rvcd.nets.prior_steps import PriorStream
 from rvcd.nets.refinegan import RefineGan
-from rvcd.nets.synthesizer import PRIOR_NOISE_SCALE, LayerMemory, Synthesizer
+from rvcd.nets.rolling_buffer import Past, RollingBuffer
+from rvcd.nets.synthesizer import PRIOR_NOISE_SCALE, PriorMemory, Synthesizer
 from rvcd.yielding import yield_point
 
 WARM_UP_FRAMES = 12
@@ -94,7 +96,8 @@ class Voice:
 class FrameBatch:
     """Consecutive frames. units (T, unit_width), f0_hz (T,) transposed, voiced (T,) bool, formant (T,) semitones.
 
-    first: number of the first frame. final: how many, counted from the first, will not change any more.
+    first: number of the first frame. final: how many, counted from the first, will not change any more. share (T,): how much of
+    what the voice's index has is taken, 0..1; None: nothing.
     """
 
     first: int
@@ -103,48 +106,57 @@ class FrameBatch:
     f0_hz: NDArray[np.float32]
     voiced: NDArray[np.bool_]
     formant: NDArray[np.float32]
+    share: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Join:
+    """How new frames join those that are there: from `start` to `end` these stay, and of the new ones all but `skipped`."""
+
+    start: int
+    end: int
+    skipped: int
 
 
 @dataclass
 class Latents:
-    """Latents and pitch of consecutive frames, the newest provisional. z (inter, T)."""
+    """Latents and pitch of consecutive frames, the newest provisional. z: (inter, T), on the networks' device."""
 
-    first: int
-    z: Tensor
-    f0_hz: NDArray[np.float32]
-    voiced: NDArray[np.bool_]
-    factor: NDArray[np.float64]
+    first: int = 0
+    z: RollingBuffer = field(default_factory=lambda: RollingBuffer(1))
+    f0_hz: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    voiced: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    factor: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0, np.float64))
 
     @property
     def end(self) -> int:
-        return self.first + self.z.shape[1]
+        return self.first + len(self.factor)
 
-    def since(self, frame: int) -> Latents:
-        """Return the part from `frame` on."""
-        cut = max(0, frame - self.first)
-        return Latents(self.first + cut, self.z[:, cut:], self.f0_hz[cut:], self.voiced[cut:], self.factor[cut:])
+    def clear(self) -> None:
+        self.first, self.f0_hz, self.voiced, self.factor = 0, self.f0_hz[:0], self.voiced[:0], self.factor[:0]
+        self.z.clear()
 
-    def up_to(self, frame: int) -> Latents:
-        """Return the part before `frame`."""
-        keep = max(0, frame - self.first)
-        return Latents(self.first, self.z[:, :keep], self.f0_hz[:keep], self.voiced[:keep], self.factor[:keep])
+    def join(self, first: int, since: int) -> Join:
+        """Return how frames from `first` on join: in the place of all that follows, and nothing before `since` stays."""
+        kept = min(max(0, first - self.first), len(self.factor))
+        cut = max(0, since - (self.first if kept else first))
+        return Join(min(cut, kept), kept, max(0, cut - kept))
 
-    def followed_by(self, other: Latents) -> Latents:
-        return Latents(
-            self.first,
-            torch.cat((self.z, other.z), dim=1),
-            np.concatenate((self.f0_hz, other.f0_hz)),
-            np.concatenate((self.voiced, other.voiced)),
-            np.concatenate((self.factor, other.factor)),
-        )
+    def take(self, join: Join, batch: FrameBatch, factor: NDArray[np.float64]) -> None:
+        """Take the pitch of new frames, whose latents lie in z already. factor (T,): see StreamState.edges."""
+        kept, fresh = slice(join.start, join.end), slice(join.skipped, None)
+        self.first = (self.first if join.end else batch.first) + join.start + join.skipped
+        self.f0_hz = np.concatenate((self.f0_hz[kept], batch.f0_hz[fresh]))
+        self.voiced = np.concatenate((self.voiced[kept], batch.voiced[fresh]))
+        self.factor = np.concatenate((self.factor[kept], factor[fresh]))
 
 
 @dataclass
 class StreamState:
-    """Everything a voice's stream carries from block to block, besides the decoder's own histories."""
+    """Everything a voice's stream carries from block to block, besides the decoder's own histories, updated in place."""
 
-    prior: list[LayerMemory] | PriorStream
-    z_p: Tensor
+    prior: PriorMemory
+    z_p: Past
     latents: Latents
     source: SourceState
     edges: list[float] = field(default_factory=list)
@@ -157,8 +169,9 @@ class VoiceStream:
     """Runs one voice. Feed frames in order, then take samples in order."""
 
     def __init__(
-        self, voice: Voice, geometry: StreamGeometry, *, seed: int = 0, speaker_id: int = 0, gain_db: float = 0.0
-    ) -> None:
+        self, voice: Voice, geometry: StreamGeometry, *, seed: int = 0, speaker_id: int = 0, gain_db: float = 0.0,
+        link: LinkMaker = link_to,
+    ) -> None:  # fmt: skip
         """gain_db: this voice's own, for whoever finishes the block."""
         self.voice, self.geometry, self.seed, self.gain_db = voice, geometry, seed, gain_db
         self.synth = voice.synthesizer
@@ -178,6 +191,14 @@ class VoiceStream:
         yield_point()
         # The stretched clock runs up to twice as fast as the real one.
         self.decoded = HistoryBuffer(2 * self.hop * (geometry.window_frames + 2 * WARM_UP_FRAMES))
+        self._prior_link, self._decoder_link = link(self.device), link(self.device)
+        self.state = StreamState(
+            prior=self.synth.enc_p.start(geometry.context_frames),
+            z_p=Past(self.flow_context_frames, 1),
+            latents=Latents(),
+            source=SourceState(start_cycles(seed, layers.source)),
+        )
+        self.state.source.move_to(self.device)
         self.restart(0)
 
     def restart(self, frame: int) -> None:
@@ -185,16 +206,12 @@ class VoiceStream:
 
         The decoder starts up to WARM_UP_FRAMES earlier, so feed at least those frames and the flow's reach before.
         """
-        config = self.synth.config
-        empty = np.zeros(0, np.float32)
-        self.state = StreamState(
-            prior=self.synth.enc_p.start(self.geometry.context_frames),
-            z_p=torch.zeros((config.inter_channels, 0), device=self.device),
-            latents=Latents(
-                0, torch.zeros((config.inter_channels, 0), device=self.device), empty, empty > 0, empty.astype(np.float64)
-            ),
-            source=SourceState(start_cycles=start_cycles(self.seed, self.voice.decoder.source)),
-        )
+        state = self.state
+        for layer in state.prior:
+            layer.reset()
+        for part in (state.z_p, state.source):
+            part.reset()
+        state.latents.clear()
         self.start_decoding(frame)
 
     def start_decoding(self, frame: int, warm_up_frames: int = WARM_UP_FRAMES) -> None:
@@ -209,25 +226,40 @@ class VoiceStream:
         """How many frames before the first one heard should be fed after restart()."""
         return WARM_UP_FRAMES + self.flow_context_frames + PRIOR_CONTEXT_FRAMES
 
+    def tensors(self) -> list[Tensor | None]:
+        """Where the stream is kept on the networks' device; None for what has not begun."""
+        state = self.state
+        of_prior = [tensor for layer in state.prior for tensor in layer.tensors()]
+        return [*of_prior, state.z_p.tensor, state.latents.z.content, *state.source.tensors(), *self.decoder.tensors()]
+
     @torch.inference_mode()
-    def feed(self, batch: FrameBatch) -> None:
-        """Turn frames into latents: enc_p with what it remembers, noise of the absolute frame, flow."""
+    def feed(self, batch: FrameBatch, watch: Stopwatch | None = None) -> None:
+        """Turn frames into latents: units from the index, enc_p with what it remembers, noise of the absolute frame, flow."""
+        watch = watch or Stopwatch()
         state, T = self.state, len(batch.units)
         factor = np.exp2(batch.formant.astype(np.float64) / 12)
-        coarse = torch.from_numpy(coarse_pitch((batch.f0_hz / factor).astype(np.float32), batch.voiced)).to(self.device)
-        mean, log_std = self.synth.enc_p.step(batch.units[None], coarse[None], state.prior, batch.final)
-        yield_point()
-        noise = torch.from_numpy(frame_noise(self.seed, batch.first, T, mean.shape[1], PRIOR_STREAM)).to(self.device)
-        z_p = mean[0] + torch.exp(log_std[0]) * noise.T * PRIOR_NOISE_SCALE
-        z_p_seen = torch.cat((state.z_p, z_p), dim=1)
-        z = self.synth.flow(z_p_seen[None], self.speaker)[0, :, -T:]
+        coarse = coarse_pitch((batch.f0_hz / factor).astype(np.float32), batch.voiced)
+        noise = frame_noise(self.seed, batch.first, T, self.synth.config.inter_channels, PRIOR_STREAM)
+        share = np.zeros(0, np.float32) if batch.share is None else batch.share
+        on_device = self._prior_link.upload(coarse, noise, share)
+        watch.lap("prior")
+        units = batch.units
+        if batch.share is not None and self.voice.index is not None:
+            units = blend(self.voice.index, units, on_device[2])
+            watch.lap("retrieval")
+            yield_point()
+        join = state.latents.join(batch.first, math.floor(state.edges[-1]) - KEPT_LATENT_FRAMES)
+        self._make_latents(units, on_device[0], on_device[1], batch.final, join)
+        state.latents.take(join, batch, factor)
 
-        new = Latents(batch.first, z, batch.f0_hz, batch.voiced, factor)
-        kept = state.latents.up_to(batch.first)
-        state.latents = kept.followed_by(new) if kept.z.shape[1] else new
-        state.latents = state.latents.since(math.floor(state.edges[-1]) - KEPT_LATENT_FRAMES)
-        z_p_end = state.z_p.shape[1] + batch.final
-        state.z_p = z_p_seen[:, max(0, z_p_end - self.flow_context_frames) : z_p_end]
+    def _make_latents(self, units: Tensor, coarse: Tensor, noise: Tensor, final: int, join: Join) -> None:
+        """units (T, unit_width), coarse (T,), noise (T, inter) -> latents, which join those that are there."""
+        state = self.state
+        mean, log_std = self.synth.enc_p.step(units[None], coarse[None], state.prior, final)
+        yield_point()
+        z_p = mean[0] + torch.exp(log_std[0]) * noise.T * PRIOR_NOISE_SCALE
+        z = self.synth.flow(state.z_p.extend(z_p, final)[None], self.speaker)[0, :, -len(units) :]
+        state.latents.z.roll(join.start, join.end, z[:, join.skipped :])
 
     def samples(self, first: int, end: int, watch: Stopwatch | None = None) -> NDArray[np.float32]:
         """Return samples first .. end at the stream's rate, decoding the frames they need."""
@@ -275,27 +307,38 @@ class VoiceStream:
         starts, lengths = starts[:usable], lengths[:usable]
         # A stretched frame stands for the real time in its middle (linear resizing without aligned corners).
         middles = starts + lengths / 2 - 0.5 - latents.first
-        z = _take_linear(latents.z, middles)
-        source = self._source(np.floor(middles + 0.5).astype(int), lengths, count)
-        yield_point()
-        audio = self.decoder.step(z[None], source, count)
-        self.decoded.append(audio.float().cpu().numpy())
+        columns = Columns.at(middles, len(latents.factor))
+        arrays = (*columns.arrays(), *self._source_inputs(np.floor(middles + 0.5).astype(int), lengths))
+        arrays += tuple(self.decoder.noise_inputs(count, usable))
+        inputs = self._decoder_link.upload(*arrays)
+        audio = self._make_samples(inputs, count, between=columns.between)
+        self.decoder.state.frames += count
+        self.decoded.append(self._decoder_link.download(audio))
         state.edges = (state.edges + ahead[:count])[-(4 * WARM_UP_FRAMES + count) :]
         state.first_edge = self.decoder.state.frames - len(state.edges) + 1
 
-    def _source(self, frames: NDArray[np.int64], lengths: NDArray[np.float64], final: int) -> Tensor | None:
-        """Return the merged excitation (1, 1, T * hop) of stretched frames; the phase is kept after the final ones."""
+    def _make_samples(self, inputs: list[Tensor], count: int, *, between: bool) -> Tensor:
+        """What _decode() uploads -> (count * hop,) float32. between: columns lie between those of the latents."""
+        z, source, given = self.state.latents.z.content, self.voice.decoder.source, iter(inputs)
+        assert z is not None
+        z = take_columns(z, next(given), next(given), next(given), between=between)
+        excitation: Tensor | None = None
+        if source is not None:
+            f0, voiced, noise = next(given), next(given), next(given)
+            excitation = source.of(f0, voiced, noise.view(-1, source.harmonics), self.state.source, final=count)[None, None]
+        yield_point()
+        return self.decoder.run(z[None], excitation, count, list(given)).float()
+
+    def _source_inputs(self, frames: NDArray[np.int64], lengths: NDArray[np.float64]) -> tuple[NDArray[Any], ...]:
+        """Return pitch, voicing and noise of stretched frames, nothing for a voice without f0."""
         source = self.voice.decoder.source
         if source is None:
-            return None
+            return ()
         latents = self.state.latents
         frames = np.clip(frames, 0, len(latents.f0_hz) - 1)
-        f0 = torch.from_numpy((latents.f0_hz[frames] * lengths).astype(np.float32)).to(self.device)
-        voiced = torch.from_numpy(latents.voiced[frames]).to(self.device)
-        width = self.hop * source.harmonics
-        noise = torch.from_numpy(frame_noise(self.seed, self.decoder.state.frames, len(frames), width, SOURCE_STREAM))
-        noise = noise.to(self.device).view(-1, source.harmonics)
-        return source.of(f0, voiced, noise, self.state.source, final=final)[None, None]
+        f0 = (latents.f0_hz[frames] * lengths).astype(np.float32)
+        noise = frame_noise(self.seed, self.decoder.state.frames, len(frames), self.hop * source.harmonics, SOURCE_STREAM)
+        return f0, latents.voiced[frames], noise
 
 
 def start_cycles(seed: int, source: Excitation | None) -> Tensor | None:
@@ -307,14 +350,28 @@ def start_cycles(seed: int, source: Excitation | None) -> Tensor | None:
     return torch.from_numpy(starts)
 
 
-def _take_linear(z: Tensor, positions: NDArray[np.float64]) -> Tensor:
-    """Return (C, len(positions)): columns of z (C, T) at fractional positions, held at both ends."""
-    last = z.shape[1] - 1
-    held = np.clip(positions, 0, last)
-    below = np.floor(held).astype(np.int64)
-    weight = torch.from_numpy((held - below).astype(np.float32)).to(z.device)
-    lower = z[:, torch.from_numpy(below).to(z.device)]
-    if not (held != below).any():
-        return lower
-    upper = z[:, torch.from_numpy(np.minimum(below + 1, last)).to(z.device)]
-    return lower + (upper - lower) * weight
+@dataclass(frozen=True)
+class Columns:
+    """Fractional columns of a matrix: those below and above, and the weight of the latter. between: some have a fraction."""
+
+    below: NDArray[np.int64]
+    above: NDArray[np.int64]
+    weight: NDArray[np.float32]
+    between: bool
+
+    @classmethod
+    def at(cls, positions: NDArray[np.float64], count: int) -> Columns:
+        """Return positions among `count` columns, held at both ends."""
+        held = np.clip(positions, 0, count - 1)
+        below = np.floor(held).astype(np.int64)
+        weight = (held - below).astype(np.float32)
+        return cls(below, np.minimum(below + 1, count - 1), weight, bool((held != below).any()))
+
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        return self.below, self.above, self.weight
+
+
+def take_columns(z: Tensor, below: Tensor, above: Tensor, weight: Tensor, *, between: bool) -> Tensor:
+    """Return (C, N): columns of z (C, T), between two where `between` says that there are such."""
+    lower = z[:, below]
+    return lower + (z[:, above] - lower) * weight if between else lower

@@ -100,7 +100,7 @@ class Conversion:
         converter = self._loader.converter(
             self.voice, self._method, snapshot, speaker=self._entry.speaker, gain_db=self._entry.gain_db
         )
-        size, delay = geometry.block_samples, geometry.lookahead_samples
+        size, delay = geometry.block_samples, geometry.delay_samples
         audio = np.asarray(soxr.resample(audio_16k, RATE_HZ, rate_hz), np.float32)
         blocks = -(-(len(audio) + delay) // size)
         padded = np.pad(audio, (0, blocks * size - len(audio)))

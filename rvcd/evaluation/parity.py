@@ -42,7 +42,7 @@ def measure_parity(
     for lookahead_ms in lookaheads_ms:
         converter = make_converter(lookahead_ms)
         geometry = converter.geometry
-        size, delay = geometry.block_samples, geometry.lookahead_samples
+        size, delay = geometry.block_samples, geometry.delay_samples
         padded = np.pad(audio, (0, -len(audio) % size + size * (1 + delay // size)))
         streamed = np.concatenate([converter.process(padded[i : i + size], plain).audio for i in range(0, len(padded), size)])
         edge = geometry.rate_hz // 2

@@ -54,7 +54,7 @@ FIELDS: tuple[str, ...] = ("voice", "speaker", "f0_method", "latency")
 class ModelSetup(Struct, frozen=True):
     """Which models are loaded, and how they are computed with; fixed for a worker's life.
 
-    encoder: of voices that name none; "": the test weights. device: as engine.device. threads 0: as many as the voice needs.
+    encoder: of voices that name none; "": the test weights. device, context: as engine's. threads 0: as many as the voice needs.
     keep_loaded: voices that stay in memory, with their encoders. test_weights_cache: where the test weights are written.
     ways_file: where it is kept how convolutions are computed best on this machine; "": directly.
     """
@@ -64,6 +64,7 @@ class ModelSetup(Struct, frozen=True):
     fill_unvoiced: bool = False
     device: str = "cpu"
     precision: str = "fp32"
+    context: str = "remembered"
     threads: int = 0
     seed: int = 0
     test_weights_cache: str = ""

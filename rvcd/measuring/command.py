@@ -52,7 +52,7 @@ def measure_running(request: Request) -> Report:
                 daemon.close()
     published = Published(
         stats.latency_device_in_ms, stats.latency_block_ms, stats.latency_lookahead_ms, stats.latency_deadline_ms,
-        stats.latency_device_out_ms, stats.latency_offset_ms,
+        stats.latency_device_out_ms, stats.latency_offset_ms, stats.latency_denoise_ms,
     )  # fmt: skip
     return Report(loop.description, stats.device, found, published, _period_ms(loop), ends_ms=loop.ends_ms)
 
@@ -103,7 +103,7 @@ def measure_cable(settings: Settings, request: Request) -> Report:
             buffers = device_buffers(device.input_latency_ms, device.output_latency_ms, settings.audio.latency_offset_ms)
             published = Published(
                 buffers.in_ms, geometry.ms(geometry.block_samples), geometry.ms(geometry.lookahead_samples),
-                geometry.ms(geometry.deadline_samples), buffers.out_ms, buffers.offset_ms,
+                geometry.ms(geometry.deadline_samples), buffers.out_ms, buffers.offset_ms, geometry.ms(geometry.denoise_samples),
             )  # fmt: skip
             own_ms = geometry.ms(geometry.latency_samples)
             return Report(loop.description, device.description, found, published, _period_ms(loop), own_ms=own_ms)

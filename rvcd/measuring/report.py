@@ -19,15 +19,17 @@ class Published:
     deadline_ms: float
     device_out_ms: float
     offset_ms: float = 0.0
+    denoise_ms: float = 0.0
 
     @property
     def total_ms(self) -> float:
-        return self.device_in_ms + self.block_ms + self.lookahead_ms + self.deadline_ms + self.device_out_ms
+        parts = (self.device_in_ms, self.block_ms, self.denoise_ms, self.lookahead_ms, self.deadline_ms, self.device_out_ms)
+        return sum(parts)
 
 
 @dataclass(frozen=True)
 class Report:
-    """measured: the way round. own_ms: block, lookahead, tail and deadline where the way round does not contain them.
+    """measured: the way round. own_ms: block, denoiser, lookahead, tail and deadline where the way round does not contain them.
 
     ends_ms: of the device's both ends, by the server's word, where the way round does not contain them.
     """
@@ -65,7 +67,7 @@ class Report:
             "ends_ms": list(self.ends_ms), "own_ms": self.own_ms, "spread_ms": self.measured.spread_ms,
             "delays_ms": list(self.measured.delays_ms), "correlation": self.measured.correlation,
             "published_ms": published.total_ms, "device_in_ms": published.device_in_ms, "block_ms": published.block_ms,
-            "lookahead_ms": published.lookahead_ms, "deadline_ms": published.deadline_ms,
+            "denoise_ms": published.denoise_ms, "lookahead_ms": published.lookahead_ms, "deadline_ms": published.deadline_ms,
             "device_out_ms": published.device_out_ms, "difference_ms": self.difference_ms, "period_ms": self.period_ms,
             "latency_offset_ms": self.offset_ms,
         }  # fmt: skip
@@ -93,6 +95,7 @@ class Report:
             f"published   {published.total_ms:8.2f} ms",
             f"            device in {published.device_in_ms:.2f} + block {published.block_ms:.2f} + lookahead "
             f"{published.lookahead_ms:.2f}",
+            *([f"            + denoiser {published.denoise_ms:.2f}"] if published.denoise_ms else []),
             f"            + deadline {published.deadline_ms:.2f} + device out {published.device_out_ms:.2f}",
             f"difference  {self.difference_ms:+8.2f} ms, {'within' if self.is_within_a_period else 'more than'} a period "
             f"({self.period_ms:.2f} ms)",

@@ -17,6 +17,7 @@ from rvcd.errors import ModelFileError
 from rvcd.nets.attention_memory import AttentionMemory
 from rvcd.nets.contentvec_state import RECEPTIVE_FIELD_SAMPLES, FrontEndState, UnitState
 from rvcd.nets.packed import PackedConv1d, PackedGroups, PackedLinear, pack, worth_packing
+from rvcd.nets.rolling_buffer import Past
 from rvcd.nets.transformer_steps import LayerWeights, TransformerStream
 from rvcd.yielding import yield_point
 
@@ -97,7 +98,7 @@ class TransformerLayer(nn.Module):
 
     def for_steps(self) -> LayerWeights | None:
         """Return the layer as the C kernels compute it; None where they do not."""
-        linears = (self.qkv, self.out, self.inner, self.outer)
+        linears: list[nn.Module] = [self.qkv, self.out, self.inner, self.outer]
         own = [linear.own for linear in linears if isinstance(linear, PackedLinear) and linear.own is not None]
         if len(own) < len(linears):
             return None
@@ -131,6 +132,9 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 class ContentEncoder(nn.Module):
     """Audio -> units. Streaming may call front_end and encode apart and keep features between calls."""
+
+    attends = True
+    """A unit depends on all that is seen at once."""
 
     def __init__(self, sizes: EncoderSizes, path: str = "content encoder") -> None:
         super().__init__()
@@ -234,9 +238,10 @@ class ContentEncoder(nn.Module):
         self.check_units(unit_width, layer)
         blocks: list[TransformerLayer] = list(self.layers[: self._depth(unit_width, layer)])  # type: ignore[arg-type]
         weights = [found for block in blocks if (found := block.for_steps()) is not None]
+        inputs = Past(self.sizes.position_kernel // 2, 1)
         if blocks and len(weights) == len(blocks):
-            return UnitState(unit_width, transformer=TransformerStream(weights, context_units))
-        return UnitState(unit_width, [AttentionMemory(context_units) for _ in blocks])
+            return UnitState(unit_width, [TransformerStream(weights, context_units)], inputs)
+        return UnitState(unit_width, [AttentionMemory(context_units) for _ in blocks], inputs)
 
     def step(self, features: Tensor, state: UnitState, final: int) -> Tensor:
         """(1, N, channels) that follow the state's final rows -> (1, N, unit_width); the first `final` of them become final.
@@ -245,17 +250,17 @@ class ContentEncoder(nn.Module):
         its own rows only. It has seen the rows of this step behind it, and through its own past more than context_units.
         """
         x: Tensor = self.projection(self.feature_norm(features))
-        seen = x if state.inputs is None else torch.cat((state.inputs, x), dim=1)
-        known = seen.shape[1] - x.shape[1]
+        known = state.inputs.known
+        seen = state.inputs.extend(x, final)
         yield_point()
         x = self._placed(seen, known)
         yield_point()
-        reach = self.sizes.position_kernel // 2
-        state.inputs = seen[:, max(0, known + final - reach) : known + final].clone()
-        if state.transformer is not None:
-            return self._named(state.transformer.step(x[0], final)[None], state.unit_width)
+        first = state.layers[0] if state.layers else None
+        if isinstance(first, TransformerStream):
+            return self._named(first.step(x[0], final)[None], state.unit_width)
         blocks: list[TransformerLayer] = list(self.layers[: len(state.layers)])  # type: ignore[arg-type]
-        for block, memory in zip(blocks, state.layers, strict=True):
+        memories: list[AttentionMemory] = state.layers  # type: ignore[assignment]
+        for block, memory in zip(blocks, memories, strict=True):
             q, k, v = block.project(x)
             x = block.finish(x, q, *memory.extend(k, v, final))
         return self._named(x, state.unit_width)

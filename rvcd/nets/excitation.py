@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,13 +24,31 @@ VOICED_NOISE_STD = 0.003
 class SourceState:
     """Where an excitation's stream is.
 
-    phase_cycles: of the fundamental, at the first sample not yet made. previous_hz: pitch of the frame before it, 0 where
-    unvoiced, None where there is none. start_cycles (H,): what each harmonic's phase is ahead by; None for nothing.
+    phase_cycles (), float64: of the fundamental, at the first sample not yet made. previous_hz (), float64: pitch of the frame
+    before it, 0 where unvoiced; it counts once there was one (started). start_cycles (H,): what each harmonic's phase is ahead
+    by; None for nothing. All are updated in place and lie where the pitch does.
     """
 
-    phase_cycles: float = 0.0
-    previous_hz: float | None = None
     start_cycles: Tensor | None = None
+    phase_cycles: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    previous_hz: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    started: bool = False
+
+    def reset(self) -> None:
+        """Forget the stream."""
+        self.started = False
+        with torch.inference_mode():
+            self.phase_cycles.zero_()
+
+    def move_to(self, device: torch.device) -> None:
+        """Be on the device that the pitch comes from."""
+        if self.phase_cycles.device != device:
+            self.phase_cycles, self.previous_hz = self.phase_cycles.to(device), self.previous_hz.to(device)
+            self.start_cycles = None if self.start_cycles is None else self.start_cycles.to(device)
+
+    def tensors(self) -> list[Tensor]:
+        """What a step changes."""
+        return [self.phase_cycles, self.previous_hz]
 
 
 class Excitation(nn.Module, ABC):
@@ -51,6 +69,7 @@ class Excitation(nn.Module, ABC):
 
         f0_hz (T,), voiced (T,) bool, noise (L, H) standard normal or None for none.
         """
+        state.move_to(f0_hz.device)
         sines = glide if self.glides else stand
         made: Tensor = self(sines(f0_hz, voiced, noise, self, state, len(f0_hz) if final is None else final))
         return made
@@ -103,7 +122,7 @@ def stand(f0_hz: Tensor, voiced: Tensor, noise: Tensor | None, source: Any, stat
     steps = torch.arange(1, hop + 1, device=f0_hz.device, dtype=torch.float64)
     phase = starts[:, None] + cycles_per_sample[:, None] * steps[None, :]
     if final:
-        state.phase_cycles = float(ends[final - 1] % 1.0)
+        state.phase_cycles.copy_(ends[final - 1] % 1.0)
     return _noisy_sines(phase.reshape(-1), voiced.repeat_interleave(hop), noise, source.harmonics, state, f0_hz.dtype)
 
 
@@ -116,7 +135,7 @@ def glide(f0_hz: Tensor, voiced: Tensor, noise: Tensor | None, source: Any, stat
         return f0_hz.new_zeros((0, source.harmonics))
     hop = source.hop
     pitch = torch.where(voiced, f0_hz, torch.zeros_like(f0_hz)).double()
-    before = pitch[:1] if state.previous_hz is None else pitch.new_tensor([state.previous_hz])
+    before = state.previous_hz[None] if state.started else pitch[:1]
     framed = torch.cat((before, pitch, pitch[-1:]))
     at = (torch.arange(hop, device=f0_hz.device, dtype=torch.float64) + 0.5) / hop - 0.5
     earlier, here, later = framed[:-2, None], framed[1:-1, None], framed[2:, None]
@@ -124,8 +143,9 @@ def glide(f0_hz: Tensor, voiced: Tensor, noise: Tensor | None, source: Any, stat
     cycles_per_sample = f0.double() / source.rate_hz
     phase = torch.cumsum(cycles_per_sample, 0) + state.phase_cycles
     if final:
-        state.phase_cycles = float(phase[final * hop - 1] % 1.0)
-        state.previous_hz = float(pitch[final - 1])
+        state.phase_cycles.copy_(phase[final * hop - 1] % 1.0)
+        state.previous_hz.copy_(pitch[final - 1])
+        state.started = True
     return _noisy_sines(phase, f0 > 0, noise, source.harmonics, state, f0_hz.dtype)
 
 

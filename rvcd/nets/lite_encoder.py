@@ -9,7 +9,7 @@ Shapes: B batch, T samples, N units, W model width.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from rvcd.errors import ModelFileError
 from rvcd.nets.contentvec_state import ENCODER_RATE_HZ, RECEPTIVE_FIELD_SAMPLES, UNIT_HOP_SAMPLES
 from rvcd.nets.own_envelope import OwnEnvelope, OwnEnvelopeSizes
 from rvcd.nets.packed import PackedLinear
+from rvcd.nets.rolling_buffer import Past
 from rvcd.yielding import yield_point
 
 LONG_BANDS, SHORT_BANDS = 80, 32
@@ -59,13 +60,25 @@ class LiteSizes:
 
 @dataclass
 class LiteState:
-    """What a stream carries: the newest final inputs of each block's convolution, (1, W, block's left) once there are any.
+    """What a stream carries: the newest final inputs of each block's convolution, (1, W, block's left).
 
-    speaker: what the final units told of the speaker's own envelope, once there are any.
+    speaker: what the final units told of the speaker's own envelope; None before the first, all zeros after a reset.
     """
 
-    blocks: list[Tensor | None] = field(default_factory=list)
+    blocks: list[Past]
     speaker: Tensor | None = None
+
+    def reset(self) -> None:
+        """Forget the stream."""
+        for block in self.blocks:
+            block.reset()
+        if self.speaker is not None:
+            with torch.inference_mode():
+                self.speaker.zero_()
+
+    def tensors(self) -> list[Tensor | None]:
+        """Where it is kept; None before the first step."""
+        return [self.speaker, *(block.tensor for block in self.blocks)]
 
 
 class LogMel(nn.Module):
@@ -122,9 +135,13 @@ class LiteBlock(nn.Module):
         self.activation: nn.Module = nn.GELU()
         self.outer: nn.Linear | PackedLinear = nn.Linear(inner_width, width)
 
-    def forward(self, x: Tensor, past: Tensor | None = None) -> Tensor:
-        """(B, N, W) -> (B, N, W); past (B, W, up to left): the inputs before x. Zeros stand beyond both ends."""
-        seen = self.seen(x, past)
+    def forward(self, x: Tensor, past: Past | None = None, final: int = 0) -> Tensor:
+        """(B, N, W) -> (B, N, W); past: the inputs before x, to which its first `final` rows belong from now on.
+
+        Zeros stand beyond both ends.
+        """
+        rows = x.transpose(1, 2)
+        seen = F.pad(rows, (self.shape.left, 0)) if past is None else past.extend(rows, final)
         y = self.over_time(F.pad(seen, (0, self.shape.right))).transpose(1, 2)
         yield_point()
         return x + self.outer(self.activation(self.inner(self.norm(y))))  # type: ignore[no-any-return]
@@ -135,14 +152,12 @@ class LiteBlock(nn.Module):
         self.inner, self.activation = PackedLinear(inner.weight, inner.bias, dtype, "gelu"), nn.Identity()
         self.outer = PackedLinear(outer.weight, outer.bias, dtype)
 
-    def seen(self, x: Tensor, past: Tensor | None) -> Tensor:
-        """Return the convolution's input, (B, W, left + N)."""
-        x = x.transpose(1, 2)
-        return F.pad(x, (self.shape.left, 0)) if past is None else torch.cat((past, x), dim=2)
-
 
 class LiteEncoder(nn.Module):
     """Audio -> units of one width."""
+
+    attends = False
+    """A unit depends on what its convolutions reach, which a stream remembers exactly."""
 
     def __init__(self, sizes: LiteSizes, path: str = "content encoder") -> None:
         super().__init__()
@@ -191,7 +206,7 @@ class LiteEncoder(nn.Module):
     def start_units(self, unit_width: int, context_units: int, layer: int = 0) -> LiteState:
         """Return what a stream of step() calls carries; its reach into the past is the network's own, whatever context_units."""
         self.check_units(unit_width, layer)
-        return LiteState([None] * len(self.blocks))
+        return LiteState([Past(shape.left, 2, zeros=True) for shape in self.sizes.blocks])
 
     def step(self, features: Tensor, state: LiteState, final: int) -> Tensor:
         """(1, N, FEATURES) that follow the state's final rows -> (1, N, unit_width); the first `final` of them become final.
@@ -199,17 +214,16 @@ class LiteEncoder(nn.Module):
         With lookahead_units rows behind the final ones they equal the offline ones.
         """
         x: Tensor = self.enter(features)
-        blocks: list[LiteBlock] = list(self.blocks)  # type: ignore[arg-type]
-        for i, block in enumerate(blocks):
-            past = state.blocks[i]
-            state.blocks[i] = block.seen(x, past)[..., final : final + block.shape.left].clone()
-            x = block(x, past)
+        for block, past in zip(self.blocks, state.blocks, strict=True):
+            x = block(x, past, final)
         units: Tensor = self.leave(self.norm(x))
         if self.own_envelope is None:
             return units
         leaned, speaker = self.own_envelope(features, units, state.speaker)
-        if final:
+        if final and state.speaker is None:
             state.speaker = speaker[:, final - 1].clone()
+        elif final and state.speaker is not None:
+            state.speaker.copy_(speaker[:, final - 1])
         return leaned  # type: ignore[no-any-return]
 
     def units(self, audio_16k: Tensor, *, unit_width: int, layer: int = 0) -> Tensor:

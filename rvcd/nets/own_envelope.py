@@ -89,7 +89,7 @@ class OwnEnvelope(nn.Module):
 
 def decayed_sums(rows: Tensor, start: Tensor | None) -> Tensor:
     """(B, N, D), the sum before them (B, D) or None -> (B, N, D): each the row plus what remains of the sum before it."""
-    keep = torch.exp(torch.tensor(-1.0 / MEMORY_UNITS, dtype=rows.dtype, device=rows.device))
+    keep = torch.exp(torch.full((), -1.0 / MEMORY_UNITS, dtype=rows.dtype, device=rows.device))
     done, before = [], start
     for part in torch.split(rows, CHUNK_UNITS, dim=1):
         steps = torch.arange(part.shape[1], device=rows.device, dtype=rows.dtype)

@@ -81,6 +81,13 @@ class _Past:
         self.rows = RowMemory(context_frames, 3 * width)
         self.before, self.between = torch.zeros((layer.left, width)), torch.zeros((layer.left, inner))
 
+    def reset(self) -> None:
+        """Forget the stream."""
+        self.rows.reset()
+        with torch.inference_mode():
+            self.before.zero_()
+            self.between.zero_()
+
 
 class PriorStream:
     """What one stream carries through the layers. final: how many of the frames now passing through become final."""
@@ -103,6 +110,15 @@ class PriorStream:
             past.between.copy_(frames.between[final : final + left])
             yield_point()
         return frames.x.clone()
+
+    def reset(self) -> None:
+        """Forget the stream."""
+        for past in self._pasts:
+            past.reset()
+
+    def tensors(self) -> list[Tensor | None]:
+        """Where it is kept; without rows before the first step."""
+        return [tensor for past in self._pasts for tensor in (past.rows.buffer, past.before, past.between)]
 
     def _frames_of(self, count: int) -> Frames:
         frames = self._frames.pop(count, None) or Frames(count, self._layers)

@@ -11,19 +11,23 @@ class RowMemory:
 
     def __init__(self, length: int, width: int) -> None:
         self.length, self.width = length, width
-        self._buffer = torch.empty((0, width))
+        self.buffer = torch.empty((0, width))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all rows."""
         self._first = self.known = 0
 
     def room(self, count: int) -> Tensor:
         """Return the remembered rows and `count` more behind them, whose values are to be written: (known + count, width)."""
         end = self._first + self.known + count
-        if end > len(self._buffer):
-            kept = self._buffer[self._first : self._first + self.known].clone()
-            if self.known + count > len(self._buffer) // 2:
-                self._buffer = torch.empty((2 * (self.length + count), self.width))
-            self._buffer[: self.known] = kept
+        if end > len(self.buffer):
+            kept = self.buffer[self._first : self._first + self.known].clone()
+            if self.known + count > len(self.buffer) // 2:
+                self.buffer = torch.empty((2 * (self.length + count), self.width))
+            self.buffer[: self.known] = kept
             self._first = 0
-        return self._buffer[self._first : self._first + self.known + count]
+        return self.buffer[self._first : self._first + self.known + count]
 
     def keep(self, final: int) -> None:
         """Remember the first `final` of the rows that room() was called for, as far as `length` goes; forget the others."""

@@ -31,9 +31,9 @@ class Steps:
 
     def conv(
         self, conv: TiledConv, x: Tensor, y: Tensor, *, entering: float = 1.0, leaving: float = 1.0, gelu: bool = False,
-        residual: Tensor | None = None, accumulate: bool = False, together: bool = False,
+        residual: Tensor | None = None, accumulate: bool = False, scale: float = 1.0, together: bool = False,
     ) -> None:  # fmt: skip
-        """y = leaky(conv(leaky(x))) + residual + (what y held, if it accumulates). The slopes are entering and leaving.
+        """y = scale * (leaky(conv(leaky(x))) + residual + what y held, if it accumulates). Slopes are entering and leaving.
 
         gelu: in the place of the second leaky ReLU. x (positions, in), y and residual (length_out(positions), out).
         together: the next step does not need this one's result, and need not wait for it.
@@ -46,7 +46,7 @@ class Steps:
             _expect(conv.channels_out, residual, count)
             step.residual = residual.data_ptr()
         step.plan, step.accumulate, step.gelu, step.together = conv.plan, accumulate, gelu, together
-        step.slope_in, step.slope_out, step.scale = entering, leaving, 1.0
+        step.slope_in, step.slope_out, step.scale = entering, leaving, scale
         self._kept += [conv, residual]
 
     def norm(self, x: Tensor, y: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> None:

@@ -33,6 +33,7 @@ from rvcd.nets.flow_steps import CouplingWeights, FlowSteps
 from rvcd.nets.packed import PackedPointwise, own_of, pack
 from rvcd.nets.prior_steps import PriorLayer, PriorStream
 from rvcd.nets.refinegan import ActivationNoise, RefineGan
+from rvcd.nets.rolling_buffer import Past
 from rvcd.nets.tiled_conv import TiledConv, available
 from rvcd.yielding import yield_point
 
@@ -84,6 +85,8 @@ class RelativeAttention(nn.Module):
             k, v = memory.attention.extend(k, v, memory.final)
         K = k.shape[2]
         band = _band(T, K, self.window, x.device)
+        if memory is not None:
+            memory.band = band
         by_distance = q @ self.emb_rel_k[0].T
         scores = q @ k.transpose(2, 3)
         scores += by_distance.gather(3, band.distance.expand(B, self.heads, T, K)) * band.near
@@ -136,9 +139,9 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor, memory: LayerMemory | None = None) -> Tensor:
         """(B, C, T) -> (B, C, T). With a memory, the frames before x are its own instead of zeros."""
         left, right = (self.kernel - 1) // 2, self.kernel // 2
-        before = F.pad(x, (left, 0)) if memory is None else memory.fed("before", x, left)
+        before = F.pad(x, (left, 0)) if memory is None else memory.before.extend(x, memory.final)
         y = torch.relu(self.conv_1(F.pad(before, (0, right))))
-        between = F.pad(y, (left, 0)) if memory is None else memory.fed("between", y, left)
+        between = F.pad(y, (left, 0)) if memory is None else memory.between.extend(y, memory.final)
         return self.conv_2(F.pad(between, (0, right)))  # type: ignore[no-any-return]
 
 
@@ -147,20 +150,28 @@ class LayerMemory:
     """What a stream carries through one layer: the final frames as later ones see them.
 
     before, between (B, C, a few): the inputs of the two convolutions. final: how many of the frames now passing through become
-    final.
+    final. band: of the attention's newest step; a recorded CUDA graph reads it where it is.
     """
 
     attention: AttentionMemory
+    before: Past
+    between: Past
     final: int = 0
-    before: Tensor | None = None
-    between: Tensor | None = None
+    band: Band | None = None
 
-    def fed(self, name: str, x: Tensor, left: int) -> Tensor:
-        """Return a convolution's input x with the `left` frames before it, and keep those before the next."""
-        past = getattr(self, name)
-        joined = torch.cat((x.new_zeros((*x.shape[:2], left)) if past is None else past, x), dim=2)
-        setattr(self, name, joined[..., self.final : self.final + left].clone())
-        return joined
+    def reset(self) -> None:
+        """Forget the stream."""
+        self.attention.reset()
+        self.before.reset()
+        self.between.reset()
+
+    def tensors(self) -> list[Tensor | None]:
+        """Where it is kept; None before the first step."""
+        return [*self.attention.tensors(), self.before.tensor, self.between.tensor]
+
+
+PriorMemory = list[LayerMemory] | list[PriorStream]
+"""What a stream carries through enc_p: of each layer, or of all where the C kernels compute."""
 
 
 class Encoder(nn.Module):
@@ -207,7 +218,7 @@ class PriorEncoder(nn.Module):
 
     def __init__(self, config: SynthesizerConfig, window: int) -> None:
         super().__init__()
-        self.hidden = config.hidden_channels
+        self.hidden, self.kernel = config.hidden_channels, config.kernel_size
         self.emb_phone = nn.Linear(config.unit_width, self.hidden)
         self.emb_pitch = Table(256, self.hidden) if config.has_f0 else None
         self.encoder = Encoder(config, window)
@@ -224,30 +235,31 @@ class PriorEncoder(nn.Module):
         else:
             pack(self, dtype)
 
-    def start(self, context_frames: int) -> list[LayerMemory] | PriorStream:
+    def start(self, context_frames: int) -> PriorMemory:
         """Return what a stream of step() calls carries."""
         if self.layers:
-            return PriorStream(self.layers, context_frames)
-        return [LayerMemory(AttentionMemory(context_frames)) for _ in self.encoder.attn_layers]
+            return [PriorStream(self.layers, context_frames)]
+        left = (self.kernel - 1) // 2
+        return [
+            LayerMemory(AttentionMemory(context_frames), Past(left, 2, zeros=True), Past(left, 2, zeros=True))
+            for _ in self.encoder.attn_layers
+        ]
 
-    def step(
-        self, units: Tensor, coarse: Tensor | None, memory: list[LayerMemory] | PriorStream, final: int
-    ) -> tuple[Tensor, Tensor]:
+    def step(self, units: Tensor, coarse: Tensor | None, memory: PriorMemory, final: int) -> tuple[Tensor, Tensor]:
         """The same for the frames behind the memory's; the first `final` of them become final and are remembered."""
-        for layer in [memory] if isinstance(memory, PriorStream) else memory:
+        for layer in memory:
             layer.final = final
         return self(units, coarse, memory)  # type: ignore[no-any-return]
 
-    def forward(
-        self, units: Tensor, coarse: Tensor | None, memory: list[LayerMemory] | PriorStream | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, units: Tensor, coarse: Tensor | None, memory: PriorMemory | None = None) -> tuple[Tensor, Tensor]:
         """units (B, T, unit_width), coarse (B, T) int64 1..255 -> mean and log std, each (B, inter, T)."""
         x = self.emb_phone(units)
         if self.emb_pitch is not None and coarse is not None:
             x = x + self.emb_pitch(coarse)
         x = F.leaky_relu(x * math.sqrt(self.hidden), LRELU_SLOPE)
-        if isinstance(memory, PriorStream):
-            encoded = memory.step(x[0])[None].transpose(1, 2)
+        first = memory[0] if memory else None
+        if isinstance(first, PriorStream):
+            encoded = first.step(x[0])[None].transpose(1, 2)
         else:
             encoded = self.encoder(x.transpose(1, 2), memory)
         mean, log_std = self.proj(encoded).float().chunk(2, dim=1)

@@ -81,6 +81,15 @@ class TransformerStream:
             yield_point()
         return rows.x.clone()
 
+    def reset(self) -> None:
+        """Forget the stream."""
+        for memory in self._memories:
+            memory.reset()
+
+    def tensors(self) -> list[Tensor | None]:
+        """Where it is kept; without rows before the first step."""
+        return [memory.buffer for memory in self._memories]
+
     def _rows_of(self, count: int) -> Rows:
         rows = self._rows.pop(count, None) or Rows(count, self._layers)
         self._rows[count] = rows

@@ -88,7 +88,11 @@ class Renderer:
         self._method = self._loader.pitch_method(setup.f0_method)
         self.snapshot = Snapshot.from_values(setup.params)
         """The parameters of the setup."""
-        self.converter(geometry_at(setup.rate_hz or self.voice.spec.rate_hz))  # a speaker or a rate that cannot be
+        self.converter(self._own_geometry)  # a speaker or a rate that cannot be
+
+    @property
+    def _own_geometry(self) -> StreamGeometry:
+        return geometry_at(self.setup.rate_hz or self.voice.spec.rate_hz, self.snapshot)
 
     @property
     def device(self) -> str:
@@ -104,7 +108,7 @@ class Renderer:
 
     def warm_up(self) -> None:
         """Convert a block of noise: memory is what it will be from now on."""
-        geometry = geometry_at(self.setup.rate_hz or self.voice.spec.rate_hz)
+        geometry = self._own_geometry
         converter = self.converter(geometry)
         noise = np.random.default_rng(0).standard_normal(geometry.block_samples).astype(np.float32) * np.float32(0.1)
         for _ in range(2):
@@ -119,9 +123,9 @@ class Renderer:
         """
         channels = self._voices_of(source)
         rate_hz = rate_hz or self.setup.rate_hz or carried_rate_hz(extension, self.voice.spec.rate_hz)
-        geometry = geometry_at(rate_hz)
-        levels, spent = LevelMeter(source.rate_hz, channels), _Spent()
         snapshot = snapshot or self.snapshot
+        geometry = geometry_at(rate_hz, snapshot)
+        levels, spent = LevelMeter(source.rate_hz, channels), _Spent()
         converters = [self.converter(geometry, snapshot) for _ in range(channels)]
         heard = _metered(source.frames() if channels > 1 else (mono[:, None] for mono in source), levels)
         blocks = _converted(heard, source.rate_hz, geometry, converters, snapshot, spent)
@@ -213,10 +217,18 @@ def use_machine(setup: RenderSetup) -> None:
     torch.set_flush_denormal(True)
 
 
-def geometry_at(rate_hz: int) -> StreamGeometry:
-    """Return the sizes that files are converted with. Raises ParamError for a rate that cannot be."""
+def geometry_at(rate_hz: int, snapshot: Snapshot | None = None) -> StreamGeometry:
+    """Return the sizes that files are converted with; a denoiser is loaded where the parameters want one.
+
+    Raises ParamError for a rate that cannot be.
+    """
     return StreamGeometry.from_ms(
-        rate_hz=rate_hz, block_ms=BLOCK_MS, lookahead_ms=LOOKAHEAD_MS, deadline_ms=BLOCK_MS, context_ms=CONTEXT_MS
+        rate_hz=rate_hz,
+        block_ms=BLOCK_MS,
+        lookahead_ms=LOOKAHEAD_MS,
+        deadline_ms=BLOCK_MS,
+        context_ms=CONTEXT_MS,
+        denoiser=snapshot is not None and snapshot.denoise > 0,
     )
 
 
@@ -272,7 +284,7 @@ def _converted(
     heard: Iterator[Frames], source_rate_hz: int, geometry: StreamGeometry, converters: list[Converter], snapshot: Snapshot,
     spent: _Spent,
 ) -> Iterator[Frames]:  # fmt: skip
-    size, skip, written = geometry.block_samples, geometry.lookahead_samples, 0
+    size, skip, written = geometry.block_samples, geometry.delay_samples, 0
     for block, ended_at in _blocks(heard, source_rate_hz, geometry.rate_hz, size, skip, len(converters)):
         made = [converter.process(np.ascontiguousarray(block[:, n]), snapshot) for n, converter in enumerate(converters)]
         spent.compute_ms += sum(one.timings.total_ms for one in made)

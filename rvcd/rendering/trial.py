@@ -55,11 +55,13 @@ def tried(request: Mapping[str, str]) -> Iterator[Said]:
             return
         voice = loader.voice(files)
         yield from (("note", "voice", note) for note in notes)
+        notes.clear()
         snapshot = ParamStore({**settings.initial_params(), **entry.params, "gate": -90.0}).snapshot()
         converter = loader.converter(voice, method, snapshot, speaker=entry.speaker, gain_db=entry.gain_db)
     except RvcdError as error:
         yield "fail", topic, str(error)
         return
+    yield from (("fail", "denoiser", note) for note in notes)
     loaded_s = time.perf_counter() - started
     noise = np.random.default_rng(0).standard_normal(geometry.block_samples).astype(np.float32) * np.float32(NOISE_RMS)
     for _ in range(max(1, round(CONVERTED_S * geometry.rate_hz / geometry.block_samples))):

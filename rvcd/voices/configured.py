@@ -76,6 +76,7 @@ def model_setup(settings: Settings) -> ModelSetup:
         fill_unvoiced=settings.engine.unvoiced == "interpolate",
         device=settings.engine.device,
         precision=settings.engine.precision,
+        context=settings.engine.context,
         threads=settings.engine.threads,
         seed=settings.engine.seed,
         test_weights_cache=str(cache_folder()) if tested else "",

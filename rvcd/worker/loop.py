@@ -161,7 +161,7 @@ class AudioLoop:
     def _play_at(self) -> int:
         """Where the output made from the next block belongs: behind it by the block and the deadline.
 
-        The converter itself is lookahead_samples behind, which makes up the rest of latency_samples.
+        The converter itself is delay_samples behind, which makes up the rest of latency_samples.
         """
         return self._position + self.geometry.block_samples + self.geometry.deadline_samples
 

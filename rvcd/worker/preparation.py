@@ -121,7 +121,7 @@ class Preparation:
         if name == self._applied.f0_method:
             return
         method = self._loader.pitch_method(name)
-        method.estimate(np.zeros(method.context_frames * ENCODER_HOP_SAMPLES, np.float32))
+        method.estimate(np.zeros((method.context_frames + method.step_frames) * ENCODER_HOP_SAMPLES, np.float32))
         if (converter := self._loop.converter) is not None:
             self._loop.call(lambda: converter.use_pitch(method))
         self._method = method

@@ -20,7 +20,7 @@ def warm_up(converter: Converter) -> None:
     """Run noise through the converter until every path has run, then forget it."""
     random = np.random.default_rng(0)
     geometry = converter.geometry
-    blocks = 3 + -(-geometry.lookahead_samples // geometry.block_samples)
+    blocks = 3 + -(-geometry.delay_samples // geometry.block_samples)
     for _ in range(blocks):
         noise = (0.1 * random.standard_normal(geometry.block_samples)).astype(np.float32)
         converter.process(noise, converter.applied)

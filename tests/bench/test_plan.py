@@ -107,13 +107,28 @@ def test_a_voice_of_ones_own_goes_with_a_random_encoder() -> None:
 def test_a_sweep_varies_one_thing_at_a_time_and_measures_the_common_base_once() -> None:
     plan = make_plan(Settings(), request(sweep=True), 4)
     assert plan.mode is Mode.SWEEP
-    sizes = [(case.budget.block_ms, case.budget.context_ms, case.threads, case.voice_rate_hz) for case in plan.cases]
-    assert len(set(sizes)) == len(sizes) == 1 + 3 + 2 + 2 + 2
+    sizes = [(one.budget.block_ms, one.budget.context_ms, one.context, one.threads, one.voice_rate_hz) for one in plan.cases]
+    assert len(set(sizes)) == len(sizes) == 1 + 3 + 5 + 2 + 2
+    contexts = {(case.budget.context_ms, case.context) for case in plan.cases if "context" in case.axes}
+    assert contexts == {(ms, way) for ms in (500, 1000, 2000) for way in ("remembered", "window")}
     base = next(case for case in plan.cases if len(case.axes) == 4)
     assert (base.budget.block_ms, base.budget.context_ms, base.threads, base.voice_rate_hz) == (200, 1000, 4, 40000)
     assert {case.threads for case in plan.cases if "threads" in case.axes} == {1, 2, 4}
     assert plan.synthetic_rates_hz == (40000, 32000, 48000)
     assert plan.setup(plan.cases[-1], SYNTHETIC).voice.path == "voice-48000.pth"  # type: ignore[union-attr]
+    assert {plan.setup(case, SYNTHETIC).models.context for case in plan.cases} == {"remembered", "window"}
+
+
+def test_the_encoders_context_is_the_configured_one_or_the_one_asked_for() -> None:
+    for configured, asked, expected in (
+        ("remembered", "", "remembered"),
+        ("window", "", "window"),
+        ("window", "remembered", "remembered"),
+    ):
+        plan = make_plan(settings(engine={"context": configured}), request(context=asked), 2)
+        assert {case.context for case in plan.cases} == {plan.setup(plan.cases[0], SYNTHETIC).models.context} == {expected}
+    with pytest.raises(RvcdError, match=r"^'windows' is no context; it takes remembered, window; did you mean 'window'"):
+        make_plan(Settings(), request(context="windows"), 2)
 
 
 def test_a_soak_takes_the_configured_latency_and_a_comparison_two_presets() -> None:

@@ -88,8 +88,8 @@ def test_a_sweep_is_one_table_with_the_base_on_every_axis() -> None:
     text = to_markdown(contents(of_mode("sweep")))
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
     assert rows[0] == ["varied", "block", "context", "threads", "voice", "load", "median", "p99", "memory"]
-    assert [row[0] for row in rows[2:]] == ["block"] * 4 + ["context"] * 3 + ["threads"] * 2 + ["rate"] * 3
-    assert sum(row[1:5] == ["200 ms", "1000 ms", "2", "40 kHz"] for row in rows) == 4
+    assert [row[0] for row in rows[2:]] == ["block"] * 4 + ["remembered", "window"] * 3 + ["threads"] * 2 + ["rate"] * 3
+    assert sum(row[1:5] == ["200 ms", "1000 ms", "2", "40 kHz"] for row in rows) == 5
 
 
 @pytest.mark.parametrize("mode", ["presets", "compare", "sweep", "soak"])
@@ -107,7 +107,8 @@ def test_a_case_of_the_document_keeps_its_keys() -> None:
     found = document(findings())
     case = found["cases"][1]
     assert case.keys() == {
-        "name", "block_ms", "lookahead_ms", "deadline_ms", "context_ms", "latency_ms", "voice_rate_hz", "axes", "measured",
+        "name", "block_ms", "lookahead_ms", "deadline_ms", "context_ms", "context", "latency_ms", "voice_rate_hz", "axes",
+        "measured",
         "threads", "precision", "device", "device_name", "instructions", "convolutions", "blocks", "late_blocks", "load",
         "load_mean", "load_p99", "stages", "peak_rss_mb", "final_rss_mb", "gpu_peak_mb", "start_up", "verdict",
     }  # fmt: skip

@@ -29,7 +29,7 @@ GEOMETRY = StreamGeometry(48000, 20, 10, 100, 9600)
 class Whistle:
     """A pitch method that hears one pitch, and no pitch in the second half."""
 
-    name, context_frames, lookahead_frames, grid_frames = "whistle", 0, 0, 1
+    name, context_frames, lookahead_frames, grid_frames, step_frames = "whistle", 0, 0, 1, 1
     f0_hz = 220.0
 
     def estimate(self, audio_16k):

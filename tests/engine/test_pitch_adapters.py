@@ -13,7 +13,8 @@ import torch
 from rvcd.engine.pitch.methods.fcpe import FcpePitch
 from rvcd.engine.pitch.methods.imports import stand_ins
 from rvcd.engine.pitch.methods.rmvpe import RmvpePitch
-from rvcd.nets.rmvpe import RMVPE, RmvpeSizes
+from rvcd.nets.rmvpe import RMVPE, PitchNetwork
+from rvcd.nets.rmvpe_weights import RmvpeSizes
 from tests.engine.voice_signals import steady, vowel
 
 AUDIO = vowel(steady(200.0, 0.2))
@@ -57,7 +58,7 @@ def test_rmvpes_own_network_speaks_the_same_language_as_the_adapter() -> None:
     sizes = RmvpeSizes(
         channels=(2, 4), blocks=1, middle_channels=4, middle_layers=1, output_channels=2, mel_bands=16, gru_width=8, gru_layers=1
     )
-    network = RMVPE(sizes).eval()
+    network = PitchNetwork(sizes.mel_bands, "cpu", RMVPE(sizes).eval())
     f0_hz, salience = network.f0(AUDIO)
     track = RmvpePitch(network).estimate(AUDIO)
     inside = (salience > 0.03) & (f0_hz >= 50) & (f0_hz <= 1100)

@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rvcd.engine.pitch import PitchMethod, PitchTrack, PitchTracker, create_pitch_method
+from rvcd.engine.pitch.methods.rmvpe import RmvpePitch
 from rvcd.engine.pitch.track import FloatArray, clean_audio
 from tests.engine.voice_signals import glide, vowel
+from tests.formats.hostile import PARITY
 
 SWIFT = create_pitch_method("swift")
 YIN = create_pitch_method("yin")
@@ -21,6 +23,7 @@ class FakeMethod:
     context_frames = 3
     lookahead_frames = 2
     grid_frames = 1
+    step_frames = 1
 
     def __init__(self) -> None:
         self.windows: list[int] = []
@@ -111,6 +114,53 @@ def test_the_window_is_no_longer_than_the_method_needs() -> None:
     for block in range(20):
         tracker.update(audio[block * 1600 : (block + 1) * 1600])
     assert max(method.windows[2:]) == (3 + 10 + 2) * 160
+
+
+class SteppingMethod(FakeMethod):
+    """Answers with where in its window a frame lies, so that another window shows."""
+
+    step_frames = 32
+
+    def estimate(self, audio_16k: npt.ArrayLike) -> PitchTrack:
+        audio = clean_audio(audio_16k)
+        self.windows.append(len(audio))
+        frames = len(audio) // 160
+        return PitchTrack(100 + np.arange(frames, dtype=np.float32), np.ones(frames, np.bool_))
+
+
+@pytest.mark.parametrize(("block", "lookahead", "frames"), [(4, 8, 31), (10, 8, 31), (14, 8, 31), (20, 10, 63), (28, 2, 63)])
+def test_the_window_of_a_method_that_works_in_steps_is_filled_with_the_past(block: int, lookahead: int, frames: int) -> None:
+    method = SteppingMethod()
+    tracker = PitchTracker(method, lookahead_frames=lookahead)
+    audio = ramp_audio(40 * block)
+    for i in range(40):
+        tracker.update(audio[i * block * 160 : (i + 1) * block * 160])
+    assert set(method.windows[-20:]) == {frames * 160}
+    first_final = frames - lookahead - block
+    final = tracker.track(tracker.final_end_frame - block, block)
+    assert final.f0_hz.tolist() == [100 + first_final + i for i in range(block)]
+    assert first_final >= method.context_frames
+
+
+@pytest.mark.parametrize(("block", "lookahead"), [(4, 8), (10, 8), (20, 10)])
+def test_rmvpes_stream_equals_the_windows_cut_from_the_whole_recording(block: int, lookahead: int) -> None:
+    method = RmvpePitch.from_file(PARITY / "rmvpe_tiny.pt")
+    frames = 12 * block
+    audio = vowel(glide(90.0, 350.0, frames / 100))[: frames * 160]
+    track = streamed(method, audio, [block * 160], lookahead)
+    compared = 0
+    for end in range(block, frames + 1, block):
+        window = 31 if block + lookahead + method.context_frames < 32 else 63
+        if end <= window:
+            continue
+        alone = method.estimate(audio[(end - window) * 160 : end * 160])
+        final = slice(end - block - lookahead, end - lookahead)
+        seen = slice(window - block - lookahead, window - lookahead)
+        np.testing.assert_array_equal(track.f0_hz[final], alone.f0_hz[seen])
+        np.testing.assert_array_equal(track.voiced[final], alone.voiced[seen])
+        compared += 1
+    assert compared > 2
+    assert track.voiced.any()
 
 
 def test_digital_silence_is_not_given_to_the_method() -> None:

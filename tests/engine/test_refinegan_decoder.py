@@ -153,7 +153,7 @@ def test_linear_upsampling_in_pieces_equals_that_of_the_whole(rate: int, cuts: l
     x = torch.randn(1, 2, 1, length, generator=torch.Generator().manual_seed(1))
     expected = linear_upsample(x[:, :, 0], rate)[0]
     assert (expected - F.interpolate(x[:, :, 0], scale_factor=float(rate), mode="linear")[0]).abs().max() < 1e-4
-    up, first, pieces = LinearUpsample(rate, 2), 0, []
+    up, first, pieces = LinearUpsample(rate), 0, []
     up.history.reset(x)
     for count in [*cuts, 1] if delayed else cuts:
         # Behind the end a delayed one is flushed; one with a lookahead sees all that follows.

@@ -86,6 +86,14 @@ def test_given_the_same_latents_and_noise_the_stream_equals_offline(layout, cut)
     assert np.abs(found - expected[: len(found)]).max() < 1e-5
 
 
+def test_a_voice_whose_frames_take_an_odd_number_of_noise_values_streams_as_offline():
+    layout = {"rate_hz": 44100, "upsample_rates": (7, 7, 3, 3), "upsample_kernel_sizes": (14, 14, 6, 6)}
+    voice = small_voice(n_layers=0, vocoder=Vocoder.MRF, **layout)
+    expected = offline(voice)
+    found = streamed(voice, 10, lookahead_ms=120, rate_hz=44100)
+    assert np.abs(found - expected[: len(found)]).max() < 1e-5
+
+
 @pytest.mark.parametrize("vocoder", [Vocoder.REFINEGAN, Vocoder.REFINEGAN_329])
 def test_a_refinegan_voice_is_the_same_for_every_block_size(vocoder, monkeypatch):
     monkeypatch.setattr(refinegan_decoder, "LOOKAHEAD_FRAMES", 100)

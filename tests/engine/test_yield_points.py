@@ -32,7 +32,7 @@ from rvcd.geometry import StreamGeometry
 from rvcd.ipc.messages import ModelSetup, VoiceFiles
 from rvcd.nets.contentvec_file import load_content_encoder
 from rvcd.nets.packed import pack
-from rvcd.nets.rmvpe import ResidualBlock, load_rmvpe
+from rvcd.nets.rmvpe import RMVPE, ResidualBlock, load_rmvpe
 from rvcd.nets.synthesizer import build_synthesizer
 from rvcd.nets.test_weights import ensure_test_weights
 from rvcd.params import Snapshot
@@ -246,11 +246,14 @@ def test_a_content_encoder_yields_for_each_tensor_and_each_layer(paths, which) -
     assert points_of(lambda: encoder.pack(torch.bfloat16)) >= linears
 
 
-def test_rmvpe_yields_for_each_tensor_and_each_convolution() -> None:
+@pytest.mark.parametrize("plain", [False, True])
+def test_rmvpe_yields_for_each_tensor_and_each_convolution(plain: bool) -> None:
     path = PARITY / "rmvpe_tiny.pt"
-    tensors, network = len(load_tensors(path)), load_rmvpe(path)
-    assert points_of(lambda: load_rmvpe(path)) >= 2 * tensors
-    assert points_of(lambda: network.f0(np.zeros(16000, np.float32))) >= 2 * modules_of(network, ResidualBlock)
+    tensors, network = len(load_tensors(path)), load_rmvpe(path, plain=plain)
+    modules = load_rmvpe(path, plain=True).salience
+    assert isinstance(modules, RMVPE)
+    assert points_of(lambda: load_rmvpe(path, plain=plain)) >= 2 * tensors
+    assert points_of(lambda: network.f0(np.zeros(16000, np.float32))) >= 2 * modules_of(modules, ResidualBlock)
 
 
 def test_a_block_of_a_fresh_converter_yields_in_every_layer_and_does_all_of_it_in_the_thread_that_yields(setup, paths) -> None:

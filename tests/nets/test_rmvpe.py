@@ -11,7 +11,11 @@ import torch
 
 from rvcd.errors import ModelFileError
 from rvcd.formats.checkpoint import load_tensors
-from rvcd.nets.rmvpe import RMVPE, decode_f0, load_rmvpe
+from rvcd.nets.random_rmvpe import write_rmvpe
+from rvcd.nets.rmvpe import PitchNetwork, decode_f0, load_rmvpe
+from rvcd.nets.rmvpe_planes import RmvpePlanes
+from rvcd.nets.rmvpe_weights import RmvpeSizes
+from rvcd.nets.tiled_conv import available
 from tests.formats.hostile import PARITY
 
 WEIGHTS = PARITY / "rmvpe_tiny.pt"
@@ -19,11 +23,13 @@ VECTORS = dict(np.load(PARITY / "rmvpe_tiny.npz"))
 
 
 @pytest.fixture(scope="module")
-def network() -> RMVPE:
+def network() -> PitchNetwork:
     return load_rmvpe(WEIGHTS)
 
 
-def test_mel_salience_and_f0_equal_upstreams(network: RMVPE) -> None:
+@pytest.mark.parametrize("plain", [False, True])
+def test_mel_salience_and_f0_equal_upstreams(plain: bool) -> None:
+    network = load_rmvpe(WEIGHTS, plain=plain)
     mel = network.log_mel(torch.from_numpy(VECTORS["audio16k"])[None])
     assert np.abs(mel[0].numpy() - VECTORS["mel"]).max() < 1e-4
     assert np.abs(network.salience(mel)[0].numpy() - VECTORS["salience"]).max() < 1e-4
@@ -48,8 +54,27 @@ def test_the_decoder_holds_at_both_ends_and_on_silence() -> None:
     assert f0_hz[2] == f0_hz[3] == 0
 
 
+@pytest.mark.skipif(not available(torch.empty(0)), reason="this processor has no instructions that the kernels need")
+@pytest.mark.parametrize("frames", [4, 31, 32, 63, 100])
+def test_the_kernels_salience_equals_that_of_torchs_modules(tmp_path: Path, frames: int) -> None:
+    sizes = RmvpeSizes(
+        channels=(3, 16, 20), blocks=2, middle_channels=24, middle_layers=2, output_channels=2, mel_bands=24, gru_width=20,
+        gru_layers=2,
+    )  # fmt: skip
+    write_rmvpe(tmp_path / "rmvpe.pt", sizes, torch.Generator().manual_seed(1))
+    ours, torchs = load_rmvpe(tmp_path / "rmvpe.pt"), load_rmvpe(tmp_path / "rmvpe.pt", plain=True)
+    assert isinstance(getattr(ours.salience, "__self__", None), RmvpePlanes)
+    mel = torch.randn((1, 24, frames), generator=torch.Generator().manual_seed(2)) * 3 - 6
+    for _ in range(2):  # the second time in buffers that hold the first one's numbers
+        made, wanted = ours.salience(mel), torchs.salience(mel)
+        assert made.shape == (1, frames, 360)
+        assert wanted.std() > 0.01
+        assert (made - wanted).abs().max() < 1e-5
+        mel = mel.flip(2)
+
+
 @pytest.mark.parametrize("samples", [0, 1, 159, 160, 512, 513, 1024, 5000])
-def test_there_is_a_frame_every_160_samples_and_one_at_the_start(network: RMVPE, samples: int) -> None:
+def test_there_is_a_frame_every_160_samples_and_one_at_the_start(network: PitchNetwork, samples: int) -> None:
     f0_hz, salience = network.f0(VECTORS["audio16k"][:samples])
     assert f0_hz.shape == salience.shape == (samples // 160 + 1,)
     assert np.isfinite(f0_hz).all()

@@ -59,13 +59,26 @@ def test_a_batch_of_latents_goes_through_the_flow_one_by_one(voices) -> None:
 def test_a_stream_of_frames_equals_the_plain_one_whatever_the_steps(voices) -> None:
     plain, _ = voices
     memories, made = [voice.enc_p.start(20) for voice in voices], ([], [])
-    assert isinstance(memories[1], PriorStream)
+    assert isinstance(memories[1][0], PriorStream)
     for number, (count, final) in enumerate([(14, 6), (14, 6), (3, 1), (30, 30), (14, 0), (14, 6), (1, 1), (14, 6), (14, 14)]):
         units = random_of(number, 1, count, plain.config.unit_width)
         coarse = torch.randint(1, 256, (1, count), generator=torch.Generator().manual_seed(number))
         for voice, memory, outputs in zip(voices, memories, made, strict=True):
             outputs.append(torch.cat(voice.enc_p.step(units, coarse, memory, final), dim=1)[0])
     assert all(are_near(mine, plain_one) for plain_one, mine in zip(*made, strict=True))
+
+
+@torch.inference_mode()
+def test_a_stream_that_is_reset_begins_anew(voices) -> None:
+    _, packed = voices
+    units, coarse, memory = random_of(1, 1, 10, packed.config.unit_width), torch.full((1, 10), 100), packed.enc_p.start(20)
+    first = packed.enc_p.step(units, coarse, memory, 6)[0]
+    assert not torch.equal(packed.enc_p.step(units, coarse, memory, 6)[0], first)
+    kept = [tensor.data_ptr() for layer in memory for tensor in layer.tensors()]
+    for layer in memory:
+        layer.reset()
+    assert torch.equal(packed.enc_p.step(units, coarse, memory, 6)[0], first)
+    assert [tensor.data_ptr() for layer in memory for tensor in layer.tensors()] == kept
 
 
 @torch.inference_mode()

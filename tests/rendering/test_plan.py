@@ -102,7 +102,7 @@ def test_what_is_no_regular_file_is_said_without_opening_it(folder: Path) -> Non
     assert found == [
         "in/broken.wav: a link that leads nowhere, or in a circle",
         "in/circle.wav: a link that leads nowhere, or in a circle",
-        "in/pipe.wav: is no file but a pipe, a socket or a device; only files can be converted",
+        "in/pipe.wav: is no file but a pipe, a socket or a device; only files can be read",
         "gone.wav: does not exist; check the path",
     ]
 

@@ -9,7 +9,7 @@ from rvcd.cli.checks.osc import osc_finding
 from rvcd.cli.checks.probes import Probes
 from rvcd.cli.checks.realtime import realtime_findings
 from rvcd.cli.checks.saved import preset_findings, state_finding
-from rvcd.cli.checks.settings import config_finding, latency_finding, talk_findings
+from rvcd.cli.checks.settings import config_finding, denoiser_findings, latency_finding, talk_findings
 from rvcd.cli.checks.trial import TrialRequest
 from rvcd.cli.checks.voice import voice_finding
 from rvcd.config.settings import Settings
@@ -33,6 +33,7 @@ def run_checks(settings: Settings, probes: Probes) -> list[Finding]:
         config_finding(settings),
         *device_findings(settings, probes, daemon_runs=osc.level is Level.FAIL),
         latency_finding(settings, saved.latency_preset),
+        *denoiser_findings(settings, saved.latency_preset),
         *voice_side,
         osc,
         state,

@@ -87,7 +87,8 @@ class PitchHistory:
         audio_since: returns what was heard from a frame on, first_kept or later.
         """
         method = tracker.method
-        origin = max(0, self.end - method.context_frames) // method.grid_frames * method.grid_frames
+        remembered = method.context_frames + method.step_frames - 1
+        origin = max(0, self.end - remembered) // method.grid_frames * method.grid_frames
         self._tracker, self._origin = tracker, max(origin, first_kept)
         tracker.update(audio_since(self._origin))
 

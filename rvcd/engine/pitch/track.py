@@ -57,6 +57,8 @@ class PitchMethod(Protocol):
 
     context_frames: past frames that change a value. lookahead_frames: future frames wanted before a value is settled.
     grid_frames: a stream must start its windows at multiples of this many frames to meet the method's own frame grid.
+    step_frames: a window of frames, and the frame at its end, are computed as a whole multiple of this many. One of grid_frames
+    and step_frames is 1.
     """
 
     @property
@@ -67,6 +69,8 @@ class PitchMethod(Protocol):
     def lookahead_frames(self) -> int: ...
     @property
     def grid_frames(self) -> int: ...
+    @property
+    def step_frames(self) -> int: ...
     def estimate(self, audio_16k: npt.ArrayLike) -> PitchTrack:
         """Return the track of mono 16 kHz audio of any length: T = len(audio_16k) // 160 frames.
 

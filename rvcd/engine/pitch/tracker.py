@@ -30,7 +30,8 @@ class PitchTrackerState:
 class PitchTracker:
     """Runs a stateless method over no more audio than it needs and keeps the track by absolute frame.
 
-    A frame is final once lookahead_frames later frames have been heard; from then on track() always answers the same.
+    A frame is final once lookahead_frames later frames have been heard; from then on track() always answers the same. A method
+    that computes whole multiples of some frames is given so much more of the past that nothing has to be filled up.
     With the method's own context_frames and lookahead_frames the stream equals the offline track; with less lookahead the
     newest frames are estimated at the window's edge.
     """
@@ -72,9 +73,9 @@ class PitchTracker:
         end = self.end_frame
         if end == before:
             return
-        start = state.audio_start // FRAME_SAMPLES
+        start = self._window_start(end)
         yield_point()
-        track = self._estimate()
+        track = self._estimate(state.audio[start * FRAME_SAMPLES - state.audio_start :])
         yield_point()
         kept = state.final_end - state.history_start
         state.f0_hz = np.concatenate([state.f0_hz[:kept], track.f0_hz[state.final_end - start :]])
@@ -101,17 +102,25 @@ class PitchTracker:
             voiced[before:] = state.voiced[low : last - state.history_start]
         return PitchTrack(f0_hz, voiced)
 
-    def _estimate(self) -> PitchTrack:
+    def _window_start(self, end: int) -> int:
+        """Return the frame with which the window begins that ends before `end`."""
+        kept = self.state.audio_start // FRAME_SAMPLES
+        needed = max(self.state.final_end - self.context_frames, 0) // self.method.grid_frames * self.method.grid_frames
+        step = self.method.step_frames
+        whole = -(-(end - needed + 1) // step) * step - 1
+        return max(kept, min(needed, end - whole))
+
+    def _estimate(self, audio: FloatArray) -> PitchTrack:
         # A closed gate hands over digital zeros: the answer is known without running the method.
-        if not self.state.audio.any():
-            return PitchTrack.unvoiced(len(self.state.audio) // FRAME_SAMPLES)
-        return self.method.estimate(self.state.audio)
+        if not audio.any():
+            return PitchTrack.unvoiced(len(audio) // FRAME_SAMPLES)
+        return self.method.estimate(audio)
 
     def _forget(self) -> None:
         """Cut the window and the history to what the next update and track() can need."""
         state = self.state
         grid = self.method.grid_frames
-        start_frame = max(state.final_end - self.context_frames, 0) // grid * grid
+        start_frame = max(state.final_end - self.context_frames - self.method.step_frames + 1, 0) // grid * grid
         drop = start_frame * FRAME_SAMPLES - state.audio_start
         if drop > 0:
             state.audio = state.audio[drop:]

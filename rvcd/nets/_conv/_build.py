@@ -13,20 +13,23 @@ from cffi import FFI
 
 FOLDER = Path("rvcd/nets/_conv")
 """Relative, because distutils wants sources relative to the project's root."""
-SOURCES = ("conv.c", "threads.c", "kernels_avx2.c", "kernels_avx512.c")
-HEADERS = ("conv.h", "kernels.h", "functions.h", "rows.h", "tile_sizes.h")
+SOURCES = ("conv.c", "threads.c", "kernels_avx2.c", "kernels_avx512.c", "plane.c", "plane_avx2.c", "plane_avx512.c")
+DECLARED = ("conv.h", "plane.h")
+"""What Python calls."""
+HEADERS = (*DECLARED, "kernels.h", "functions.h", "rows.h", "plane_kernels.h", "tile_sizes.h")
 
 
 def declarations() -> str:
-    """Return the part of the header between its two cffi marks: one text for the compiler and for cffi."""
-    return (FOLDER / "conv.h").read_text(encoding="utf-8").split("/* cffi: begin */")[1].split("/* cffi: end */")[0]
+    """Return the parts of the headers between their two cffi marks: one text for the compiler and for cffi."""
+    texts = ((FOLDER / name).read_text(encoding="utf-8") for name in DECLARED)
+    return "".join(text.split("/* cffi: begin */")[1].split("/* cffi: end */")[0] for text in texts)
 
 
 ffibuilder = FFI()
 ffibuilder.cdef(declarations())
 ffibuilder.set_source(
     "rvcd.nets._conv._native",
-    '#include "conv.h"',
+    '#include "conv.h"\n#include "plane.h"',
     sources=[str(FOLDER / name) for name in SOURCES],
     depends=[str(FOLDER / name) for name in HEADERS],
     include_dirs=[str(FOLDER)],

@@ -51,6 +51,7 @@ class FcpePitch:
     context_frames = 40
     lookahead_frames = 20
     grid_frames = 1
+    step_frames = 1
 
     def __init__(self, model: Any) -> None:
         """model: a torchfcpe inference model: model(wav (1, N, 1), rate, decoder_mode=, threshold=) -> f0 (1, T + 1, 1)."""

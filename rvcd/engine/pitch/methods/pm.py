@@ -41,6 +41,7 @@ class PraatPitch:
     context_frames = 20
     lookahead_frames = 10
     grid_frames = 1
+    step_frames = 1
 
     def __init__(self) -> None:
         """Raises MissingExtraError without praat-parselmouth."""

@@ -1,4 +1,4 @@
-"""RMVPE: our own network (models/rmvpe.py) behind the pitch interface."""
+"""RMVPE: our own network (nets/rmvpe.py) behind the pitch interface."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MIN_SAMPLES = 1024
 
 
 class RmvpeNetwork(Protocol):
-    """What the adapter needs of models.rmvpe.RMVPE."""
+    """What the adapter needs of nets.rmvpe.PitchNetwork."""
 
     def f0(self, audio_16k: npt.NDArray[np.float32]) -> tuple[npt.ArrayLike, npt.ArrayLike]:
         """Return (f0_hz, salience), each (>= T,) on 10 ms frames centred at sample 160 * t."""
@@ -27,11 +27,11 @@ class RmvpePitch:
     """f0 by RMVPE; a frame is voiced when its salience exceeds 0.03."""
 
     name = "rmvpe"
-    # Upstream gives it 5 frames of past. Its U-Net works on multiples of 32 frames and adds one to what it is given: 19 of
-    # context, a block of 100 ms and 20 ms of lookahead make exactly one such multiple.
-    context_frames = 19
+    # Upstream gives it 5 frames of past, or more, until the window and the frame at its end are a multiple of 32: so do we.
+    context_frames = 5
     lookahead_frames = 10
     grid_frames = 1
+    step_frames = 32
 
     def __init__(self, network: RmvpeNetwork) -> None:
         self._network = network

@@ -39,6 +39,7 @@ class SwiftPitch:
     context_frames = -(-(SwiftF0.reach_samples + HOP_SAMPLES) // FRAME_SAMPLES)
     lookahead_frames = context_frames
     grid_frames = 8  # 8 frames of 160 samples are 5 hops of 256
+    step_frames = 1
 
     def __init__(self) -> None:
         """Raises ModelFileError when the weights, which are part of rvcd, are not there or damaged."""

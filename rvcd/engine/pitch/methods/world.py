@@ -45,6 +45,7 @@ class _World(ABC):
     context_frames = 40
     lookahead_frames = 20
     grid_frames = 1
+    step_frames = 1
 
     def __init__(self) -> None:
         """Raises MissingExtraError without pyworld."""

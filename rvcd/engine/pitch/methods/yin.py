@@ -27,6 +27,7 @@ class YinPitch:
     context_frames = -(-_SPAN // FRAME_SAMPLES)
     lookahead_frames = -(-(_SPAN - _CENTRE) // FRAME_SAMPLES)
     grid_frames = 1
+    step_frames = 1
 
     def estimate(self, audio_16k: npt.ArrayLike) -> PitchTrack:
         """See PitchMethod."""

@@ -1,0 +1,1 @@
+"""`rvcd voice index build`: makes a voice's `.index` from recordings."""

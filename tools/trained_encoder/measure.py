@@ -1,0 +1,137 @@
+"""Measure what streaming does to the words: phone errors, unit distance and cost, by way, block and lookahead.
+
+    measure.py CHECKPOINT CLIPS --clips 24
+
+Of speakers held out of the training. Each clip is heard after LEAD_IN_S of the same speaker, as in a conversation; its own part
+is counted. Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from clips import Clip, held_out_speakers, is_held_out, load_clip
+from network import load_final
+from numpy.typing import NDArray
+from phones import collapse, edit_distance
+from streams import Way, hear
+from torch import Tensor, nn
+
+LEAD_IN_S = 5.0
+TAIL_S = 0.5
+"""Of faint noise, so that every way has finished the clip."""
+USUAL = Way("remembered", 140, 100, 1000)
+BLOCKS_MS = (20, 60, 140, 200)
+LOOKAHEADS_MS = (20, 60, 100, 160, 260)
+CONTEXTS_MS = (500, 1000, 2000, 4000)
+REVISED_MS = (200, 1000)
+
+
+@dataclass
+class Score:
+    """errors and said: phones, clip by clip. noise, signal: sums of squares against offline. block_ms: of all blocks."""
+
+    errors: list[int] = field(default_factory=list)
+    said: list[int] = field(default_factory=list)
+    noise: float = 0.0
+    signal: float = 0.0
+    cosines: list[float] = field(default_factory=list)
+    block_ms: list[float] = field(default_factory=list)
+
+    def rate(self) -> tuple[float, float]:
+        """Return the error rate and its standard error over the clips, in percent."""
+        return ratio(np.array(self.errors, float), np.array(self.said, float))
+
+
+def ratio(errors: NDArray[np.floating], said: NDArray[np.floating]) -> tuple[float, float]:
+    """Return sum / sum in percent and its standard error, clips being independent (delta method)."""
+    rate = errors.sum() / said.sum()
+    spread = np.std(errors - rate * said, ddof=1) * len(said) ** 0.5 / said.sum() if len(said) > 1 else np.nan
+    return 100 * float(rate), 100 * float(spread)
+
+
+def ways() -> list[Way]:
+    grid = [Way(name, 140, ahead) for ahead in LOOKAHEADS_MS for name in ("upstream", "remembered", "window")]
+    grid += [Way(name, block, 100) for block in BLOCKS_MS if block != 140 for name in ("upstream", "remembered", "window")]
+    grid += [Way(name, 140, 100, ms) for ms in CONTEXTS_MS if ms != 1000 for name in ("remembered", "window")]
+    grid += [Way("revised", 140, 100, 1000 + ms, ms) for ms in REVISED_MS]
+    return [Way("front end streamed", 140, 100), *grid]
+
+
+def with_lead_in(clips: list[Clip], index: int) -> tuple[NDArray[np.float32], int]:
+    """Return what a stream hears, and how many units of it come before the clip."""
+    clip, dice = clips[index], np.random.default_rng(index)
+    before = [other for other in clips[:index][::-1] + clips[index + 1 :] if other.speaker == clip.speaker][:1]
+    wanted = int(LEAD_IN_S * 16000)
+    lead = before[0].audio[-wanted:].numpy() if before else clip.audio[:0].numpy()
+    lead = lead[len(lead) % 320 :]
+    tail = 3.0 * dice.standard_normal(int(TAIL_S * 16000))
+    return np.concatenate((lead, clip.audio.numpy(), tail)).astype(np.float32) / 32768, len(lead) // 320
+
+
+def measure(encoder: nn.Module, head: nn.Linear, clips: list[Clip], tested: list[int], way: Way) -> Score:
+    score = Score()
+    for index in tested:
+        clip = clips[index]
+        audio, first = with_lead_in(clips, index)
+        heard = hear(encoder, way, audio)  # type: ignore[arg-type]
+        offline = hear(encoder, Way("offline"), audio).units  # type: ignore[arg-type]
+        last = first + len(clip.labels)
+        add(score, head, heard.units[first:last], offline[first:last], clip)
+        score.block_ms += heard.block_ms
+    return score
+
+
+def add(score: Score, head: nn.Linear, units: Tensor, offline: Tensor, clip: Clip) -> None:
+    offline = offline[: len(units)]
+    heard = collapse(head(units).argmax(-1).numpy())
+    score.errors.append(edit_distance([int(c) for c in clip.said], heard))
+    score.said.append(len(clip.said))
+    score.noise += float((units - offline).square().sum())
+    score.signal += float((offline - offline.mean(0)).square().sum())
+    score.cosines.append(float(torch.cosine_similarity(units, offline).mean()))
+
+
+def row(way: Way, score: Score, offline: Score) -> str:
+    rate, error = score.rate()
+    more, spread = ratio(np.array(score.errors, float) - np.array(offline.errors, float), np.array(score.said, float))
+    distance_db = 10 * np.log10(score.signal / max(score.noise, 1e-20))
+    cost = f"{np.median(score.block_ms):.1f} ms" if score.block_ms else ""
+    sizes = f"{way.block_ms} ms | {way.lookahead_ms} ms" if way.block_ms else "- | -"
+    context = {"upstream": "2500 ms + block", "offline": "all", "front end streamed": "all"}.get(way.name, f"{way.context_ms} ms")
+    name = f"{way.name}, {way.revised_ms} ms" if way.revised_ms else way.name
+    return (
+        f"| {name} | {sizes} | {context} | {rate:.1f} ± {error:.1f} % | {more:+.1f} ± {spread:.1f} | {distance_db:.1f} dB | "
+        f"{np.mean(score.cosines):.3f} | {cost} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("clips", type=Path)
+    parser.add_argument("--clips", dest="count", type=int, default=24)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    encoder, head = load_final(args.checkpoint)
+    speakers = held_out_speakers(args.clips)
+    clips = [load_clip(path) for path in sorted(args.clips.glob("*/*.npz")) if is_held_out(path, speakers)]
+    fit = [i for i, clip in enumerate(clips) if clip.sure and len(clip.audio) > 4 * 16000]
+    tested = fit[:: max(1, len(fit) // args.count)][: args.count]
+    seconds = sum(len(clips[i].audio) for i in tested) / 16000
+    print(f"{len(tested)} clips ({seconds:.0f} s) of {len({clips[i].speaker for i in tested})} speakers\n", flush=True)
+    print("| way | block | lookahead | context | phone errors | more than offline | signal to difference | cosine | a block |")
+    print("|---|--:|--:|--:|--:|--:|--:|--:|--:|", flush=True)
+    offline = measure(encoder, head, clips, tested, Way("offline"))
+    print(row(Way("offline"), offline, offline), flush=True)
+    for way in ways():
+        print(row(way, measure(encoder, head, clips, tested, way), offline), flush=True)
+
+
+if __name__ == "__main__":
+    main()

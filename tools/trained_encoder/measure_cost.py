@@ -1,0 +1,79 @@
+"""Measure what a block costs an encoder of HuBERT base's size (random weights) in each way, interleaved. Prints Markdown."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+
+import numpy as np
+import torch
+from network import SIZES
+from streams import UPSTREAM_CONTEXT_UNITS, Taker, Way
+
+from rvcd.engine.precision import choose_precision
+from rvcd.engine.units import UnitKind, UnitStreams
+from rvcd.geometry import ENCODER_HOP_SAMPLES
+from rvcd.nets.contentvec import ContentEncoder
+from rvcd.nets.packed import worth_packing
+
+BASE = replace(SIZES, conv_channels=(512,) * 7, width=768, heads=12, layers=12, inner_width=3072)
+BLOCKS_MS = (40, 140, 200)
+WAYS = (("upstream", 1000), ("remembered", 1000), ("window", 1000), ("remembered", 2500), ("window", 2500))
+
+
+BLOCKS = 3
+"""Timed each round."""
+
+
+def streamed_ms(encoder: ContentEncoder, way: Way, dice: np.random.Generator) -> list[float]:
+    """Time blocks of a stream whose window is full."""
+    geometry, taker = way.geometry, Taker(encoder, UnitKind(encoder.sizes.width))
+    streams = UnitStreams(encoder, geometry, torch.device("cpu"), window=way.name == "window")
+    end, spent_ms = geometry.window_frames, []
+    streams.push(0.1 * dice.standard_normal(end * ENCODER_HOP_SAMPLES, dtype=np.float32))
+    streams.per_frame(0, end, taker)
+    for _ in range(BLOCKS):
+        end += geometry.block_frames
+        streams.push(0.1 * dice.standard_normal(geometry.block_frames * ENCODER_HOP_SAMPLES, dtype=np.float32))
+        began = time.process_time()
+        streams.per_frame(end - geometry.settle_frames - geometry.block_frames, end, taker)
+        spent_ms.append(1000 * (time.process_time() - began))
+    return spent_ms
+
+
+def upstream_ms(encoder: ContentEncoder, way: Way, dice: np.random.Generator) -> list[float]:
+    units = UPSTREAM_CONTEXT_UNITS + way.block_ms // 20 + (way.lookahead_ms - 20) // 20
+    audio = 0.1 * dice.standard_normal((1, units * 320), dtype=np.float32)
+    began = time.process_time()
+    encoder.units(torch.from_numpy(audio), unit_width=encoder.sizes.width)
+    return [1000 * (time.process_time() - began)]
+
+
+@torch.inference_mode()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    plain = ContentEncoder(BASE).eval().requires_grad_(False)
+    packed = ContentEncoder(BASE).eval().requires_grad_(False)
+    precision = choose_precision("auto", "cpu")
+    if worth_packing(precision, "cpu"):
+        packed.pack(precision)
+    dice = np.random.default_rng(1)
+    print(f"processor time in ms a block, {precision}, {args.threads} threads; upstream's way in float32 with plain modules\n")
+    print("| block | " + " | ".join(f"{name}, {ms} ms" for name, ms in WAYS) + " |")
+    print("|--:|" + "--:|" * len(WAYS), flush=True)
+    for block_ms in BLOCKS_MS:
+        spent: list[list[float]] = [[] for _ in WAYS]
+        for _ in range(args.rounds):
+            for number, (name, context_ms) in enumerate(WAYS):
+                way = Way(name, block_ms, 100, context_ms)
+                spent[number] += upstream_ms(plain, way, dice) if name == "upstream" else streamed_ms(packed, way, dice)
+        print(f"| {block_ms} ms | " + " | ".join(f"{np.median(one):.0f}" for one in spent) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
