@@ -284,7 +284,7 @@ def _own_voice(settings: Settings, request: BenchRequest) -> VoiceFiles:
 
 def _chosen(settings: Settings, request: BenchRequest, threads: int, rate_hz: int) -> tuple[Case, ...]:
     if request.free_ms:
-        preset = request.presets[0] if request.presets else settings.latency.preset
+        preset = request.presets[0] if request.presets else settings.latency.named
         return (Case("custom", _free(LATENCY_PRESETS[preset], request.free_ms), threads, rate_hz),)
     configured = settings.latency.budget()
     named = {name: LATENCY_PRESETS[name] for name in request.presets}
