@@ -191,9 +191,7 @@ def test_the_latency_that_would_be_resumed_adds_up(machine: Machine, rvcd: Any, 
     assert len(parts) == 4 and total == sum(parts) == 496
 
 
-def test_the_check_says_what_a_denoiser_adds_or_that_none_is_there(
-    machine: Machine, rvcd: Any, config: Any
-) -> None:
+def test_the_check_says_what_a_denoiser_adds_or_that_none_is_there(machine: Machine, rvcd: Any, config: Any) -> None:
     def said(text: str) -> Any:
         return findings(rvcd("check", "--json", "--config", config(text))[1])
 
