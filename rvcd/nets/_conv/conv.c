@@ -168,7 +168,7 @@ int conv_has_tile(int outputs, int kernel) {
 /* Steps */
 
 #define LINE 64
-#define SPINS 2000                  /* some 30 us: longer than the pieces of one step differ, unless a thread lost its core */
+#define SPINS 30000                 /* about a millisecond, as long as a piece may take; then another thread may want the core */
 
 struct prepared {
     const struct conv_step *step;
