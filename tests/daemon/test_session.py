@@ -329,3 +329,25 @@ def test_a_configured_latency_is_not_measured(settings, tmp_path, latency) -> No
         assert session.stream.owner.to_choose == () and session.latency_preset() == "balanced"
     finally:
         session.segment.close()
+
+
+def test_the_latency_contains_a_denoiser_that_is_loaded_whether_it_is_on_or_off(tmp_path: Path, weights: Any) -> None:
+    latencies = []
+    for name in ("none", "gtcrn"):
+        tables = {
+            "models": {"content_encoder": str(weights.encoder)}, "voices": {"folders": [str(tmp_path)]},
+            "engine": {"denoiser": name}, "params": {"denoise": 1.0},
+        }  # fmt: skip
+        session = LiveSession(parse_config(tables, tmp_path / "rvcd.toml"), tmp_path / f"{name}.json")
+        try:
+            stats = session.stats()
+            latencies.append((session.segment.latency_samples(), stats.latency_denoise_ms))
+            parts = stats.latency_block_ms + stats.latency_denoise_ms + stats.latency_lookahead_ms + stats.latency_deadline_ms
+            assert stats.latency_total_ms == pytest.approx(parts)
+            assert ("engine.denoiser" in session.hint()) == (name == "none")
+            session.params.set("denoise", 0.0)
+            assert session.hint() == "" and session.stats().latency_total_ms == stats.latency_total_ms
+        finally:
+            session.segment.close()
+    (without, nothing), (with_it, added_ms) = latencies
+    assert nothing == 0.0 and with_it - without == round(48 * added_ms) > 0

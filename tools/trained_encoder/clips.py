@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from phones import SILENCE, UNKNOWN
+from phones import UNKNOWN
 from torch import Tensor
 
 HELD_OUT_OF = "librispeech-test-clean"
@@ -53,11 +53,3 @@ def held_out_speakers(folder: Path) -> set[str]:
 
 def is_held_out(path: Path, speakers: set[str]) -> bool:
     return path.parent.name == HELD_OUT_OF and path.stem.split("-")[0] in speakers
-
-
-def said_between(labels: NDArray[np.int8]) -> list[int] | None:
-    """Return the phones of a piece; None where one of them was guessed. A phone said twice in a row counts once."""
-    if (labels == UNKNOWN).any():
-        return None
-    changes = np.r_[True, labels[1:] != labels[:-1]]
-    return [int(c) for c in labels[changes] if c != SILENCE]

@@ -54,6 +54,9 @@ class Trained(nn.Module):
         self.mask = nn.Parameter(torch.randn(WIDTH) * 0.1)
         for layer in self.encoder.conv_layers:  # only the first has a norm: without this the signal fades
             nn.init.kaiming_normal_(layer.conv.weight)  # type: ignore[union-attr, arg-type]
+        for layer in self.encoder.layers:  # near to passing on what it is given: norms behind each part learn slowly otherwise
+            layer.out.weight.data.mul_(0.3)  # type: ignore[union-attr, operator]
+            layer.outer.weight.data.mul_(0.3)  # type: ignore[union-attr, operator]
         nn.init.normal_(self.encoder.position.weight, std=(4 / (128 * WIDTH)) ** 0.5)
         nn.init.zeros_(self.encoder.position.bias)  # type: ignore[arg-type]
 
