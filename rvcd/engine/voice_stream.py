@@ -34,10 +34,10 @@ from rvcd.formats.voice_file import VoiceSpec
 from rvcd.geometry import StreamGeometry
 from rvcd.nets.conv_ways import Ways
 from rvcd.nets.excitation import Excitation, SourceState
-from rvcd.nets.packed import pack, worth_packing
+from rvcd.nets.packed import worth_packing
 from rvcd.nets.refinegan import RefineGan
 from rvcd.nets.rolling_buffer import Past, RollingBuffer
-from rvcd.nets.synthesizer import PRIOR_NOISE_SCALE, LayerMemory, Synthesizer
+from rvcd.nets.synthesizer import PRIOR_NOISE_SCALE, LayerMemory, PriorMemory, Synthesizer
 from rvcd.yielding import yield_point
 
 WARM_UP_FRAMES = 12
@@ -88,8 +88,8 @@ class Voice:
         if not keep_decoder:
             del synthesizer.dec
         if worth_packing(precision, str(synthesizer.emb_g.weight.device)):
-            pack(synthesizer.enc_p, precision)
-            pack(synthesizer.flow, precision)
+            synthesizer.enc_p.pack(precision)
+            synthesizer.flow.pack(precision)
         return cls(name, spec, synthesizer, decoder, index, encoder)
 
 
@@ -156,7 +156,7 @@ class Latents:
 class StreamState:
     """Everything a voice's stream carries from block to block, besides the decoder's own histories, updated in place."""
 
-    prior: list[LayerMemory]
+    prior: PriorMemory
     z_p: Past
     latents: Latents
     source: SourceState
@@ -242,7 +242,7 @@ class VoiceStream:
         return [self.state.latents.z.content, *self.state.source.tensors(), *self.decoder.tensors()]
 
     def _bands(self) -> list[object]:
-        return [layer.band for layer in self.state.prior]
+        return [layer.band for layer in self.state.prior if isinstance(layer, LayerMemory)]
 
     @torch.inference_mode()
     def feed(self, batch: FrameBatch, watch: Stopwatch | None = None) -> None:
