@@ -51,7 +51,7 @@ def test_all_sections_together_take_less_than_six_minutes() -> None:
 
 def test_the_verdict_names_what_missed_its_goal() -> None:
     block = {"block_ms": 40, "precision": "bf16", "graphs": True, "total_ms": {"p50": 5.0, "p95": 6.0, "p99": 7.0, "max": 9.0}}
-    slow = {**block, "precision": "fp32", "total_ms": {"p50": 50.0, "p95": 60.0, "p99": 70.0, "max": 90.0}}
+    slow = {**block, "precision": "fp32", "graphs": False, "total_ms": {"p50": 50.0, "p95": 60.0, "p99": 70.0, "max": 90.0}}
     apart = {"precision": "bf16", "graphs": True, "apart_db": 3.0, "largest": 0.5}
     said = gpu_check.verdict({"parity": [apart], "blocks": [block, slow], "busy": [slow, {"error": "gone"}]})
     assert said == [
