@@ -20,8 +20,9 @@ from rvcd.worker.process import die_with_parent
 
 def write_random_weights(task: SyntheticTask, reporter: Reporter) -> dict[str, dict[str, str]]:
     """Write the random weights; return their paths by the voice's rate (as text: JSON's keys)."""
-    from rvcd.bench.synthetic import write_synthetic
+    from rvcd.bench.synthetic import write_synthetic, write_synthetic_rmvpe
 
+    rmvpe = str(write_synthetic_rmvpe(Path(task.folder))) if task.rmvpe else ""
     written: dict[str, dict[str, str]] = {}
     encoder: Path | None = None
     for number, rate_hz in enumerate(task.rates_hz):
@@ -30,7 +31,7 @@ def write_random_weights(task: SyntheticTask, reporter: Reporter) -> dict[str, d
         if encoder is not None:
             shutil.rmtree(models.encoder)  # 0.4 GB, and the same for every rate
         encoder = encoder or models.encoder
-        written[str(rate_hz)] = asdict(SyntheticFiles(str(encoder), str(models.voice), str(models.index)))
+        written[str(rate_hz)] = asdict(SyntheticFiles(str(encoder), str(models.voice), str(models.index), rmvpe))
     return written
 
 

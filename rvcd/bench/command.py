@@ -93,7 +93,7 @@ def _synthetic_files(plan: Plan, progress: Advance) -> Iterator[dict[int, Synthe
             f"{tempfile.gettempdir()}: cannot be written ({error.strerror}); set TMPDIR to a folder with room"
         ) from None
     with folder as path:
-        yield runner.write_synthetic(SyntheticTask(path, plan.synthetic_rates_hz), progress)
+        yield runner.write_synthetic(SyntheticTask(path, plan.synthetic_rates_hz, plan.synthetic_rmvpe), progress)
 
 
 @contextlib.contextmanager

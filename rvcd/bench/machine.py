@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import time
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rvcd.bench.plan import usable_cores
+from rvcd.config.processor import processor_name
 
 LOOK_S = 0.4
 BUSY_SHARE = 0.1
@@ -41,7 +41,7 @@ class Machine:
 def look_at_machine() -> Machine:
     """Return what the machine is and does now. Takes LOOK_S."""
     return Machine(
-        cpu_model=_cpu_model(Path("/proc/cpuinfo")),
+        cpu_model=processor_name(),
         cores=usable_cores(),
         memory_mb=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1_000_000,
         load_average=os.getloadavg()[0],
@@ -49,15 +49,6 @@ def look_at_machine() -> Machine:
         python_version=platform.python_version(),
         system=f"{platform.system()} {platform.release()}",
     )
-
-
-def _cpu_model(path: Path) -> str:
-    with contextlib.suppress(OSError):
-        for line in path.read_text(errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() in ("model name", "Model", "Hardware"):
-                return value.strip()
-    return platform.processor() or platform.machine()
 
 
 def _busy_share() -> float:

@@ -131,6 +131,11 @@ class Plan:
             return () if self.encoder else (SYNTHETIC_RATE_HZ,)
         return tuple(dict.fromkeys(case.voice_rate_hz for case in self.cases))
 
+    @property
+    def synthetic_rmvpe(self) -> bool:
+        """Whether an RMVPE of random weights is needed: beside other random weights, where there is no file of one."""
+        return self.f0_method == "rmvpe" and bool(self.synthetic_rates_hz) and not self.settings.models.rmvpe_file
+
     def setup(self, case: Case, synthetic: Mapping[int, SyntheticFiles]) -> StreamSetup:
         """Return what the worker would be told. synthetic: by the voice's rate, for what is not the user's own."""
         geometry = case.geometry(self.settings)
@@ -138,10 +143,10 @@ class Plan:
         files = synthetic.get(case.voice_rate_hz if voice is None else SYNTHETIC_RATE_HZ, SyntheticFiles("", "", ""))
         if voice is None:
             voice = VoiceFiles("synthetic", files.voice, self.index or files.index)
+        known = model_setup(self.settings)
         models = structs.replace(
-            model_setup(self.settings), encoder=encoder or files.encoder, precision=self.precision, context=case.context,
-            threads=case.threads,
-            test_weights_cache="",
+            known, encoder=encoder or files.encoder, rmvpe=known.rmvpe or files.rmvpe, precision=self.precision,
+            context=case.context, threads=case.threads, test_weights_cache="",
         )  # fmt: skip
         return StreamSetup(models, geometry, voice, self.f0_method)
 
@@ -284,7 +289,7 @@ def _own_voice(settings: Settings, request: BenchRequest) -> VoiceFiles:
 
 def _chosen(settings: Settings, request: BenchRequest, threads: int, rate_hz: int) -> tuple[Case, ...]:
     if request.free_ms:
-        preset = request.presets[0] if request.presets else settings.latency.preset
+        preset = request.presets[0] if request.presets else settings.latency.named
         return (Case("custom", _free(LATENCY_PRESETS[preset], request.free_ms), threads, rate_hz),)
     configured = settings.latency.budget()
     named = {name: LATENCY_PRESETS[name] for name in request.presets}

@@ -21,6 +21,7 @@ from rvcd.bench.tasks import StreamSetup
 from rvcd.engine.dsp.resample import StreamResampler
 from rvcd.engine.loader import choose_device
 from rvcd.engine.pitch import PitchMethod, PitchTrack, coarse_pitch, create_pitch_method, transpose
+from rvcd.engine.pitch.methods.rmvpe import RmvpePitch
 from rvcd.engine.retrieval import UnitIndex, read_index
 from rvcd.engine.stopwatch import Stopwatch, Timings
 from rvcd.engine.units import ContentEncoder
@@ -28,6 +29,7 @@ from rvcd.errors import ModelFileError, ParamError
 from rvcd.formats.voice_file import read_voice
 from rvcd.geometry import ENCODER_HOP_SAMPLES, ENCODER_RATE_HZ, FRAME_MS, FRAMES_PER_SECOND, FRAMES_PER_UNIT
 from rvcd.nets.contentvec_file import load_content_encoder
+from rvcd.nets.rmvpe import load_rmvpe
 from rvcd.nets.synthesizer import Synthesizer, build_synthesizer
 
 BLOCK_MS, CONTEXT_MS = 250.0, 2500.0
@@ -76,12 +78,18 @@ def load_recompute(setup: StreamSetup, *, index_rate: float = 0.5) -> RecomputeC
         raise ModelFileError("there is nothing to compare with: name a content encoder")
     device = choose_device(chosen.device)
     models = load_plain(encoder, voice.path, voice.index, device=device)
-    rmvpe = Path(chosen.rmvpe) if chosen.rmvpe else None
-    pitch = create_pitch_method(setup.f0_method, model_path=rmvpe, device=device)
+    pitch = _plain_pitch_method(setup.f0_method, Path(chosen.rmvpe) if chosen.rmvpe else None, device)
     return RecomputeConverter(
         models.encoder, pitch, models.synthesizer, models.index, rate_hz=setup.geometry.rate_hz, index_rate=index_rate,
         seed=chosen.seed,
     )  # fmt: skip
+
+
+def _plain_pitch_method(name: str, rmvpe: Path | None, device: str) -> PitchMethod:
+    """Return a pitch method that computes as its files describe it. Raises RvcdError with one sentence."""
+    if name == "rmvpe" and rmvpe is not None:
+        return RmvpePitch(load_rmvpe(rmvpe, device, plain=True))
+    return create_pitch_method(name, model_path=rmvpe, device=device)
 
 
 class RecomputeConverter:

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rvcd.errors import ParamError
+from rvcd.errors import ModelFileError, ParamError
 from rvcd.formats.voice_config import SynthesizerConfig
+from rvcd.nets.random_rmvpe import PUBLISHED, write_rmvpe
 from rvcd.nets.random_weights import EncoderShape, VoiceGains, write_encoder, write_index, write_together, write_voice
 
 FOLDER_VERSION = 1
@@ -88,6 +89,17 @@ def write_synthetic(folder: Path, *, rate_hz: int = 40000, seed: int = 0) -> Syn
             fix="make the folder writable and free 600 MB, or use another one",
         )
     return models
+
+
+def write_synthetic_rmvpe(folder: Path, *, seed: int = 0) -> Path:
+    """Write an RMVPE of the published size (181 MB) below folder, and return its path. Raises ModelFileError."""
+    path = folder / f"rmvpe-seed{seed}.pt"
+    try:
+        write_rmvpe(path, PUBLISHED, torch.Generator().manual_seed(seed))
+    except (OSError, RuntimeError) as error:  # torch's own writer says a full disk as a RuntimeError
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise ModelFileError(f"{path}: cannot be written ({reason}); make the folder writable and free 200 MB") from None
+    return path
 
 
 def _write_all(models: SyntheticModels, rate_hz: int, seed: int) -> None:

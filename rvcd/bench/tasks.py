@@ -141,23 +141,25 @@ class Compared:
 
 @dataclass(frozen=True)
 class SyntheticTask:
-    """Write random weights of the published sizes: below `folder`, a voice for each rate."""
+    """Write random weights of the published sizes: below `folder`, a voice for each rate. rmvpe: an RMVPE too."""
 
     folder: str
     rates_hz: tuple[int, ...]
+    rmvpe: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> SyntheticTask:
-        return cls(fields["folder"], tuple(fields["rates_hz"]))
+        return cls(**{**fields, "rates_hz": tuple(fields["rates_hz"])})
 
 
 @dataclass(frozen=True)
 class SyntheticFiles:
-    """Paths of one set of random weights."""
+    """Paths of one set of random weights. rmvpe "": none was asked for."""
 
     encoder: str
     voice: str
     index: str
+    rmvpe: str = ""

@@ -176,10 +176,14 @@ LATENCY_PRESETS: Mapping[str, LatencyBudget] = {
 }
 
 
+UNMEASURED_PRESET = "balanced"
+"""What "auto" means for whoever does not measure, and until it is measured."""
+
+
 class Latency(Section):
     """A preset, and numbers that replace single parts of it."""
 
-    preset: Literal["low", "balanced", "safe"] = "balanced"
+    preset: Literal["auto", "low", "balanced", "safe"] = "auto"
     block_ms: int | None = Field(default=None, ge=UNIT_MS, le=LIVE_MAX_BLOCK_MS, multiple_of=UNIT_MS)
     lookahead_ms: int | None = Field(default=None, ge=2 * UNIT_MS, le=LIVE_MAX_LOOKAHEAD_MS, multiple_of=UNIT_MS)
     context_ms: int | None = Field(default=None, ge=200, le=5_000, multiple_of=UNIT_MS)
@@ -190,17 +194,28 @@ class Latency(Section):
     def _within_block(cls, value: int | None, info: ValidationInfo) -> int | None:
         if not {"preset", "block_ms"} <= info.data.keys():
             return value  # the block itself is wrong, and reported
-        block_ms = info.data["block_ms"] or LATENCY_PRESETS[info.data["preset"]].block_ms
+        block_ms = info.data["block_ms"] or LATENCY_PRESETS[_named(info.data["preset"])].block_ms
         if value is not None and value > block_ms:
             raise ValueError(f"{value} is longer than the block; it takes a whole number, 1..{block_ms}")
         return value
+
+    @property
+    def named(self) -> str:
+        """The preset, UNMEASURED_PRESET for "auto"."""
+        return _named(self.preset)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the daemon is to choose a preset by what it measures: nothing is configured."""
+        numbers = (self.block_ms, self.lookahead_ms, self.context_ms, self.deadline_ms)
+        return self.preset == AUTO and all(number is None for number in numbers)
 
     def budget(self) -> LatencyBudget:
         """Return the preset with its overrides.
 
         A shorter block shortens the preset's deadline to its own length; a longer one keeps LEAST_PAST_MS of its context.
         """
-        preset = LATENCY_PRESETS[self.preset]
+        preset = LATENCY_PRESETS[self.named]
         block_ms = self.block_ms or preset.block_ms
         budget = LatencyBudget(
             block_ms=block_ms,
@@ -209,6 +224,10 @@ class Latency(Section):
             context_ms=self.context_ms or preset.context_ms,
         )
         return budget if self.context_ms else budget.roomy()
+
+
+def _named(preset: str) -> str:
+    return UNMEASURED_PRESET if preset == AUTO else preset
 
 
 class Engine(Section):

@@ -11,7 +11,7 @@ def geometry_of(settings: Settings, preset: str = "") -> StreamGeometry:
 
     preset: chosen live instead of the configured one; the configuration's overrides belong to its own preset only.
     """
-    live = preset and preset != settings.latency.preset
+    live = preset and preset != settings.latency.named
     budget = LATENCY_PRESETS[preset] if live else settings.latency.budget()
     return StreamGeometry.from_ms(
         rate_hz=settings.audio.rate_hz,

@@ -22,6 +22,7 @@ from rvcd.daemon.input_watch import DEAD_AFTER_S, InputWatch
 from rvcd.daemon.log_tail import LogTail
 from rvcd.daemon.monitor import Monitor
 from rvcd.daemon.overload import OverloadWatch
+from rvcd.daemon.preset_choices import CHOICES_NAME, PresetChoices, choice_key, sentence_of
 from rvcd.daemon.presets import PresetBook, load_presets, presets_path, save_presets
 from rvcd.daemon.recording import Recording, record_settings
 from rvcd.daemon.state import SavedState, load_state
@@ -30,7 +31,7 @@ from rvcd.daemon.switches import Switches, TalkKey
 from rvcd.daemon.telemetry import Telemetry
 from rvcd.daemon.worker import WorkerChild, WorkerState
 from rvcd.errors import RvcdError
-from rvcd.ipc.messages import VoiceFiles, Wanted
+from rvcd.ipc.messages import Choice, VoiceFiles, Wanted
 from rvcd.ipc.segment import AudioSegment
 from rvcd.osc.names import find_name, whole_in
 from rvcd.osc.session import NO_VOICE, LogLine, SupersededError, VoiceStatus
@@ -67,6 +68,8 @@ class LiveSession:
         for sentence in (warning, presets_warning):
             if sentence:
                 log.warning("%s", sentence)
+        self._choices = PresetChoices.load(state_file.with_name(CHOICES_NAME))
+        self._saving: asyncio.Task[None] | None = None
         self._preset_name = saved.preset
         self.params = ParamStore({**settings.initial_params(), **saved.params})
         self._told_skipped: frozenset[str] = frozenset()
@@ -107,12 +110,20 @@ class LiveSession:
                 "the voice of the last run, '%s', is not there; speaking with '%s' until one is chosen",
                 saved.voice, files.name,
             )  # fmt: skip
-        preset = saved.latency_preset or settings.latency.preset
+        # With push-to-convert the raw voice is heard from the start, and its delay must not change.
+        silent = settings.talk.mode != "push-to-convert"
+        choosing = settings.latency.chooses and not saved.latency_preset and files is not None and silent
+        f0_method = saved.f0_method or settings.engine.f0_method
+        self._choice_key = choice_key(settings, files, f0_method, self.version) if choosing and files is not None else ""
+        known = self._choices.get(self._choice_key)
+        if known:
+            log.info("latency preset %s, as measured on this machine with this voice (latency.preset decides otherwise)", known)
+        self._unasked = known or settings.latency.named
         wanted = Wanted(
             voice=files,
             speaker=saved.speaker if resumed else entry.speaker if entry is not None else 0,
-            f0_method=saved.f0_method or settings.engine.f0_method,
-            latency=preset,
+            f0_method=f0_method,
+            latency=saved.latency_preset or self._unasked,
         )
         geometries = {name: geometry_of(settings, name) for name in LATENCY_PRESET_NAMES}
         return Stream(
@@ -123,8 +134,25 @@ class LiveSession:
             self.switches,
             self._on_change,
             self._voice_went_live,
+            self._latency_was_chosen,
+            to_choose=LATENCY_PRESET_NAMES if choosing and not known else (),
             first=worker,
         )
+
+    def _latency_was_chosen(self, choice: Choice) -> None:
+        """Nothing has been heard yet. Keep it for the next start, unless another program was in the way."""
+        self._unasked = choice.latency
+        log.info("%s", sentence_of(choice))
+        if choice.sure:
+            self._choices.put(self._choice_key, choice.latency)
+            document = self._choices.copy()
+            self._saving = asyncio.get_running_loop().create_task(self._keep_choices(document), name="latency choices")
+
+    async def _keep_choices(self, choices: PresetChoices) -> None:
+        try:
+            await self.disk.run(str(choices.path), choices.save, DISK_LIMIT_S)
+        except RvcdError as error:
+            log.warning("%s", error)
 
     def start(self) -> None:
         """Hand the segment what holds now, and start the worker."""
@@ -147,11 +175,11 @@ class LiveSession:
 
     def to_save(self) -> SavedState:
         """Return what survives a restart: what is wanted."""
-        wanted, configured = self.stream.owner.wanted, self.settings.latency.preset
+        wanted = self.stream.owner.wanted
         voice, speaker = self._missing or (wanted.voice.name if wanted.voice else "", wanted.speaker)
         return SavedState(
             voice=voice, speaker=speaker, f0_method=wanted.f0_method,
-            latency_preset="" if wanted.latency == configured else wanted.latency, preset=self.preset(),
+            latency_preset="" if wanted.latency == self._unasked else wanted.latency, preset=self.preset(),
             params=dict(self.params.current), mute=self.switches.mute, panic=self.switches.panic,
             monitor_mute=self.monitor.mute, monitor_source=self.monitor.source,
         )  # fmt: skip

@@ -13,7 +13,7 @@ from rvcd.daemon.wanted import SUPERSEDED, Owner, Request
 from rvcd.daemon.worker import WORKER_COMMAND, WorkerChild, WorkerState, WorkerSupervisor
 from rvcd.errors import RvcdError
 from rvcd.geometry import StreamGeometry
-from rvcd.ipc.messages import ModelSetup, VoiceFiles, Wanted
+from rvcd.ipc.messages import Choice, ModelSetup, VoiceFiles, Wanted
 from rvcd.ipc.segment import AudioSegment
 from rvcd.osc.session import SupersededError
 
@@ -28,7 +28,7 @@ class Stream:
     """Keeps the worker and the audio path at what is wanted.
 
     geometry: the sizes of what runs, or ran last. on_change: called when something may have changed by itself.
-    on_voice: called when another voice has gone live, before it is heard.
+    on_voice: called when another voice has gone live, before it is heard. on_choice: called when a latency preset was chosen.
     """
 
     def __init__(
@@ -40,14 +40,19 @@ class Stream:
         switches: Switches,
         on_change: Callable[[], None] = lambda: None,
         on_voice: Callable[[VoiceFiles], None] = lambda voice: None,
+        on_choice: Callable[[Choice], None] = lambda choice: None,
         *,
+        to_choose: tuple[str, ...] = (),
         command: Sequence[str] = WORKER_COMMAND,
         first: WorkerChild | None = None,
     ) -> None:
-        """geometries: the sizes for each latency preset. first: a worker that has been started already."""
+        """geometries: the sizes for each latency preset. first: a worker that has been started already.
+
+        to_choose: latency presets of which the worker chooses one by measurement before anything is heard; (): as wanted.
+        """
         self._segment, self._geometries, self._switches = segment, geometries, switches
-        self._on_change, self._on_voice = on_change, on_voice
-        self.owner = Owner(wanted)
+        self._on_change, self._on_voice, self._on_choice = on_change, on_voice, on_choice
+        self.owner, self._told_choice = Owner(wanted, to_choose=to_choose), False
         self.worker = WorkerSupervisor(segment, models, geometries, self.owner, self._follow, command, first)
         self._latency = wanted.latency
         self._cutting = ""
@@ -111,6 +116,9 @@ class Stream:
                 self._on_voice(applied.voice)
             if applied.latency != self._latency:
                 self._take_latency(applied.latency)
+            if self.owner.choice is not None and not self._told_choice:
+                self._told_choice = True
+                self._on_choice(self.owner.choice)
         # Missing output counts as lost once there has been some, whatever the worker is doing now.
         self._segment.set_expect_output(self._live is not None and self.worker.state is not WorkerState.STARTING)
         self._follow_latency_change()

@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from rvcd.ipc.messages import FIELDS, Report, Wanted
+from rvcd.ipc.messages import FIELDS, Choice, Report, Wanted
 
 SUPERSEDED = "superseded by a newer request"
 DEATHS_TO_GIVE_UP = 2
@@ -50,7 +50,8 @@ class Owner:
     anything yet). last_good: what ran last with nothing missing, and before that what was
     wanted first; has_run: whether it did run. errors: for wanted fields that do not run, why, where nothing
     good could be wanted again in their place. speakers, prepared: as reported. left_out: the wanted voice is sent to no worker,
-    because they die of it.
+    because they die of it. to_choose: latency presets of which a worker chooses one, as long as nobody has asked for one. choice:
+    what it chose.
     """
 
     wanted: Wanted
@@ -61,6 +62,8 @@ class Owner:
     speakers: tuple[str, ...] = ()
     prepared: str = ""
     left_out: bool = False
+    to_choose: tuple[str, ...] = ()
+    choice: Choice | None = None
     _reported_revision: int = -1
     _requests: list[Request] = field(default_factory=list)
     _deaths: int = 0
@@ -96,6 +99,8 @@ class Owner:
         others: fields that change along with it, such as a new voice's speaker. A value that runs already ends at once.
         """
         changes = {field: value, **others}
+        if "latency" in changes:
+            self.to_choose = ()
         for name, new in changes.items():
             for waiting in self._open(name):
                 if waiting.value != new:
@@ -125,6 +130,10 @@ class Owner:
         """Take in what the worker says of itself; return the errors that are new."""
         self.applied, self.speakers, self.prepared = report.applied, report.speakers, report.prepared
         self._reported_revision = report.revision
+        if report.choice is not None and report.choice.latency in self.to_choose:
+            self.choice = report.choice
+            self.wanted = replace(self.wanted, latency=report.choice.latency)
+        self.to_choose = ()  # from now on something may be heard
         news = self._take_errors(report) if report.revision == self.wanted.revision else ()
         if same(report.applied, self.wanted):
             self.last_good, self.has_run, self._deaths = self.wanted, True, 0

@@ -169,7 +169,7 @@ class WorkerSupervisor:
         wanted = self._owner.worker_started()
         self._told_revision = wanted.revision
         child.hand_over(self._segment.fd)
-        child.send(Start(WorkerSetup(self._models, self._geometries, self._generation), wanted))
+        child.send(Start(WorkerSetup(self._models, self._geometries, self._generation, self._owner.to_choose), wanted))
         self._told = True
         hung = asyncio.ensure_future(self._watch_for_silence())
         ended = asyncio.ensure_future(child.watch(FromWorker, self._handle))

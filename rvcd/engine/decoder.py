@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,10 +23,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rvcd.engine.block_steps import BlockSteps, rows_of
 from rvcd.engine.decoder_layers import Convolution, DecoderLayers, Pairs, Upsample, block_reach, reach
 from rvcd.nets.packed import PackedConv
 from rvcd.nets.rolling_buffer import Homes, Past
+from rvcd.nets.steps import Steps
 from rvcd.nets.synthesizer import LRELU_SLOPE
+from rvcd.nets.tiled_conv import empty_rows
 from rvcd.yielding import yield_point
 
 MAX_TAIL_MS = 15.0
@@ -39,6 +43,10 @@ class Span:
     """The positions that exist: 0 up to `end` (None: not known yet). Offline pads with zeros outside, so do we."""
 
     end_frames: int | None = None
+
+    def is_inside(self, first: int) -> bool:
+        """Say whether all positions from `first` on are known to exist."""
+        return first >= 0 and self.end_frames is None
 
     def clear_outside(self, x: Tensor, first: int, per_frame: int) -> Tensor:
         """Zero what lies outside, where x[..., 0] is at position `first` of a layer with per_frame positions a frame."""
@@ -148,13 +156,37 @@ class LookaheadResBlock:
     def __init__(self, pairs: Pairs, slope: float = LRELU_SLOPE) -> None:
         self.slope = slope
         self.pairs = [LookaheadPair.of(dilated, plain) for dilated, plain in pairs]
+        self._carried = [carried for pair in self.pairs for carried in (pair.entered, pair.between)]
+        self._steps = BlockSteps(pairs)
 
     def carried(self) -> list[Carried]:
-        return [carried for pair in self.pairs for carried in (pair.entered, pair.between)]
+        return self._carried
 
     def step(self, x: Tensor, advance: int, first: int, per_frame: int, span: Span) -> Tensor:
         length = x.shape[3]
         self.pairs[0].entered.fresh(length).copy_(x)
+        if self._steps.usable and span.is_inside(first):
+            x = self._steps.run(length, [carried.room(length) for carried in self._carried], partial(self._list, length))
+            yield_point()
+        else:
+            x = self._one_by_one(length, first, per_frame, span)
+        for carried in self.carried():
+            carried.keep(advance)
+        return x
+
+    def _list(self, length: int, steps: Steps) -> Tensor:
+        result = empty_rows(self.pairs[0].entered.channels, length)
+        for i, (pair, (dilated, plain)) in enumerate(zip(self.pairs, self._steps.convolutions(), strict=True)):
+            between, target = pair.between.fresh(length), result
+            if i + 1 < len(self.pairs):
+                target = self.pairs[i + 1].entered.fresh(length)
+            entered, residual = rows_of(pair.entered.room(length)), rows_of(pair.entered.fresh(length))
+            steps.conv(dilated, entered, rows_of(between), entering=self.slope, leaving=self.slope)
+            steps.conv(plain, rows_of(pair.between.room(length)), rows_of(target), residual=residual)
+        return result
+
+    def _one_by_one(self, length: int, first: int, per_frame: int, span: Span) -> Tensor:
+        x = self.pairs[0].entered.fresh(length)
         for i, pair in enumerate(self.pairs):
             entered, between = pair.entered.room(length), pair.between.fresh(length)
             pair.dilated.run(entered, entering=self.slope, leaving=self.slope, out=between)
@@ -165,8 +197,6 @@ class LookaheadResBlock:
             x = pair.plain.run(pair.between.room(length), residual=residual, out=target)
             span.clear_outside(x, first, per_frame)
             yield_point()
-        for carried in self.carried():
-            carried.keep(advance)
         return x
 
 
@@ -203,12 +233,53 @@ class DelayedStage:
                 before = after
             self.blocks.append(block)
         self.input = Carried(max(2 * block[0].after - block[0].before for block in self.blocks), channels)
+        self._steps = [BlockSteps(pairs) for pairs in blocks]
+        self._deepest = max((pair.after + reach(pair.plain) for block in self.blocks for pair in block), default=0)
+        self._total = torch.zeros(0)
 
     def carried(self) -> list[Carried]:
         return [self.input, *(pair.carried for block in self.blocks for pair in block if pair.carried is not None)]
 
     def step(self, length: int, first: int, per_frame: int, span: Span) -> Tensor:
         """Take the `length` positions from `first` on that the caller has written to the end of self.input.room(length)."""
+        if span.is_inside(first - self._deepest) and all(steps.usable for steps in self._steps):
+            total = self._listed(length)
+        else:
+            total = self._one_by_one(length, first, per_frame, span)
+        for carried in self.carried():
+            carried.keep(length)
+        return span.clear_outside(total, first - self.delay, per_frame)
+
+    def _listed(self, length: int) -> Tensor:
+        if self._total.dim() != 4 or self._total.shape[3] != length:
+            self._total = empty_rows(self.input.channels, length)
+        for number, (block, steps) in enumerate(zip(self.blocks, self._steps, strict=True)):
+            rooms = [pair.carried.room(length) for pair in block if pair.carried is not None]
+            steps.run(length, (self._total, self.input.room(length), *rooms), partial(self._list, number, length))
+            yield_point()
+        return self._total
+
+    def _list(self, number: int, length: int, steps: Steps) -> Tensor:
+        """Fill a block's list, which adds to the stage's mean."""
+        block, convs = self.blocks[number], list(self._steps[number].convolutions())
+        lengths = [length + 2 * reach(plain) for _, plain in convs]
+        between = rows_of(empty_rows(convs[0][0].channels_out, max(lengths, default=length)))
+        for i, (pair, (dilated, plain)) in enumerate(zip(block, convs, strict=True)):
+            reach_here, carried = pair.after - pair.before, self.input if pair.carried is None else pair.carried
+            start = self.input.length - pair.before - 2 * reach_here if pair.carried is None else 0
+            x, y = rows_of(carried.room(length))[start : start + 2 * reach_here + length], between[: lengths[i]]
+            residual = x[reach_here : reach_here + length]
+            steps.conv(dilated, x, y, entering=self.slope, leaving=self.slope)
+            if i + 1 < len(block):
+                following = block[i + 1].carried
+                assert following is not None
+                steps.conv(plain, y, rows_of(following.fresh(length)), residual=residual)
+            else:
+                scale = 1.0 / len(self.blocks) if number == len(self.blocks) - 1 else 1.0
+                steps.conv(plain, y, rows_of(self._total), residual=residual, accumulate=number > 0, scale=scale)
+        return self._total
+
+    def _one_by_one(self, length: int, first: int, per_frame: int, span: Span) -> Tensor:
         total: Tensor | None = None
         entered = self.input.room(length)
         shared: Tensor | None = None
@@ -237,9 +308,7 @@ class DelayedStage:
                     total = pair.plain.run(y, residual=residual, out=total, accumulate=total is not None, scale=scale)
                 yield_point()
         assert total is not None
-        for carried in self.carried():
-            carried.keep(length)
-        return span.clear_outside(total, first - self.delay, per_frame)
+        return total
 
 
 class UpsampleStream:

@@ -102,7 +102,7 @@ class Loader:
     def denoise_network(self) -> gtcrn.Gtcrn | None:
         """The denoiser's network; None where it cannot be loaded, of which `warn` is told. Raises ModelFileError without one."""
         try:
-            return gtcrn.Gtcrn(gtcrn.load_weights())
+            return gtcrn.Gtcrn(gtcrn.load_weights(gtcrn.WEIGHTS))
         except (OSError, SafetensorError, KeyError) as error:
             sentence = f"the denoiser cannot be loaded ({gtcrn.WEIGHTS}: {error}): install rvcd again"
             if self._warn is None:

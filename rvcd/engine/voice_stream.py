@@ -33,10 +33,10 @@ from rvcd.formats.voice_file import VoiceSpec
 from rvcd.geometry import StreamGeometry
 from rvcd.nets.conv_ways import Ways
 from rvcd.nets.excitation import Excitation, SourceState
-from rvcd.nets.packed import pack, worth_packing
+from rvcd.nets.packed import worth_packing
 from rvcd.nets.refinegan import RefineGan
 from rvcd.nets.rolling_buffer import Past, RollingBuffer
-from rvcd.nets.synthesizer import PRIOR_NOISE_SCALE, LayerMemory, Synthesizer
+from rvcd.nets.synthesizer import PRIOR_NOISE_SCALE, PriorMemory, Synthesizer
 from rvcd.yielding import yield_point
 
 WARM_UP_FRAMES = 12
@@ -87,8 +87,8 @@ class Voice:
         if not keep_decoder:
             del synthesizer.dec
         if worth_packing(precision, str(synthesizer.emb_g.weight.device)):
-            pack(synthesizer.enc_p, precision)
-            pack(synthesizer.flow, precision)
+            synthesizer.enc_p.pack(precision)
+            synthesizer.flow.pack(precision)
         return cls(name, spec, synthesizer, decoder, index, encoder)
 
 
@@ -155,7 +155,7 @@ class Latents:
 class StreamState:
     """Everything a voice's stream carries from block to block, besides the decoder's own histories, updated in place."""
 
-    prior: list[LayerMemory]
+    prior: PriorMemory
     z_p: Past
     latents: Latents
     source: SourceState

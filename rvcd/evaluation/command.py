@@ -97,7 +97,7 @@ def evaluate(settings: Settings, request: EvalRequest, told: Callable[[str], Non
         raise ParamError(f"there is no voice: put a .pth file into {', '.join(settings.voices.folders)}, or use --voice FILE.pth")
     judges = _judges(settings, request, told)
     told(f"loading {voice.name}")
-    preset = request.preset or settings.latency.preset
+    preset = request.preset or settings.latency.named
     f0_method = request.f0_method or settings.engine.f0_method
     conversion = Conversion(settings, voice, request.preset, f0_method, None if request.index else told)
     samples = _samples(request.target, Path(voice.path))

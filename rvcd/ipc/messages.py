@@ -76,11 +76,14 @@ class WorkerSetup(Struct, frozen=True):
     """What a worker is told first. geometries: the stream's sizes for each latency preset.
 
     generation: number of this worker, published with its telemetry, so that nobody takes a dead worker's figures for its own.
+    choose: latency presets, the quickest first, of which the worker chooses one by measurement before anything is heard; ():
+    what is wanted holds.
     """
 
     models: ModelSetup
     geometries: dict[str, StreamGeometry]
     generation: int
+    choose: tuple[str, ...] = ()
 
 
 class Start(Struct, frozen=True, tag=True):
@@ -110,12 +113,23 @@ class Stop(Struct, frozen=True, tag=True):
     """End."""
 
 
+class Choice(Struct, frozen=True):
+    """A latency preset that was chosen by measurement. shares: of each that was measured, what a block usually takes of the time
+    that it may take. sure: nothing else kept the processor busy meanwhile.
+    """
+
+    latency: str
+    shares: dict[str, float]
+    sure: bool
+
+
 class Report(Struct, frozen=True, tag=True):
     """How far a worker is; sent whenever it changes, and every second as a sign of life.
 
     revision: of the newest Wanted that was dealt with to its end. applied: what runs now; its voice is None while none does, its
     f0_method "" while none could be loaded. errors: for each field of FIELDS that could not be applied, why.
     prepared: the latency preset that waits for a Cut, "". speakers: names of the live voice's, "" for a nameless one.
+    choice: the latency preset that was chosen because WorkerSetup.choose said so; it is what runs, whatever was wanted.
     """
 
     revision: int
@@ -123,6 +137,7 @@ class Report(Struct, frozen=True, tag=True):
     errors: dict[str, str]
     prepared: str
     speakers: tuple[str, ...]
+    choice: Choice | None = None
 
 
 class LogLine(Struct, frozen=True, tag=True):

@@ -18,6 +18,7 @@ from rvcd.nets.attention_memory import AttentionMemory
 from rvcd.nets.contentvec_state import RECEPTIVE_FIELD_SAMPLES, FrontEndState, UnitState
 from rvcd.nets.packed import PackedConv1d, PackedGroups, PackedLinear, pack, worth_packing
 from rvcd.nets.rolling_buffer import Past
+from rvcd.nets.transformer_steps import LayerWeights, TransformerStream
 from rvcd.yielding import yield_point
 
 V1_LAYER = 9
@@ -95,6 +96,15 @@ class TransformerLayer(nn.Module):
         """(B, N, W) -> (B, N, W); every row sees every row."""
         return self.finish(x, *self.project(x))
 
+    def for_steps(self) -> LayerWeights | None:
+        """Return the layer as the C kernels compute it; None where they do not."""
+        linears: list[nn.Module] = [self.qkv, self.out, self.inner, self.outer]
+        own = [linear.own for linear in linears if isinstance(linear, PackedLinear) and linear.own is not None]
+        if len(own) < len(linears):
+            return None
+        qkv, out, inner, outer = own
+        return LayerWeights(self.heads, qkv, out, self.norm_1, inner, outer, self.norm_2)
+
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, N, W) -> queries, keys and values, each (B, heads, N, W / heads)."""
         B, N, W = x.shape
@@ -144,10 +154,10 @@ class ContentEncoder(nn.Module):
         """Compute in dtype from now on; the plain weights are freed. Norms, residual paths and the first layer stay float32."""
         if worth_packing(torch.float32, str(self.norm.weight.device)):
             first = self.conv_layers[0]
-            first.conv = PackedConv1d(first.conv, torch.float32)  # type: ignore[arg-type]
+            first.conv = PackedConv1d(first.conv, torch.float32, narrow=False)  # type: ignore[arg-type]
         for layer in self.conv_layers[1:]:
             fused = "" if layer.norm is not None else "gelu"
-            layer.conv = PackedConv1d(layer.conv, dtype, fused)  # type: ignore[arg-type]
+            layer.conv = PackedConv1d(layer.conv, dtype, fused, narrow=False)  # type: ignore[arg-type]
             layer.activation = nn.GELU() if layer.norm is not None else nn.Identity()
             yield_point()
         for block in self.layers:
@@ -226,8 +236,12 @@ class ContentEncoder(nn.Module):
     def start_units(self, unit_width: int, context_units: int, layer: int = 0) -> UnitState:
         """Return what a stream of step() calls carries. Raises ModelFileError for units it cannot make (see check_units)."""
         self.check_units(unit_width, layer)
-        memories = [AttentionMemory(context_units) for _ in self.layers[: self._depth(unit_width, layer)]]
-        return UnitState(unit_width, memories, Past(self.sizes.position_kernel // 2, 1))
+        blocks: list[TransformerLayer] = list(self.layers[: self._depth(unit_width, layer)])  # type: ignore[arg-type]
+        weights = [found for block in blocks if (found := block.for_steps()) is not None]
+        inputs = Past(self.sizes.position_kernel // 2, 1)
+        if blocks and len(weights) == len(blocks):
+            return UnitState(unit_width, [TransformerStream(weights, context_units)], inputs)
+        return UnitState(unit_width, [AttentionMemory(context_units) for _ in blocks], inputs)
 
     def step(self, features: Tensor, state: UnitState, final: int) -> Tensor:
         """(1, N, channels) that follow the state's final rows -> (1, N, unit_width); the first `final` of them become final.
@@ -241,8 +255,12 @@ class ContentEncoder(nn.Module):
         yield_point()
         x = self._placed(seen, known)
         yield_point()
+        first = state.layers[0] if state.layers else None
+        if isinstance(first, TransformerStream):
+            return self._named(first.step(x[0], final)[None], state.unit_width)
         blocks: list[TransformerLayer] = list(self.layers[: len(state.layers)])  # type: ignore[arg-type]
-        for block, memory in zip(blocks, state.layers, strict=True):
+        memories: list[AttentionMemory] = state.layers  # type: ignore[assignment]
+        for block, memory in zip(blocks, memories, strict=True):
             q, k, v = block.project(x)
             x = block.finish(x, q, *memory.extend(k, v, final))
         return self._named(x, state.unit_width)

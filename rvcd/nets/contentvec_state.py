@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from rvcd.nets.attention_memory import AttentionMemory
 from rvcd.nets.rolling_buffer import Past
+from rvcd.nets.transformer_steps import TransformerStream
 
 ENCODER_RATE_HZ = 16_000
 UNIT_HOP_SAMPLES = 320
@@ -103,12 +104,12 @@ class FrontEndState:
 class UnitState:
     """The final rows as later ones see them.
 
-    layers: the memory of each layer that the units come from. inputs: up to 64 rows of projected features, (1, N, W), for the
-    positional convolution.
+    layers: the memory of each layer that the units come from, or one of all where the C kernels compute. inputs: up to 64 rows
+    of projected features, (1, N, W), for the positional convolution.
     """
 
     unit_width: int
-    layers: list[AttentionMemory]
+    layers: list[AttentionMemory] | list[TransformerStream]
     inputs: Past
 
     def reset(self) -> None:

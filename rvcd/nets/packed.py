@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rvcd.nets.grouped_conv import GroupedConv
+from rvcd.nets.steps import MOST_STEPS
 from rvcd.nets.tiled_conv import TiledConv, available
 from rvcd.yielding import yield_point
 
@@ -91,8 +93,11 @@ class PackedConv:
         dilation: int = 1,
         as_product: bool = False,
         by_torch: bool = False,
+        narrow: bool = False,
     ) -> None:
         """weight (out, in, kernel).
+
+        narrow: as rvcd.nets.tiled_conv.TiledConv takes it.
 
         as_product: as a matrix product over unfolded rows: for short inputs, and channels that do not pack alike.
         by_torch: never by kernels of our own, which need no such distinction.
@@ -104,7 +109,7 @@ class PackedConv:
         self.own: TiledConv | None = None
         if dtype == torch.float32 and available(weight) and not by_torch:
             yield_point()
-            self.own = TiledConv(weight, bias, stride=stride, dilation=dilation)
+            self.own = TiledConv(weight, bias, stride=stride, dilation=dilation, narrow=narrow)
             return
         if as_product:
             self.product = PackedLinear(weight.detach().transpose(1, 2).flatten(1), bias, dtype)
@@ -168,12 +173,12 @@ class PackedConv:
 class PackedConv1d(nn.Module):
     """Stands in for an nn.Conv1d without groups: (B, in, T) -> (B, out, T'), its result channels-last and in its dtype."""
 
-    def __init__(self, conv: nn.Conv1d, dtype: torch.dtype, activation: str = "") -> None:
+    def __init__(self, conv: nn.Conv1d, dtype: torch.dtype, activation: str = "", *, narrow: bool = True) -> None:
         super().__init__()
         self.activation, self.padding = activation, int(conv.padding[0])
         self.conv = PackedConv(
             conv.weight, conv.bias, dtype=dtype, stride=conv.stride[0], dilation=conv.dilation[0],
-            as_product=not packs_alike(conv.weight),
+            as_product=not packs_alike(conv.weight), narrow=narrow,
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
@@ -205,12 +210,18 @@ class PackedGroups(nn.Module):
         super().__init__()
         self.groups, self.kernel = conv.groups, conv.kernel_size[0]
         self.width = conv.in_channels // conv.groups
+        self.own: GroupedConv | None = None
+        if dtype == torch.float32 and available(conv.weight) and conv.groups <= MOST_STEPS:
+            self.own = GroupedConv(conv.weight, conv.bias, conv.groups)
+            return
         weight = conv.weight.detach().view(conv.groups, -1, self.width, self.kernel).permute(0, 3, 2, 1)
         self.weight = weight.reshape(conv.groups, self.kernel * self.width, -1).to(dtype)
         self.bias = None if conv.bias is None else conv.bias.detach().to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         T = x.shape[2]
+        if self.own is not None:
+            return self.own(x)
         rows = x[0].to(self.weight.dtype).reshape(self.groups, self.width, T).transpose(1, 2).contiguous()
         size = (self.groups, T - self.kernel + 1, self.kernel * self.width)
         y = torch.bmm(rows.as_strided(size, (T * self.width, self.width, 1)), self.weight)
@@ -237,6 +248,14 @@ def pack(module: nn.Module, dtype: torch.dtype, skip: Collection[str] = ()) -> N
             yield_point()
         else:
             pack(child, dtype)
+
+
+def own_of(module: nn.Module) -> TiledConv:
+    """Return the C kernels' part of a packed convolution. Raises TypeError where it has none."""
+    own = module.linear.own if isinstance(module, PackedPointwise) else getattr(getattr(module, "conv", None), "own", None)
+    if own is None:
+        raise TypeError(f"{type(module).__name__} is not computed by the C kernels")
+    return own
 
 
 def _as_rows(x: Tensor) -> Tensor:

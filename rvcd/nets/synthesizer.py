@@ -29,8 +29,12 @@ from rvcd.formats.voice_config import (
 )
 from rvcd.nets.attention_memory import AttentionMemory
 from rvcd.nets.excitation import SourceState, source_of
+from rvcd.nets.flow_steps import CouplingWeights, FlowSteps
+from rvcd.nets.packed import PackedPointwise, own_of, pack
+from rvcd.nets.prior_steps import PriorLayer, PriorStream
 from rvcd.nets.refinegan import ActivationNoise, RefineGan
 from rvcd.nets.rolling_buffer import Past
+from rvcd.nets.tiled_conv import TiledConv, available
 from rvcd.yielding import yield_point
 
 PRIOR_NOISE_SCALE = 0.66666
@@ -63,6 +67,13 @@ class RelativeAttention(nn.Module):
         self.emb_rel_k = nn.Parameter(torch.zeros(1, 2 * window + 1, channels // heads))
         self.emb_rel_v = nn.Parameter(torch.zeros(1, 2 * window + 1, channels // heads))
         yield_point()
+
+    def for_steps(self) -> TiledConv:
+        """Return queries, keys and values as one product of the C kernels. Call it before the weights are packed."""
+        convs = (self.conv_q, self.conv_k, self.conv_v)
+        weights, biases = [conv.weight for conv in convs], [conv.bias for conv in convs if conv.bias is not None]
+        yield_point()
+        return TiledConv(torch.cat(weights), torch.cat(biases), narrow=True)
 
     def forward(self, x: Tensor, memory: LayerMemory | None = None) -> Tensor:
         """(B, C, T) -> (B, C, T). With a memory, its frames lie before x and are seen too."""
@@ -159,6 +170,10 @@ class LayerMemory:
         return [*self.attention.tensors(), self.before.tensor, self.between.tensor]
 
 
+PriorMemory = list[LayerMemory] | list[PriorStream]
+"""What a stream carries through enc_p: of each layer, or of all where the C kernels compute."""
+
+
 class Encoder(nn.Module):
     """Post-norm transformer over (B, C, T)."""
 
@@ -169,6 +184,15 @@ class Encoder(nn.Module):
         self.norm_layers_1 = nn.ModuleList(ChannelNorm(hidden) for _ in layers)
         self.ffn_layers = nn.ModuleList(FeedForward(hidden, config.filter_channels, config.kernel_size) for _ in layers)
         self.norm_layers_2 = nn.ModuleList(ChannelNorm(hidden) for _ in layers)
+
+    def for_steps(self, number: int, qkv: TiledConv) -> PriorLayer:
+        """Return a layer as the C kernels compute it, once its convolutions are packed."""
+        attention: RelativeAttention = self.attn_layers[number]  # type: ignore[assignment]
+        ffn: FeedForward = self.ffn_layers[number]  # type: ignore[assignment]
+        out, near = own_of(attention.conv_o), (attention.emb_rel_k[0].detach(), attention.emb_rel_v[0].detach())
+        norms: list[ChannelNorm] = [self.norm_layers_1[number], self.norm_layers_2[number]]  # type: ignore[list-item]
+        norm_1, norm_2 = ((norm.gamma.detach(), norm.beta.detach()) for norm in norms)
+        return PriorLayer(attention.heads, qkv, near, out, norm_1, own_of(ffn.conv_1), own_of(ffn.conv_2), norm_2)
 
     def forward(self, x: Tensor, memory: list[LayerMemory] | None = None) -> Tensor:
         layers = zip(self.attn_layers, self.norm_layers_1, self.ffn_layers, self.norm_layers_2, strict=True)
@@ -198,29 +222,47 @@ class PriorEncoder(nn.Module):
         self.emb_phone = nn.Linear(config.unit_width, self.hidden)
         self.emb_pitch = Table(256, self.hidden) if config.has_f0 else None
         self.encoder = Encoder(config, window)
+        self.layers: list[PriorLayer] = []
         self.proj = nn.Conv1d(self.hidden, 2 * config.inter_channels, 1)
 
-    def start(self, context_frames: int) -> list[LayerMemory]:
+    def pack(self, dtype: torch.dtype) -> None:
+        """Compute in dtype from now on; the plain weights are freed."""
+        attentions: list[RelativeAttention] = list(self.encoder.attn_layers)  # type: ignore[arg-type]
+        if dtype == torch.float32 and attentions and available(self.proj.weight):
+            qkvs = [attention.for_steps() for attention in attentions]
+            pack(self, dtype)
+            self.layers = [self.encoder.for_steps(i, qkv) for i, qkv in enumerate(qkvs)]
+        else:
+            pack(self, dtype)
+
+    def start(self, context_frames: int) -> PriorMemory:
         """Return what a stream of step() calls carries."""
+        if self.layers:
+            return [PriorStream(self.layers, context_frames)]
         left = (self.kernel - 1) // 2
         return [
             LayerMemory(AttentionMemory(context_frames), Past(left, 2, zeros=True), Past(left, 2, zeros=True))
             for _ in self.encoder.attn_layers
         ]
 
-    def step(self, units: Tensor, coarse: Tensor | None, memory: list[LayerMemory], final: int) -> tuple[Tensor, Tensor]:
+    def step(self, units: Tensor, coarse: Tensor | None, memory: PriorMemory, final: int) -> tuple[Tensor, Tensor]:
         """The same for the frames behind the memory's; the first `final` of them become final and are remembered."""
         for layer in memory:
             layer.final = final
         return self(units, coarse, memory)  # type: ignore[no-any-return]
 
-    def forward(self, units: Tensor, coarse: Tensor | None, memory: list[LayerMemory] | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, units: Tensor, coarse: Tensor | None, memory: PriorMemory | None = None) -> tuple[Tensor, Tensor]:
         """units (B, T, unit_width), coarse (B, T) int64 1..255 -> mean and log std, each (B, inter, T)."""
         x = self.emb_phone(units)
         if self.emb_pitch is not None and coarse is not None:
             x = x + self.emb_pitch(coarse)
-        x = F.leaky_relu(x * math.sqrt(self.hidden), LRELU_SLOPE).transpose(1, 2)
-        mean, log_std = self.proj(self.encoder(x, memory)).float().chunk(2, dim=1)
+        x = F.leaky_relu(x * math.sqrt(self.hidden), LRELU_SLOPE)
+        first = memory[0] if memory else None
+        if isinstance(first, PriorStream):
+            encoded = first.step(x[0])[None].transpose(1, 2)
+        else:
+            encoded = self.encoder(x.transpose(1, 2), memory)
+        mean, log_std = self.proj(encoded).float().chunk(2, dim=1)
         return mean, log_std
 
 
@@ -261,6 +303,13 @@ class Coupling(nn.Module):
         self.post = nn.Conv1d(config.hidden_channels, self.split, 1)
         yield_point()
 
+    def for_steps(self, *, turned: bool) -> CouplingWeights:
+        """Return the coupling as the C kernels compute it, for channels that lie the other way round when turned."""
+        convs: list[nn.Conv1d] = list(self.enc.in_layers)  # type: ignore[arg-type]
+        res_skips: list[nn.Conv1d] = list(self.enc.res_skip_layers)  # type: ignore[arg-type]
+        condition = PackedPointwise(self.enc.cond_layer, torch.float32)
+        return CouplingWeights.of(self.pre, convs, res_skips, self.post, condition, turned=turned)
+
     def forward(self, x: Tensor, speaker: Tensor) -> Tensor:
         kept, changed = x[:, : self.split], x[:, self.split :]
         return torch.cat((kept, changed - self.post(self.enc(self.pre(kept), speaker))), dim=1)
@@ -275,9 +324,24 @@ class Flow(nn.Module):
     def __init__(self, config: SynthesizerConfig) -> None:
         super().__init__()
         self.flows = nn.ModuleDict({str(2 * i): Coupling(config) for i in range(FLOW_COUPLINGS)})
+        self.steps: FlowSteps | None = None
+        self._halves = config.inter_channels % 2 == 0
+
+    def pack(self, dtype: torch.dtype) -> None:
+        """Compute in dtype from now on; the plain weights are freed."""
+        couplings: list[Coupling] = list(self.flows.values())  # type: ignore[arg-type]
+        if dtype == torch.float32 and self._halves and available(couplings[0].pre.weight):
+            couplings = couplings[::-1]
+            self.steps = FlowSteps([coupling.for_steps(turned=i % 2 == 0) for i, coupling in enumerate(couplings)])
+            self.flows = nn.ModuleDict()
+        else:
+            pack(self, dtype)
 
     def forward(self, z_p: Tensor, speaker: Tensor) -> Tensor:
         """z_p (B, inter, T), speaker (B, gin, 1) -> z (B, inter, T)."""
+        if self.steps is not None:
+            parts = zip(torch.split(z_p, 1), torch.split(speaker.expand(len(z_p), -1, -1), 1), strict=True)
+            return torch.cat([self.steps(z, of) for z, of in parts])
         x = z_p
         for coupling in reversed(list(self.flows.values())):
             x = coupling(x.flip(1), speaker)
@@ -288,6 +352,9 @@ class IdleFlow(nn.Module):
     """Stands in for a flow whose couplings add nothing, as the built-in voice's: the format wants one, the ear does not."""
 
     reach_frames = 0
+
+    def pack(self, dtype: torch.dtype) -> None:
+        """There is nothing to pack."""
 
     def forward(self, z_p: Tensor, speaker: Tensor) -> Tensor:
         return z_p

@@ -63,6 +63,11 @@ class _Scratch(threading.local):
 _scratch = _Scratch()
 
 
+def scratch_of(size: int) -> Tensor:
+    """Return at least `size` floats that this thread's calls may work in, one call after another."""
+    return _scratch.of(size)
+
+
 class TiledConv:
     """One convolution along the last axis of (1, C, 1, T) channels-last float32 tensors, without padding."""
 
@@ -98,8 +103,8 @@ class TiledConv:
         self._bias = _padded(bias, self._weights.shape[0] * panel)
         self._unit = _padded(torch.ones(self.channels_out) if rounded is None else rounded.unit, self._weights.shape[0] * panel)
         self._matrices = (evaluate, combine)
-        self._plan: Any = ffi.new("struct conv_plan *")
-        plan = self._plan
+        self.plan: Any = ffi.new("struct conv_plan *")
+        plan = self.plan
         plan.instructions, plan.outputs, plan.kernel = instructions, outputs, self.kernel
         plan.stride, plan.dilation = stride, dilation
         plan.channels_in, plan.channels_out = self.channels_in, self.channels_out
@@ -153,9 +158,9 @@ class TiledConv:
         if count <= 0:
             raise ValueError(f"{x.shape[3]} positions are too few for a kernel of {self.kernel} and dilation {self.dilation[1]}")
         threads = torch.get_num_threads()
-        scratch = _scratch.of(lib.conv_scratch(self._plan, count, threads))
+        scratch = _scratch.of(lib.conv_scratch(self.plan, count, threads))
         lib.conv_run(
-            self._plan, x_at, out_at, residual_at, count, 1.0 if entering is None else entering,
+            self.plan, x_at, out_at, residual_at, count, 1.0 if entering is None else entering,
             1.0 if leaving is None else leaving, scale, accumulate, threads, scratch.data_ptr(),
         )  # fmt: skip
         return out

@@ -60,6 +60,7 @@ class Worker:
         imports.join()
         if not threads and self.loop.converter is not None:
             self.preparation.use_threads(needed_thread_count(self.loop.converter))
+        self.preparation.choose_latency()
         # Start-up garbage never has to be looked at again: collections in the loop stay short.
         gc.collect()
         gc.freeze()

@@ -20,6 +20,7 @@ from rvcd.geometry import ENCODER_HOP_SAMPLES, StreamGeometry
 from rvcd.ipc.messages import VoiceFiles, Wanted, WorkerSetup
 from rvcd.params import Snapshot
 from rvcd.worker.loop import AudioLoop
+from rvcd.worker.preset_choice import PresetMeasurement
 from rvcd.worker.reporter import Reporter
 from rvcd.worker.voice_change import VoiceChange
 from rvcd.worker.warm_up import warm_up
@@ -113,6 +114,26 @@ class Preparation:
     def _now_applies(self, **changes: object) -> None:
         names = tuple(self._voice.spec.speaker_names) if self._voice is not None else ()
         self._reporter.tell(applied=replace(self._applied, **changes), speakers=names)
+
+    # ---- before anything is heard
+
+    def choose_latency(self) -> None:
+        """Measure which latency preset the machine holds with the voice, and go over to it. Only before the loop runs."""
+        names, converter, applied = self._setup.choose, self._loop.converter, self._applied
+        voice, files = self._voice, applied.voice
+        if not names or converter is None or voice is None or files is None:
+            return
+        measurement = PresetMeasurement(
+            self._setup.geometries, applied.latency, converter,
+            lambda geometry: self._fresh_converter(voice, applied.speaker, files.gain_db, geometry),
+        )  # fmt: skip
+        choice = measurement.choose(names)
+        if choice.latency != applied.latency:
+            geometry = self._setup.geometries[choice.latency]
+            chosen = measurement.converters.get(choice.latency) or measurement.fresh(geometry)
+            self._loop.call(lambda: self._loop.resize(geometry, chosen))
+            self._now_applies(latency=choice.latency)
+        self._reporter.tell(choice=choice)
 
     # ---- F0 method
 

@@ -144,3 +144,14 @@ def test_the_examples_of_the_page_run(
     assert len(examples) == 6 and "unknown voice 'nobody'" in said
     (figures,) = re.findall(r"stream\.latency_ms\) +# (.+)", page)
     assert figures in said and soundfile.info("converted.wav").frames == 16000
+
+
+def test_a_stream_has_a_denoiser_where_it_is_asked_for(engine: Engine) -> None:
+    plain, asked, begun = engine.stream(), engine.stream(denoiser=True), engine.stream(params={"denoise": 0.5})
+    assert asked.delay_samples == begun.delay_samples > plain.delay_samples
+    assert asked.set("denoise", 1.0) == 1.0 and begun.params["denoise"] == 0.5
+    assert plain.set("denoise", 0.0) == 0.0
+    with pytest.raises(RvcdError, match="denoiser=True"):
+        plain.set("denoise", 1.0)
+    audio = np.zeros(asked.block_samples, np.float32)
+    assert not asked.process(audio).any()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from rvcd.bench.plan import BenchRequest, Mode, make_plan
-from rvcd.bench.tasks import MeasureTask, SyntheticFiles
+from rvcd.bench.plan import SYNTHETIC_RATE_HZ, BenchRequest, Mode, make_plan
+from rvcd.bench.tasks import MeasureTask, SyntheticFiles, SyntheticTask
 from rvcd.config.settings import BUILT_IN, LATENCY_PRESETS, LEAST_PAST_MS, TEST_WEIGHTS, LatencyBudget, Settings, parse_config
 from rvcd.errors import RvcdError
 from rvcd.voices.builtin_paths import BUILT_IN_ENCODER, BUILT_IN_VOICE
@@ -218,3 +220,18 @@ def test_with_an_encoder_and_no_voice_of_ones_own_the_built_in_one_is_measured_a
     plan = make_plan(configured, request(synthetic=False), 2)
     assert plan.encoder == str(BUILT_IN_ENCODER) and plan.voice is not None and plan.voice.name == BUILT_IN_VOICE
     assert plan.notes[0].startswith("measuring the built-in voice, a small one")
+
+
+def test_random_weights_have_an_rmvpe_where_it_is_measured_and_there_is_no_file_of_it(tmp_path: Path) -> None:
+    plan = make_plan(Settings(), request(f0_method="rmvpe"), 2)
+    assert plan.synthetic_rmvpe
+    written = {SYNTHETIC_RATE_HZ: replace(SYNTHETIC[SYNTHETIC_RATE_HZ], rmvpe="random.pt")}
+    assert plan.setup(plan.cases[0], written).models.rmvpe == "random.pt"
+    assert not make_plan(Settings(), request(), 2).synthetic_rmvpe
+    task = SyntheticTask("folder", (40000,), rmvpe=True)
+    assert SyntheticTask.from_json(json.loads(json.dumps(task.to_json()))) == task
+    (tmp_path / "rmvpe.pt").write_bytes(b"")
+    own = parse_config({"models": {"rmvpe": str(tmp_path / "rmvpe.pt")}}, tmp_path / "rvcd.toml")
+    plan = make_plan(own, request(f0_method="rmvpe"), 2)
+    assert not plan.synthetic_rmvpe
+    assert plan.setup(plan.cases[0], SYNTHETIC).models.rmvpe == str(tmp_path / "rmvpe.pt")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rvcd.bench import recompute
 from rvcd.bench.recompute import FADE_FRAMES, SEARCH_FRAMES, RecomputeConverter, load_plain, load_recompute
 from rvcd.bench.tasks import StreamSetup
 from rvcd.engine.pitch import create_pitch_method
@@ -13,9 +14,10 @@ from rvcd.evaluation.parity import compare
 from rvcd.formats.voice_header import read_voice_spec
 from rvcd.geometry import StreamGeometry
 from rvcd.ipc.messages import ModelSetup, VoiceFiles
+from rvcd.nets.rmvpe import RMVPE
 from rvcd.nets.test_weights import ensure_test_weights
 from rvcd.params import Snapshot
-from tests.support import FakeEncoder, FakePitch, small_voice, speech_like
+from tests.support import PARITY, FakeEncoder, FakePitch, small_voice, speech_like
 
 RATE_HZ = 40000
 
@@ -191,3 +193,11 @@ def test_sizes_that_cannot_be_are_refused_in_one_sentence(changes, sentence):
 def test_a_block_of_another_size_is_a_mistake_of_the_caller():
     with pytest.raises(ValueError, match="a block has 10000 samples"):
         small_converter().process(np.zeros(100, np.float32))
+
+
+def test_rmvpe_is_computed_by_plain_modules_as_the_rest_is():
+    method = recompute._plain_pitch_method("rmvpe", PARITY / "rmvpe_tiny.pt", "cpu")
+    assert isinstance(method._network.salience, RMVPE)
+    assert recompute._plain_pitch_method("yin", None, "cpu").name == "yin"
+    with pytest.raises(ModelFileError, match="rmvpe needs its weights"):
+        recompute._plain_pitch_method("rmvpe", None, "cpu")

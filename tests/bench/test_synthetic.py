@@ -20,6 +20,8 @@ from rvcd.geometry import StreamGeometry
 from rvcd.ipc.messages import ModelSetup, VoiceFiles
 from rvcd.nets.contentvec_file import load_content_encoder
 from rvcd.nets.random_weights import EncoderShape
+from rvcd.nets.rmvpe import load_rmvpe
+from rvcd.nets.rmvpe_weights import RmvpeSizes
 from rvcd.nets.synthesizer import build_synthesizer
 from rvcd.params import Snapshot
 
@@ -164,3 +166,19 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(small, tmp_path, monkeyp
 
 def test_an_index_has_as_many_lists_as_rvc_gives_it():
     assert synthetic.index_lists(20_000) == 512 and synthetic.index_lists(1_000_000) == 16_000
+
+
+def test_a_random_rmvpe_loads_and_hears_something(tmp_path, monkeypatch):
+    sizes = RmvpeSizes(
+        channels=(4, 8), blocks=1, middle_channels=8, middle_layers=1, output_channels=2, mel_bands=32, gru_width=16, gru_layers=1
+    )
+    monkeypatch.setattr(synthetic, "PUBLISHED", sizes)
+    path = synthetic.write_synthetic_rmvpe(tmp_path)
+    audio = np.random.default_rng(0).standard_normal(16000).astype(np.float32) * 0.1
+    f0_hz, salience = load_rmvpe(path).f0(audio)
+    assert len(f0_hz) == 101 and np.isfinite(f0_hz).all() and salience.std() > 1e-4
+
+
+def test_a_folder_without_room_for_a_random_rmvpe_is_a_sentence(tmp_path):
+    with pytest.raises(ModelFileError, match=r"cannot be written .*free 200 MB"):
+        synthetic.write_synthetic_rmvpe(tmp_path / "nowhere")

@@ -191,6 +191,19 @@ def test_the_latency_that_would_be_resumed_adds_up(machine: Machine, rvcd: Any, 
     assert len(parts) == 4 and total == sum(parts) == 496
 
 
+def test_the_check_says_what_a_denoiser_adds_or_that_none_is_there(machine: Machine, rvcd: Any, config: Any) -> None:
+    def said(text: str) -> Any:
+        return findings(rvcd("check", "--json", "--config", config(text))[1])
+
+    loaded = said('[engine]\ndenoiser = "gtcrn"\n[params]\ndenoise = 0.5')
+    ((level, text),) = loaded["denoiser"]
+    assert level == "ok" and text.startswith("gtcrn adds 36 ms to the latency") and text.endswith("at the first start it is 0.5")
+    assert "432 ms" in loaded["latency"][0][1] and "block 140 + denoiser 36 + lookahead 100" in loaded["latency"][0][1]
+    ((level, text),) = said("[params]\ndenoise = 0.5")["denoiser"]
+    assert level == "note" and "does nothing" in text and 'engine.denoiser = "gtcrn"' in text
+    assert "denoiser" not in said("")
+
+
 @pytest.mark.parametrize(
     ("virtual", "words"),
     [

@@ -99,8 +99,26 @@ def test_the_choices_are_those_of_the_protocol() -> None:
     assert get_args(Engine.model_fields["f0_method"].annotation) == protocol.F0_METHODS
     assert get_args(Engine.model_fields["precision"].annotation) == protocol.PRECISIONS
     assert get_args(Talk.model_fields["mode"].annotation) == protocol.TALK_MODES
-    assert get_args(Latency.model_fields["preset"].annotation) == protocol.LATENCY_PRESET_NAMES == tuple(LATENCY_PRESETS)
+    assert tuple(LATENCY_PRESETS) == protocol.LATENCY_PRESET_NAMES
+    assert get_args(Latency.model_fields["preset"].annotation) == ("auto", *LATENCY_PRESETS)
     assert get_args(get_args(Feedback.model_fields["groups"].annotation)[0]) == protocol.GROUPS
+
+
+@pytest.mark.parametrize(
+    ("latency", "chooses"),
+    [
+        ({}, True),
+        ({"preset": "auto"}, True),
+        ({"preset": "balanced"}, False),
+        ({"block_ms": 100}, False),
+        ({"context_ms": 900}, False),
+    ],
+)
+def test_a_preset_is_chosen_by_measurement_where_nothing_is_configured(latency: dict[str, object], chooses: bool) -> None:
+    found = Latency(**latency)  # type: ignore[arg-type]
+    assert found.chooses is chooses
+    assert found.named == "balanced"
+    assert found.budget().lookahead_ms == LATENCY_PRESETS["balanced"].lookahead_ms
 
 
 def test_every_latency_preset_is_a_stream_the_engine_can_do() -> None:
@@ -149,7 +167,7 @@ def test_all_problems_are_reported_at_once_with_path_bound_and_suggestion(tmp_pa
             "audio.period_samples: 8 is too small; it takes a whole number, 16..4096",
             "audio.virtual.input: 'tone:5' is no tone; write tone:HZ with 20..20000 Hz, for example tone:440",
             "audio.perod_samples: unknown key; did you mean 'period_samples'?",
-            "latency.preset: 'ballanced' is not one of low, balanced, safe; did you mean 'balanced'?",
+            "latency.preset: 'ballanced' is not one of auto, low, balanced, safe; did you mean 'balanced'?",
             "latency.block_ms: 50 does not fit; it takes a whole number, 20..1000 in steps of 20",
             "engine.device: 'gpu' is no device; it takes cpu, cuda, cuda:NUMBER or auto; did you mean 'cpu'?",
             "engine.rate_hz: unknown key; 'rate_hz' belongs in [audio]",

@@ -225,6 +225,17 @@ preset = "safe"
         assert daemon.log.count(f"anna runs without its index: {voices / 'anna.index'}: is cut short") == 1
 
 
+def test_a_daemon_without_a_configured_latency_measures_it_before_anything_is_heard(tmp_path: Path):
+    totals = {"low": 186, "balanced": 396, "safe": 496}
+    with running(tmp_path, '[audio]\nbackend = "virtual"\n[voices]\nvoice = "test-buzz"\n') as daemon:
+        stats = daemon.osc.until(lambda s: s.state == "live" and s.out_peak_dbfs > -60)
+        device_ms = stats.latency_device_in_ms + stats.latency_device_out_ms
+        assert stats.latency_total_ms == pytest.approx(totals[stats.latency_preset] + device_ms)
+        assert daemon.log.count(f"latency preset {stats.latency_preset}, chosen by measurement") == 1
+        assert "converts again" not in daemon.log
+    assert not (tmp_path / "state" / "rvcd" / "state.json").exists()  # nobody has asked for anything
+
+
 def test_a_file_through_the_virtual_device_comes_out_delayed_by_exactly_the_latency(tmp_path: Path):
     rate_hz = 48000
     clicks = np.zeros(rate_hz * 3, np.float32)

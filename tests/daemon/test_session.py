@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from rvcd.config.settings import Settings, parse_config
+from rvcd.config.settings import Latency, Settings, parse_config
 from rvcd.daemon import session as session_module
 from rvcd.daemon.session import LiveSession
 from rvcd.daemon.state import SavedState, save_state
 from rvcd.errors import RvcdError
-from rvcd.ipc.messages import Report
+from rvcd.ipc.messages import Choice, Report
 from rvcd.nets.test_weights import ensure_test_weights
 from rvcd.osc.session import SupersededError
 from rvcd.params import VOICE_PARAMS
-from rvcd.protocol import State
+from rvcd.protocol import LATENCY_PRESET_NAMES, State
 from tests.waiting import HANG_S
 
 
@@ -256,3 +256,98 @@ def test_panic_silences_the_monitor_and_its_end_lets_it_be_what_it_was(new: Call
     assert not session.monitor.silent
     session.panic()
     assert session.monitor.silent and not session.monitor.mute
+
+
+def choose(session: LiveSession, latency: str, *, sure: bool = True) -> None:
+    """Let a worker report that it runs what is wanted, at the latency preset that it has chosen."""
+    wanted = replace(session.stream.owner.wanted, latency=latency)
+    choice = Choice(latency, {"low": 0.3, "balanced": 0.2}, sure)
+    session.stream.owner.worker_reported(Report(wanted.revision, wanted, {}, "", ("first", "second"), choice))
+    session.stream._follow()
+
+
+def test_a_latency_preset_is_measured_once_and_holds_at_the_next_start(new, tmp_path, caplog) -> None:
+    async def work() -> None:
+        caplog.set_level("INFO", "rvcd")
+        session = new()
+        assert session.stream.owner.to_choose == LATENCY_PRESET_NAMES and session.latency_preset() == "balanced"
+        choose(session, "low")
+        assert session.latency_preset() == "low" and session.stream.owner.settled
+        geometry = session.stream.geometry
+        assert session.segment.latency_samples() == geometry.latency_samples and geometry.block_frames == 4
+        assert "latency preset low, chosen by measurement" in caplog.text
+        assert session.to_save().latency_preset == ""
+        await soon((tmp_path / "latency-choices.json").exists)
+        again = new()
+        assert again.stream.owner.to_choose == () and again.latency_preset() == "low"
+        assert again.stream.owner.wanted.latency == "low" and again.to_save().latency_preset == ""
+        assert "as measured on this machine" in caplog.text
+
+    run(work)
+
+
+def test_what_was_measured_beside_a_busy_program_is_measured_again(new, tmp_path) -> None:
+    async def work() -> None:
+        session = new()
+        choose(session, "safe", sure=False)
+        assert session.latency_preset() == "safe"
+        assert new().stream.owner.to_choose == LATENCY_PRESET_NAMES
+        assert not (tmp_path / "latency-choices.json").exists()
+
+    run(work)
+
+
+def test_another_voice_is_measured_for_itself(new, tmp_path) -> None:
+    async def work() -> None:
+        choose(new(), "low")
+        await soon((tmp_path / "latency-choices.json").exists)
+        assert new(SavedState(voice="Bert")).stream.owner.to_choose == LATENCY_PRESET_NAMES
+
+    run(work)
+
+
+def test_a_latency_preset_that_was_asked_for_is_not_measured(new) -> None:
+    session = new(SavedState(latency_preset="safe"))
+    assert session.stream.owner.to_choose == () and session.latency_preset() == "safe"
+    assert session.to_save().latency_preset == "safe"
+
+
+def test_nothing_is_measured_where_the_raw_voice_is_heard_from_the_start(settings, tmp_path) -> None:
+    configured = settings.model_copy(update={"talk": settings.talk.model_copy(update={"mode": "push-to-convert"})})
+    session = LiveSession(configured, tmp_path / "state.json")
+    try:
+        assert session.stream.owner.to_choose == () and session.latency_preset() == "balanced"
+    finally:
+        session.segment.close()
+
+
+@pytest.mark.parametrize("latency", [{"preset": "balanced"}, {"block_ms": 100}])
+def test_a_configured_latency_is_not_measured(settings, tmp_path, latency) -> None:
+    configured = settings.model_copy(update={"latency": Latency(**latency)})
+    session = LiveSession(configured, tmp_path / "state.json")
+    try:
+        assert session.stream.owner.to_choose == () and session.latency_preset() == "balanced"
+    finally:
+        session.segment.close()
+
+
+def test_the_latency_contains_a_denoiser_that_is_loaded_whether_it_is_on_or_off(tmp_path: Path, weights: Any) -> None:
+    latencies = []
+    for name in ("none", "gtcrn"):
+        tables = {
+            "models": {"content_encoder": str(weights.encoder)}, "voices": {"folders": [str(tmp_path)]},
+            "engine": {"denoiser": name}, "params": {"denoise": 1.0},
+        }  # fmt: skip
+        session = LiveSession(parse_config(tables, tmp_path / "rvcd.toml"), tmp_path / f"{name}.json")
+        try:
+            stats = session.stats()
+            latencies.append((session.segment.latency_samples(), stats.latency_denoise_ms))
+            parts = stats.latency_block_ms + stats.latency_denoise_ms + stats.latency_lookahead_ms + stats.latency_deadline_ms
+            assert stats.latency_total_ms == pytest.approx(parts)
+            assert ("engine.denoiser" in session.hint()) == (name == "none")
+            session.params.set("denoise", 0.0)
+            assert session.hint() == "" and session.stats().latency_total_ms == stats.latency_total_ms
+        finally:
+            session.segment.close()
+    (without, nothing), (with_it, added_ms) = latencies
+    assert nothing == 0.0 and with_it - without == round(48 * added_ms) > 0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from rvcd.daemon.wanted import SUPERSEDED, Owner, Request, same
-from rvcd.ipc.messages import Report, VoiceFiles, Wanted
+from rvcd.ipc.messages import Choice, Report, VoiceFiles, Wanted
 
 ANNA, BERT, CARL = (VoiceFiles(name, f"{name}.pth", identity="1") for name in ("Anna", "Bert", "Carl"))
 BROKEN, DEADLY = VoiceFiles("Broken", "broken.pth"), VoiceFiles("Deadly", "deadly.pth")
@@ -313,3 +313,42 @@ def test_two_who_want_the_same_are_both_told() -> None:
     one, two = made.request("voice", BERT, speaker=0), made.request("voice", BERT, speaker=0)
     made.settle()
     assert one.error == two.error == ""
+
+
+CHOICES = ("low", "balanced", "safe")
+
+
+def chosen(owner: Owner, latency: str) -> Report:
+    """What a worker reports that was to choose."""
+    return Report(owner.wanted.revision, replace(owner.wanted, latency=latency), {}, "", ("", ""), Choice(latency, {}, True))
+
+
+def test_a_latency_that_the_worker_has_chosen_is_wanted_from_then_on() -> None:
+    owner = Owner(replace(START, latency="balanced"), to_choose=CHOICES)
+    owner.worker_started()
+    owner.worker_reported(chosen(owner, "low"))
+    assert owner.wanted.latency == "low" and owner.settled and owner.last_good.latency == "low"
+    assert owner.choice == Choice("low", {}, True) and owner.to_choose == ()
+
+
+def test_a_latency_that_was_asked_for_meanwhile_comes_before_the_choice() -> None:
+    owner = Owner(replace(START, latency="balanced"), to_choose=CHOICES)
+    owner.worker_started()
+    ends: list[Request] = []
+    owner.request(ends.append, "latency", "safe")
+    owner.worker_reported(chosen(owner, "low"))
+    assert owner.wanted.latency == "safe" and owner.choice is None and not owner.settled and not ends
+
+
+def test_the_next_worker_does_not_choose_again_even_where_the_first_had_no_voice_to_measure() -> None:
+    owner = Owner(replace(START, latency="balanced"), to_choose=CHOICES)
+    owner.worker_started()
+    owner.worker_reported(Report(0, replace(owner.wanted, voice=None), {"voice": "is cut short"}, "", ()))
+    assert owner.to_choose == () and owner.wanted.latency == "balanced"
+
+
+def test_a_choice_that_nobody_asked_for_changes_nothing() -> None:
+    owner = Owner(replace(START, latency="balanced"))
+    owner.worker_started()
+    owner.worker_reported(chosen(owner, "low"))
+    assert owner.wanted.latency == "balanced" and owner.choice is None

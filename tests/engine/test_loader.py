@@ -15,6 +15,7 @@ from rvcd.engine.loader import Loader, choose_device
 from rvcd.errors import ModelFileError, ParamError
 from rvcd.geometry import StreamGeometry
 from rvcd.ipc.messages import ModelSetup, VoiceFiles
+from rvcd.nets import gtcrn
 from rvcd.nets.random_weights import write_encoder
 from rvcd.nets.test_weights import ENCODER, ensure_test_weights
 from rvcd.params import Snapshot
@@ -181,3 +182,31 @@ def test_a_voice_of_another_encoder_comes_in_live_and_the_way_back_too(setup, se
 def test_what_is_known_to_be_wrong_is_said_without_loading_anything(setup):
     with pytest.raises(ModelFileError, match="needs the encoder 'spin'"):
         Loader(setup, GEOMETRY).voice(VoiceFiles("x", "/nowhere.pth", problem="/nowhere.pth: needs the encoder 'spin'"))
+
+
+def test_a_damaged_denoiser_is_told_and_the_voice_goes_on_at_the_same_delay_or_is_refused(setup, tmp_path, monkeypatch):
+    geometry = StreamGeometry.from_ms(
+        rate_hz=48000, block_ms=60, lookahead_ms=100, deadline_ms=40, context_ms=1000, denoiser=True
+    )
+    whole, damaged = gtcrn.WEIGHTS.read_bytes(), tmp_path / "gtcrn.safetensors"
+    files = VoiceFiles("buzz", str(paths(setup).voice_v2))
+    for content in (None, whole[:-1000], b""):
+        damaged.unlink(missing_ok=True)
+        if content is not None:
+            damaged.write_bytes(content)
+        monkeypatch.setattr(gtcrn, "WEIGHTS", damaged)
+        told: list[str] = []
+        loader = Loader(setup, geometry, warn=told.append)
+        converter = loader.converter(loader.voice(files), loader.pitch_method("yin"), Snapshot(denoise=1.0))
+        assert len(told) == 1 and str(damaged) in told[0] and "install rvcd again" in told[0]
+        assert converter.denoiser is not None and converter.denoiser.delay_samples == geometry.denoise_samples
+        assert not converter.process(np.zeros(geometry.block_samples, np.float32), Snapshot(denoise=1.0)).audio.any()
+        strict = Loader(setup, geometry)
+        with pytest.raises(ModelFileError, match="install rvcd again"):
+            strict.converter(strict.voice(files), strict.pitch_method("yin"), Snapshot())
+
+
+def test_the_denoiser_is_there_only_where_the_geometry_has_its_delay(setup):
+    loader = Loader(setup, GEOMETRY)
+    voice = loader.voice(VoiceFiles("buzz", str(paths(setup).voice_v2)))
+    assert loader.converter(voice, loader.pitch_method("yin"), Snapshot(denoise=1.0)).denoiser is None

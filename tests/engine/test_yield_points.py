@@ -26,6 +26,7 @@ from rvcd.engine.side_thread import SideThread
 from rvcd.errors import MissingExtraError
 from rvcd.formats.checkpoint import load_tensors
 from rvcd.formats.index_header import read_index_header
+from rvcd.formats.voice_config import FLOW_COUPLINGS
 from rvcd.formats.voice_file import read_voice
 from rvcd.geometry import StreamGeometry
 from rvcd.ipc.messages import ModelSetup, VoiceFiles
@@ -272,9 +273,9 @@ def test_a_block_of_a_fresh_converter_yields_in_every_layer_and_does_all_of_it_i
     estimated_on.clear()
     synthesizer = voice.synthesizer
     layers = (
-        3 * len(loader.encoder().layers)
-        + 2 * len(synthesizer.enc_p.encoder.attn_layers)
-        + sum(len(coupling.enc.in_layers) for coupling in synthesizer.flow.flows.values())
+        len(loader.encoder().layers)
+        + len(synthesizer.enc_p.encoder.attn_layers)
+        + FLOW_COUPLINGS
         + sum(2 * len(pairs) for stage in voice.decoder.stages for pairs in stage)
         + len(voice.decoder.ups)
     )

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import torch
 
+from rvcd.audio.configured import DEMO_SPEECH
 from rvcd.audio.loudness_meter import LoudnessMeter
 from rvcd.config.settings import parse_config
 from rvcd.engine.pitch.methods.yin import YinPitch
@@ -246,3 +247,22 @@ def test_a_batch_with_real_workers_gives_the_same_files_whatever_their_number(tm
         assert "bad.wav: not an audio file" in report.rows[0].error
     for name in ("a/a.flac", "b/b.flac", "c/c.flac"):
         assert (tmp_path / "out1" / name).read_bytes() == (tmp_path / "out2" / name).read_bytes()
+
+
+def test_a_file_that_is_cleaned_is_as_long_and_in_place(tmp_path):
+    speech, rate_hz = soundfile.read(DEMO_SPEECH, dtype="float32")
+    speech = speech[: 2 * rate_hz]
+    begins = int(np.flatnonzero(np.abs(speech) > 0.02)[0])
+    noise = 0.01 * np.random.default_rng(1).standard_normal(3 * rate_hz).astype(np.float32)
+    soundfile.write(
+        tmp_path / "in.wav", noise + np.concatenate((np.zeros(rate_hz, np.float32), speech)), rate_hz, subtype="FLOAT"
+    )
+    made = {}
+    for denoise in (0.0, 1.0):
+        render(tmp_path / "in.wav", tmp_path / f"{denoise}.wav", params={"denoise": denoise, "gate": -55.0}, rate_hz=rate_hz)
+        made[denoise] = soundfile.read(tmp_path / f"{denoise}.wav", dtype="float32")[0]
+        assert len(made[denoise]) == 3 * rate_hz
+    quiet = slice(rate_hz // 2, rate_hz)
+    assert np.abs(made[0.0][quiet]).max() > 1e-3 and not made[1.0][quiet].any()
+    heard = np.flatnonzero(np.abs(made[1.0]) > 0.01)
+    assert heard[heard > quiet.stop - 1][0] == pytest.approx(rate_hz + begins, abs=0.08 * rate_hz)

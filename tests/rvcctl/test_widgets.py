@@ -11,6 +11,7 @@ from rvcctl.steps import coarse_step, fine_step, number_text, snapped, value_tex
 from rvcctl.widgets.big_text import big_text
 from rvcctl.widgets.compute_bar import MARK, ComputeModel, compute_bar, compute_of, compute_text
 from rvcctl.widgets.counters import CounterMemory, CounterRow, rows_that_fit
+from rvcctl.widgets.latency_bar import latency_of
 from rvcctl.widgets.level_meter import Ballistics, bar_eighths
 from rvcctl.widgets.level_scale import scale_text
 from rvcctl.widgets.note_display import NoteMemory, tuner_text
@@ -257,3 +258,11 @@ def test_the_banner_says_in_words_what_is_on(stats: Stats, words: str) -> None:
 
 def test_recorded_time_is_a_clock() -> None:
     assert [clock_text(seconds) for seconds in (-1.0, 7.9, 754.0, 3723.0)] == ["0:00", "0:07", "12:34", "1:02:03"]
+
+
+def test_a_loaded_denoiser_is_a_part_of_the_latency_and_the_computing_stays_with_the_deadline() -> None:
+    stats = Stats(latency_total_ms=232.3, latency_block_ms=40.0, latency_lookahead_ms=116.0, latency_deadline_ms=40.0)
+    without, loaded = latency_of(stats), latency_of(replace(stats, latency_denoise_ms=36.3))
+    assert [name for name, _ in without.parts] == ["in", "block", "lookahead", "deadline", "out"]
+    assert loaded.parts[2] == ("denoiser", 363)
+    assert (without.deadline_number, loaded.deadline_number) == (4, 5)

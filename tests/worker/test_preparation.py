@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from rvcd.errors import ModelFileError
 from rvcd.geometry import StreamGeometry
-from rvcd.ipc.messages import ModelSetup, Report, VoiceFiles, Wanted, WorkerSetup
+from rvcd.ipc.messages import Choice, ModelSetup, Report, VoiceFiles, Wanted, WorkerSetup
 from rvcd.params import Snapshot
 from rvcd.worker import preparation as preparation_module
 from rvcd.worker.idle_time import IdleTime
@@ -69,7 +69,7 @@ class FakeLoader:
     def pitch_method(self, name: str) -> Any:
         if name == "rmvpe":
             raise ModelFileError("rmvpe needs its weights")
-        return SimpleNamespace(name=name, context_frames=4, estimate=lambda audio: None)
+        return SimpleNamespace(name=name, context_frames=4, step_frames=1, estimate=lambda audio: None)
 
     def converter(self, voice: Any, method: Any, snapshot: Snapshot, *, speaker: int, gain_db: float, geometry: Any) -> Any:
         return FakeConverter(voice.name, speaker, geometry, method.name)
@@ -304,3 +304,54 @@ def test_a_voice_of_another_encoder_gets_all_cores_and_the_first_one_its_measure
     bench.bring_about(replace(START, voice=own, revision=3))
     bench.bring_about(replace(START, revision=4))
     assert given == [1, 8, 1]
+
+
+# ---- which latency preset the machine holds
+
+
+class FakeMeasurement:
+    """Chooses `chosen`, which it has measured where `converters` has it."""
+
+    chosen = "safe"
+
+    def __init__(self, geometries: Any, name: str, running: Any, fresh: Callable[[StreamGeometry], Any]) -> None:
+        self.fresh, self.converters = fresh, {name: running}
+
+    def choose(self, names: tuple[str, ...]) -> Choice:
+        assert names == ("low", "safe")
+        return Choice(self.chosen, {"low": 0.9}, True)
+
+
+@pytest.fixture
+def choosing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setattr(preparation_module, "PresetMeasurement", FakeMeasurement)
+    bench.preparation._setup = replace(bench.preparation._setup, choose=("low", "safe"))
+    bench.bring_about(START)
+    return bench
+
+
+def test_the_preset_that_was_chosen_runs_before_anything_is_heard(choosing: Bench) -> None:
+    choosing.preparation.choose_latency()
+    assert choosing.loop.geometry == SAFE and choosing.loop.converter == FakeConverter("Anna", 0, SAFE, "swift")
+    assert choosing.report.applied.latency == "safe" and choosing.report.choice == Choice("safe", {"low": 0.9}, True)
+    assert choosing.reporter.prepared == []
+
+
+def test_the_preset_that_runs_may_be_the_one_that_is_chosen(choosing: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeMeasurement, "chosen", "low")
+    converter = choosing.loop.converter
+    choosing.preparation.choose_latency()
+    assert choosing.loop.converter is converter and choosing.report.applied.latency == "low"
+    assert choosing.report.choice == Choice("low", {"low": 0.9}, True)
+
+
+def test_without_a_voice_nothing_is_measured(bench: Bench) -> None:
+    bench.preparation._setup = replace(bench.preparation._setup, choose=("low", "safe"))
+    bench.preparation.choose_latency()
+    assert bench.report.choice is None
+
+
+def test_nothing_is_measured_where_a_preset_is_configured(bench: Bench) -> None:
+    bench.bring_about(START)
+    bench.preparation.choose_latency()
+    assert bench.report.choice is None

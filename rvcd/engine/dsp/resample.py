@@ -23,6 +23,8 @@ PHASES = 512
 ROLL_OFF = 0.97
 """Where the pass band ends when the rate goes down, relative to the lower Nyquist frequency."""
 _STEPS_PER_OCTAVE = 24
+_WEIGHTS_AT_ONCE = 1 << 17
+"""Weights in one table: a larger one is memory that the kernel is asked for on every call, which costs more than the sums."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,18 @@ def interpolate(source: HistoryBuffer, positions: NDArray[np.float64], kernel: K
         values = source.rows(int(whole[0]), int(whole[-1]) + 1)
         return np.asarray(values[whole - whole[0]], np.float32)
     samples = source.rows(first, int(whole[-1]) + kernel.reach + 1)
-    windows = sliding_window_view(samples, 2 * kernel.reach)[whole - whole[0]]
+    windows = sliding_window_view(samples, 2 * kernel.reach)
     scaled = fraction * PHASES
     phase = scaled.astype(np.int64)
     blend = (scaled - phase).astype(np.float32)[:, None]
-    below = kernel.table[phase]
-    weights = below + (kernel.table[np.minimum(phase + 1, PHASES)] - below) * blend
-    return np.asarray(np.einsum("ij,ij->i", windows, weights), np.float32)
+    made = np.empty(len(positions), np.float32)
+    step = max(1, _WEIGHTS_AT_ONCE // (2 * kernel.reach))
+    for begin in range(0, len(made), step):
+        piece = slice(begin, begin + step)
+        below = kernel.table[phase[piece]]
+        weights = below + (kernel.table[np.minimum(phase[piece] + 1, PHASES)] - below) * blend[piece]
+        made[piece] = np.einsum("ij,ij->i", windows[whole[piece] - whole[0]], weights)
+    return made
 
 
 class StreamResampler:

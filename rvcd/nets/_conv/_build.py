@@ -16,7 +16,7 @@ FOLDER = Path("rvcd/nets/_conv")
 SOURCES = ("conv.c", "threads.c", "kernels_avx2.c", "kernels_avx512.c", "plane.c", "plane_avx2.c", "plane_avx512.c")
 DECLARED = ("conv.h", "plane.h")
 """What Python calls."""
-HEADERS = (*DECLARED, "kernels.h", "plane_kernels.h", "tile_sizes.h")
+HEADERS = (*DECLARED, "kernels.h", "functions.h", "rows.h", "plane_kernels.h", "tile_sizes.h")
 
 
 def declarations() -> str:

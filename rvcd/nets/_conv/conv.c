@@ -1,6 +1,7 @@
 /* A call from its shape to its pieces: which kernels, how much each thread takes at a time, how much scratch. */
 #include "conv.h"
 
+#include <sched.h>
 #include <stdatomic.h>
 
 #include "tile_sizes.h"
@@ -10,7 +11,14 @@
 #define DIRECT_BYTES (16 << 10)    /* of a piece's activated rows */
 #define FEW_BYTES (256 << 10)      /* of rows that stay in the second cache beside the weights */
 #define PIECES_A_THREAD 4
+#define LEAST_ELEMENTS 4096        /* of a norm or a gate that are worth a piece: some microseconds */
 #define LEAST_PRODUCTS (2 << 20)   /* that are worth a thread: some 50 us, where waking and waiting for one takes 5 to 10 */
+
+#if defined(__x86_64__)
+#define PAUSE() __builtin_ia32_pause()
+#else
+#define PAUSE() ((void)0)
+#endif
 
 static const struct conv_kernels *kernels_for(int instructions) {
 #if defined(__x86_64__)
@@ -119,61 +127,34 @@ int64_t conv_scratch(const struct conv_plan *plan, int64_t count, int threads) {
 
 /* The call */
 
-struct shared {
-    const struct conv_plan *plan;
-    const struct conv_call *call;
-    void (*kernel)(const struct conv_plan *, const struct conv_call *, struct conv_piece, float *);
-    int64_t total, size;            /* of tiles or positions */
-    int64_t panels, panels_a_piece;
-    int64_t scratch;
-    atomic_llong next_piece, next_thread;
-};
-
 static int64_t parts(int64_t whole, int64_t part) { return (whole + part - 1) / part; }
 
-static struct conv_piece piece_at(const struct shared *shared, int64_t number) {
-    int64_t columns = parts(shared->panels, shared->panels_a_piece);
-    int64_t first = number / columns * shared->size, panel = number % columns * shared->panels_a_piece;
-    struct conv_piece piece = {first, smaller(shared->size, shared->total - first),
-                               panel, smaller(shared->panels_a_piece, shared->panels - panel)};
+struct pieces {
+    int64_t total, size;            /* of tiles or positions */
+    int64_t panels, panels_a_piece;
+};
+
+static struct pieces pieces_of(const struct conv_plan *plan, int64_t count, int threads) {
+    struct pieces pieces = {total_of(plan, count), piece_size(plan, count, threads), panels_of(plan),
+                            piece_panels(plan, count, threads)};
+    return pieces;
+}
+
+static struct conv_piece piece_at(const struct pieces *pieces, int64_t number) {
+    int64_t columns = parts(pieces->panels, pieces->panels_a_piece);
+    int64_t first = number / columns * pieces->size, panel = number % columns * pieces->panels_a_piece;
+    struct conv_piece piece = {first, smaller(pieces->size, pieces->total - first),
+                               panel, smaller(pieces->panels_a_piece, pieces->panels - panel)};
     return piece;
 }
 
-static int64_t piece_count(const struct shared *shared) {
-    return parts(shared->total, shared->size) * parts(shared->panels, shared->panels_a_piece);
+static int64_t piece_count(const struct pieces *pieces) {
+    return parts(pieces->total, pieces->size) * parts(pieces->panels, pieces->panels_a_piece);
 }
 
-/* A thread takes the next piece when it is done with one: one that others keep from its core takes fewer. */
-static void take_pieces(void *argument) {
-    struct shared *shared = argument;
-    float *scratch = shared->call->scratch + shared->scratch * atomic_fetch_add(&shared->next_thread, 1);
-    int64_t pieces = piece_count(shared), number;
-    while ((number = atomic_fetch_add(&shared->next_piece, 1)) < pieces)
-        shared->kernel(shared->plan, shared->call, piece_at(shared, number), scratch);
-}
-
-static void run(const struct conv_plan *plan, const struct conv_call *call) {
-    const struct conv_kernels *kernels = kernels_for(plan->instructions);
-    int64_t size = piece_size(plan, call->count, call->threads);
-    struct shared shared = {
-        .plan = plan, .call = call, .kernel = plan->outputs ? kernels->tiles : kernels->direct,
-        .total = total_of(plan, call->count), .size = size,
-        .panels = panels_of(plan), .panels_a_piece = piece_panels(plan, call->count, call->threads),
-        .scratch = piece_scratch(plan, size),
-    };
-    int64_t products = shared.total * plan->channels_in * plan->channels_out * (plan->outputs ? conv_points(plan) : plan->kernel);
-    int64_t worth = larger(products / LEAST_PRODUCTS, 1);
-    conv_on_threads(take_pieces, &shared, (int)smaller(smaller(call->threads, worth), piece_count(&shared)));
-}
-
-void conv_run(const struct conv_plan *plan, uintptr_t x, uintptr_t y, uintptr_t residual, int64_t count, float slope_in,
-              float slope_out, float scale, int accumulate, int threads, uintptr_t scratch) {
-    struct conv_call call = {
-        .x = (const float *)x, .y = (float *)y, .residual = (const float *)residual, .count = count,
-        .slope_in = slope_in, .slope_out = slope_out, .scale = scale, .accumulate = accumulate,
-        .threads = threads, .scratch = (float *)scratch,
-    };
-    run(plan, &call);
+static int64_t products_of(const struct conv_plan *plan, int64_t count) {
+    int64_t multiplied = plan->outputs ? conv_points(plan) : plan->kernel;
+    return total_of(plan, count) * plan->channels_in * plan->channels_out * multiplied;
 }
 
 int conv_has_tile(int outputs, int kernel) {
@@ -182,4 +163,136 @@ int conv_has_tile(int outputs, int kernel) {
         return 1;
     TILE_SIZES(IS_SIZE)
     return 0;
+}
+
+/* Steps */
+
+#define LINE 64
+#define SPINS 30000                 /* about a millisecond, as long as a piece may take; then another thread may want the core */
+
+struct prepared {
+    const struct conv_step *step;
+    struct conv_call call;
+    struct pieces pieces;
+    int64_t count;                  /* of pieces */
+    int64_t rows;                   /* of a piece that is not of a convolution */
+    _Alignas(LINE) atomic_llong next;
+    _Alignas(LINE) atomic_llong done;
+};
+
+struct steps {
+    struct prepared *prepared;
+    int count;
+    const struct conv_kernels *kernels;
+    float *scratch;
+    int64_t scratch_a_thread;
+    atomic_llong next_thread;
+};
+
+static int64_t step_scratch(const struct conv_step *step, int threads) {
+    if (step->kind == STEP_CONV)
+        return piece_scratch(step->plan, piece_size(step->plan, step->count, threads));
+    return step->kind == STEP_ATTEND ? conv_round_up(ATTEND_ROWS * (int64_t)step->keys, ALIGNED_FLOATS) : 0;
+}
+
+static int64_t scratch_of(const struct conv_step *steps, int count, int threads) {
+    int64_t most = 0;
+    for (int i = 0; i < count; i++)
+        most = larger(most, step_scratch(steps + i, threads));
+    return most;
+}
+
+int64_t conv_steps_scratch(const struct conv_step *steps, int count, int threads) {
+    return threads * scratch_of(steps, count, threads);
+}
+
+static void prepare(struct prepared *made, const struct conv_step *step, int threads) {
+    made->step = step;
+    atomic_init(&made->next, 0);
+    atomic_init(&made->done, 0);
+    if (step->kind == STEP_CONV) {
+        struct conv_call call = {
+            .x = (const float *)step->x, .y = (float *)step->y, .residual = (const float *)step->residual, .count = step->count,
+            .slope_in = step->slope_in, .slope_out = step->slope_out, .scale = step->scale, .accumulate = step->accumulate,
+            .gelu = step->gelu,
+        };
+        made->call = call;
+        made->pieces = pieces_of(step->plan, step->count, threads);
+        made->count = piece_count(&made->pieces);
+    } else if (step->kind == STEP_ATTEND) {
+        made->rows = smaller(step->count, ATTEND_ROWS);
+        made->count = step->heads * parts(step->count, made->rows);
+    } else {
+        made->rows = larger(parts(step->count, PIECES_A_THREAD * threads), LEAST_ELEMENTS / larger(step->width, 1) + 1);
+        made->count = parts(step->count, made->rows);
+    }
+}
+
+static void compute(const struct conv_kernels *kernels, const struct prepared *prepared, int64_t number, float *scratch) {
+    const struct conv_step *step = prepared->step;
+    if (step->kind == STEP_CONV) {
+        (step->plan->outputs ? kernels->tiles : kernels->direct)(step->plan, &prepared->call, piece_at(&prepared->pieces, number), scratch);
+        return;
+    }
+    int64_t groups = parts(step->count, prepared->rows), first = number % groups * prepared->rows;
+    int64_t rows = smaller(prepared->rows, step->count - first);
+    if (step->kind == STEP_ATTEND)
+        kernels->attend(step, number / groups, first, rows, scratch);
+    else
+        (step->kind == STEP_NORM ? kernels->norm : kernels->gate)(step, first, rows);
+}
+
+static void wait_for(atomic_llong *done, int64_t count) {
+    for (int spins = 0; atomic_load_explicit(done, memory_order_acquire) < count; spins++) {
+        if (spins < SPINS)
+            PAUSE();
+        else
+            sched_yield();
+    }
+}
+
+/* A thread takes the next piece when it is done with one: one that others keep from its core takes fewer, or none. */
+static void take_pieces(void *argument) {
+    struct steps *steps = argument;
+    float *scratch = steps->scratch + steps->scratch_a_thread * atomic_fetch_add(&steps->next_thread, 1);
+    for (int i = 0, waited = 0; i < steps->count; i++) {
+        struct prepared *prepared = steps->prepared + i;
+        int64_t number, taken = 0;
+        for (; (number = atomic_fetch_add(&prepared->next, 1)) < prepared->count; taken++)
+            compute(steps->kernels, prepared, number, scratch);
+        if (taken > 0)
+            atomic_fetch_add_explicit(&prepared->done, taken, memory_order_release);
+        if (i + 1 < steps->count && !prepared->step->together)
+            for (; waited <= i; waited++)
+                wait_for(&steps->prepared[waited].done, steps->prepared[waited].count);
+    }
+}
+
+void conv_run_steps(const struct conv_step *steps, int count, int threads, uintptr_t scratch) {
+    struct prepared prepared[MOST_STEPS];
+    int64_t products = 0, pieces = 0;
+    int instructions = 0;
+    for (int i = 0; i < count && i < MOST_STEPS; i++) {
+        prepare(prepared + i, steps + i, threads);
+        pieces += prepared[i].count;
+        if (steps[i].kind == STEP_CONV) {
+            products += products_of(steps[i].plan, steps[i].count);
+            instructions = instructions ? instructions : steps[i].plan->instructions;
+        }
+    }
+    struct steps shared = {
+        .prepared = prepared, .count = count < MOST_STEPS ? count : MOST_STEPS, .kernels = kernels_for(instructions),
+        .scratch = (float *)scratch, .scratch_a_thread = scratch_of(steps, count, threads),
+    };
+    int64_t worth = larger(products / LEAST_PRODUCTS, 1);
+    conv_on_threads(take_pieces, &shared, (int)smaller(smaller(threads, worth), pieces));
+}
+
+void conv_run(const struct conv_plan *plan, uintptr_t x, uintptr_t y, uintptr_t residual, int64_t count, float slope_in,
+              float slope_out, float scale, int accumulate, int threads, uintptr_t scratch) {
+    struct conv_step step = {
+        .kind = STEP_CONV, .plan = plan, .x = x, .y = y, .residual = residual, .count = count,
+        .slope_in = slope_in, .slope_out = slope_out, .scale = scale, .accumulate = accumulate,
+    };
+    conv_run_steps(&step, 1, threads, scratch);
 }

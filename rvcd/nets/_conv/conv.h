@@ -46,6 +46,36 @@ int64_t conv_scratch(const struct conv_plan *plan, int64_t count, int threads);
 void conv_run(const struct conv_plan *plan, uintptr_t x, uintptr_t y, uintptr_t residual, int64_t count, float slope_in,
               float slope_out, float scale, int accumulate, int threads, uintptr_t scratch);
 
+
+/* Layers as a list of steps that one call computes: every thread goes through the list, takes pieces of the step it is at, and goes
+ * on when all pieces of that step are done. So a layer's threads are woken once, and none waits for one that is late.
+ */
+enum { STEP_CONV = 0, STEP_NORM = 1, STEP_ATTEND = 2, STEP_GATE = 3 };
+enum { MOST_STEPS = 32 };
+
+struct conv_step {
+    int32_t kind;
+    int32_t together;               /* 1: the next step does not need this one, and begins without waiting for it */
+    int32_t accumulate, gelu;       /* conv: y is added to; GELU in the place of the leaky ReLU of slope_out */
+    int32_t heads, keys, window;    /* attend; window -1: no distances */
+    const struct conv_plan *plan;   /* conv */
+    uintptr_t x, y, residual;       /* rows; residual may be 0 */
+    int64_t count;                  /* of rows that come out */
+    int64_t width;                  /* norm: channels; attend: of a head; gate: of what comes out */
+    int64_t x_stride;               /* attend: floats from one row of queries, keys or values to the next */
+    float slope_in, slope_out, scale, epsilon;
+    uintptr_t first, second;        /* norm: gamma, beta. attend: keys, values. gate: what is added to x; 0: nothing */
+    uintptr_t near_keys, near_values; /* attend: [2 * window + 1][width], what is added by distance */
+};
+
+/* Floats of scratch that a call needs. */
+int64_t conv_steps_scratch(const struct conv_step *steps, int count, int threads);
+/* conv: as conv_run. norm: y = (x + residual) over its channels, normed, times first, plus second. attend: each row of queries
+ * sees all rows of keys, of which the last `count` lie where the queries do; scale times products of queries, softmax, values.
+ * gate: y = tanh of the first half of x times sigmoid of the second. Instructions: those of the first plan in the list.
+ */
+void conv_run_steps(const struct conv_step *steps, int count, int threads, uintptr_t scratch);
+
 /* cffi: end */
 
 /* One call. A slope of 1 means: no activation. */
@@ -58,8 +88,7 @@ struct conv_call {
     float slope_out;        /* of the one that the sum goes through */
     float scale;            /* what comes out is multiplied with it */
     int32_t accumulate;     /* 1: added to what y holds, before it is scaled */
-    int32_t threads;
-    float *scratch;         /* conv_scratch() floats, 64-byte aligned */
+    int32_t gelu;           /* 1: the sum goes through GELU, not through a leaky ReLU */
 };
 
 /* The piece of a call that one thread computes at a time. */
@@ -73,6 +102,10 @@ struct conv_kernels {
     int lanes, rows;        /* floats of a vector; rows of the register tile */
     void (*tiles)(const struct conv_plan *, const struct conv_call *, struct conv_piece, float *scratch);
     void (*direct)(const struct conv_plan *, const struct conv_call *, struct conv_piece, float *scratch);
+    /* Rows first .. first + count of a step of another kind; those of attend of one head. */
+    void (*norm)(const struct conv_step *, int64_t first, int64_t count);
+    void (*gate)(const struct conv_step *, int64_t first, int64_t count);
+    void (*attend)(const struct conv_step *, int64_t head, int64_t first, int64_t count, float *scratch);
 };
 
 const struct conv_kernels *conv_kernels_avx2(void);
@@ -86,6 +119,8 @@ struct conv_tile {
 
 int64_t conv_tile_count(const struct conv_plan *plan, int64_t count);
 struct conv_tile conv_tile_at(const struct conv_plan *plan, int64_t count, int64_t number);
+
+#define ATTEND_ROWS 8      /* queries of a piece; its scratch holds their scores */
 
 /* Sizes of scratch, in floats. */
 int64_t conv_point_stride(int64_t tiles, int64_t width);

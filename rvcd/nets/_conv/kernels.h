@@ -1,6 +1,6 @@
 /* The kernels, written once for vectors of LANES floats. Included by a file for each set of instructions, which defines
- * LANES, ROWS (of the register tile), MAXIMUM, WIDEN (LANES numbers of 16 bits as floats) and KERNELS. No include guard: it is a
- * template.
+ * LANES, ROWS (of the register tile), MAXIMUM, MINIMUM, WIDEN (LANES numbers of 16 bits as floats) and KERNELS. No include guard:
+ * it is a template.
  */
 #include <string.h>
 
@@ -18,6 +18,8 @@ INLINE vec load(const float *p) { return *(const vec *)p; }
 INLINE void store(float *p, vec v) { *(vec *)p = v; }
 INLINE vec spread(float value) { return value - (vec){0}; }
 INLINE vec leaky(vec v, vec slope) { return MAXIMUM(v, v * slope); }
+
+#include "functions.h"
 
 /* Products */
 
@@ -102,13 +104,13 @@ static void multiply(int64_t rows, int64_t depth, const float *a, const float *b
 
 struct finish {
     vec slope, scale;
-    int accumulate, activated;
+    int accumulate, activated, gelu;
     int64_t channels;       /* of the panel that exist, >= PANEL for all */
 };
 
 INLINE vec finished(const struct finish *finish, vec sum, const float *residual, const float *y, int64_t offset) {
     if (finish->activated)
-        sum = leaky(sum, finish->slope);
+        sum = finish->gelu ? gelu(sum) : leaky(sum, finish->slope);
     if (residual)
         sum += load(residual + offset);
     if (finish->accumulate)
@@ -134,8 +136,8 @@ INLINE void put(const struct finish *finish, vec sum, const float *residual, flo
 }
 
 static struct finish finish_of(const struct conv_plan *plan, const struct conv_call *call, int64_t panel) {
-    struct finish finish = {spread(call->slope_out), spread(call->scale), call->accumulate, call->slope_out != 1.0f,
-                            plan->channels_out - panel * PANEL};
+    struct finish finish = {spread(call->slope_out), spread(call->scale), call->accumulate, call->gelu || call->slope_out != 1.0f,
+                            call->gelu, plan->channels_out - panel * PANEL};
     return finish;
 }
 
@@ -353,7 +355,9 @@ static void tiles(const struct conv_plan *plan, const struct conv_call *call, st
     TILE_SIZES(CASE_OF)
 }
 
+#include "rows.h"
+
 const struct conv_kernels *KERNELS(void) {
-    static const struct conv_kernels kernels = {LANES, ROWS, tiles, direct};
+    static const struct conv_kernels kernels = {LANES, ROWS, tiles, direct, norm, gate, attend};
     return &kernels;
 }

@@ -11,6 +11,7 @@
 #define LANES 8
 #define ROWS 6
 #define MAXIMUM(a, b) ((vec)_mm256_max_ps((__m256)(a), (__m256)(b)))
+#define MINIMUM(a, b) ((vec)_mm256_min_ps((__m256)(a), (__m256)(b)))
 #define WIDEN(p) ((vec)_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i *)(p)))))
 #define KERNELS conv_kernels_avx2
 #include "kernels.h"

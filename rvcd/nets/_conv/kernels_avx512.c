@@ -11,6 +11,7 @@
 #define LANES 16
 #define ROWS 12
 #define MAXIMUM(a, b) ((vec)_mm512_max_ps((__m512)(a), (__m512)(b)))
+#define MINIMUM(a, b) ((vec)_mm512_min_ps((__m512)(a), (__m512)(b)))
 #define WIDEN(p) ((vec)_mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)(p)))))
 #define KERNELS conv_kernels_avx512
 #include "kernels.h"
