@@ -30,7 +30,8 @@ GROUPS: tuple[str, ...] = ("params", "meters", "stats", "log")
 DEFAULT_GROUPS: tuple[str, ...] = ("params", "meters", "stats")
 """What a subscriber gets that names none."""
 F0_METHODS: tuple[str, ...] = ("swift", "rmvpe", "fcpe", "harvest", "dio", "pm", "yin")
-PRECISIONS: tuple[str, ...] = ("auto", "fp32", "bf16")
+PRECISIONS: tuple[str, ...] = ("auto", "fp32", "bf16", "fp16")
+CUDA_GRAPHS: tuple[str, ...] = ("auto", "off")
 CONTEXTS: tuple[str, ...] = ("remembered", "window")
 """How the content encoder sees the past: by what it remembers, or by going over a window again for each block."""
 LATENCY_PRESET_NAMES: tuple[str, ...] = ("low", "balanced", "safe")

@@ -35,7 +35,7 @@ def bench(
         int | None,
         typer.Option(help="CPU threads; 0: measure which number is faster; default: as configured.", show_default=False),
     ] = None,
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16; default: as configured.", show_default=False)] = "",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16; default: as configured.", show_default=False)] = "",
     context: Annotated[
         str,
         typer.Option(

@@ -235,7 +235,9 @@ class Engine(Section):
 
     device: str = Field(default="auto", description="cpu, cuda, cuda:NUMBER or auto")
     threads: int = Field(default=0, ge=0, le=256)
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    cuda_graphs: Literal["auto", "off"] = "auto"
+    keep_warm: bool = False
     context: Literal["remembered", "window"] = "remembered"
     f0_method: Literal["swift", "rmvpe", "fcpe", "harvest", "dio", "pm", "yin"] = "swift"
     denoiser: Literal["none", "gtcrn"] = "none"

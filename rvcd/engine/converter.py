@@ -18,14 +18,15 @@ from rvcd.engine.dsp.loudness import GainRamp, Gate, Limiter, RmsMix
 from rvcd.engine.dsp.resample import StreamResampler
 from rvcd.engine.errors import EngineError
 from rvcd.engine.gate_history import GateHistory
+from rvcd.engine.graphs import Graphs
 from rvcd.engine.live_voice import LiveVoice, Phase
-from rvcd.engine.pitch import PitchMethod, PitchTracker
+from rvcd.engine.pitch import PitchMethod, PitchTrack, PitchTracker
 from rvcd.engine.pitch.history import PitchHistory
 from rvcd.engine.shaper import Shaper
 from rvcd.engine.stopwatch import Stopwatch, Timings
 from rvcd.engine.timeline import Timeline
 from rvcd.engine.units import ContentEncoder, UnitStreams
-from rvcd.engine.voice_stream import Voice, VoiceStream
+from rvcd.engine.voice_stream import KEPT_LATENT_FRAMES, Voice, VoiceStream
 from rvcd.engine.voice_switch import VoiceSwitch, crossfade
 from rvcd.geometry import ENCODER_RATE_HZ, FRAMES_PER_UNIT, StreamGeometry
 from rvcd.params import Snapshot
@@ -33,6 +34,10 @@ from rvcd.yielding import is_yielding, yield_point
 
 __all__ = ["Block", "Converter", "EngineError"]
 
+ENCODER_MEMORY_FRAMES = 128
+"""What a content encoder's positional convolution reaches back, whatever the context."""
+STEADY_AGAIN_BLOCKS = 6
+"""A step is recorded at the third time that it is the same."""
 AFTER_SILENCE_FRAMES = 6
 """Frames decoded and thrown away where the gate opens: it is seen to open more frames than that before it is heard, so that the
 decoder's left context (11.4 frames) is real by then."""
@@ -74,17 +79,22 @@ class Converter:
         denoiser: Denoiser | None = None,
         device: str = "cpu",
         link: LinkMaker = link_to,
+        graphs: Graphs | None = None,
+        keep_warm: bool = False,
     ) -> None:
         """encoder: of voices that bring none of their own; None: all do. gain_db: the voice's own, on top of gain_out.
 
         fill_unvoiced: interpolate f0 through unvoiced frames for the generator (RVC of 2026) instead of leaving them so.
         window: let the content encoder go over its whole window for each block instead of remembering (engine.context).
+        graphs: whether steps are recorded; None: they are not. keep_warm: as engine.keep_warm.
         denoiser: of this stream alone. Raises ValueError where its delay is not the geometry's denoise_samples.
         """
         if (denoiser.delay_samples if denoiser is not None else 0) != geometry.denoise_samples:
             raise ValueError("the denoiser's delay is not the geometry's")
         self.geometry, self.seed = geometry, seed
         self.encoder, self.device, self._link = encoder, torch.device(device), link
+        self.graphs = graphs or Graphs()
+        self._ember = torch.zeros(1, device=self.device) if keep_warm and self.device.type != "cpu" else None
         self.denoiser = denoiser
         self._cores = len(os.sched_getaffinity(0))
 
@@ -96,7 +106,7 @@ class Converter:
         self.opened = GateHistory(geometry.hop_samples, frames)
 
         self.timeline = Timeline(geometry, self.rms_mix.delay_samples)
-        self.units = UnitStreams(encoder, geometry, self.device, window=window, link=link)
+        self.units = UnitStreams(encoder, geometry, self.device, window=window, link=link, graphs=self.graphs)
         self.pitch = PitchHistory(pitch, frames)
         self.shaper = Shaper(geometry.block_frames, snapshot or Snapshot(), fill_unvoiced=fill_unvoiced)
         self.live = LiveVoice(self.new_stream(voice, speaker_id, gain_db))
@@ -130,7 +140,35 @@ class Converter:
 
     def new_stream(self, voice: Voice, speaker_id: int = 0, gain_db: float = 0.0) -> VoiceStream:
         """Return a voice's stream, for switch.begin(). May run on any thread."""
-        return VoiceStream(voice, self.geometry, seed=self.seed, speaker_id=speaker_id, gain_db=gain_db, link=self._link)
+        return VoiceStream(
+            voice, self.geometry, seed=self.seed, speaker_id=speaker_id, gain_db=gain_db, link=self._link, graphs=self.graphs
+        )
+
+    @property
+    def steady_blocks(self) -> int:
+        """After so many blocks of speech in a row everything that is remembered is full, and steps could be recorded."""
+        geometry = self.geometry
+        frames = geometry.window_frames + geometry.context_frames + ENCODER_MEMORY_FRAMES + KEPT_LATENT_FRAMES
+        return -(-frames // geometry.block_frames) + STEADY_AGAIN_BLOCKS
+
+    @torch.inference_mode()
+    def rehearse(self, stream: VoiceStream) -> None:
+        """Let a new voice's steps be recorded, if steps are at all: on made-up frames, which it then forgets. On any thread."""
+        if self.graphs.recorder is None:
+            return
+        now, width = Timeline(self.geometry, self.rms_mix.delay_samples), stream.unit_width
+        units = torch.zeros((2 * self.geometry.window_frames, width), device=self.device)
+        with self.graphs.rehearsal():
+            for _ in range(self.steady_blocks):
+                yield_point()
+                now.blocks += 1
+                if now.voice_end <= 0:
+                    continue
+                first, count = now.settled_before, now.end - now.settled_before
+                pitch = PitchTrack(np.full(count, 200, np.float32), np.ones(count, np.bool_))
+                stream.feed(self.shaper.batch_at_rest(stream.voice, first, now.settled, units[:count], pitch))
+                stream.samples(max(0, now.voice_first), now.voice_end)
+        stream.restart(0)
 
     def use_pitch(self, method: PitchMethod) -> None:
         """Use another pitch method from the next block on, over the audio already heard."""
@@ -176,6 +214,8 @@ class Converter:
         self._take_audio(block, snapshot, watch)
         now, live, phase = self.timeline, self.live, self._phase_of_block()
         if phase is Phase.IDLE:
+            if self._ember is not None:
+                self._ember.add_(1)
             self._skip_frames()
             self.switch.complete()
             return self._finish(self._silence(), phase, watch)

@@ -34,6 +34,8 @@ from rvcd.yielding import yield_point
 
 MAX_TAIL_MS = 15.0
 """Stages are run with lookahead until what the rest adds is at most this."""
+UNDER_WAY_FRAMES = 4
+"""More than any convolution reaches beyond the tail."""
 FAST_LOOKAHEAD_FRAMES = 7
 """Enough in bfloat16: more improve nothing, 4 cost 10 dB (measured on strong random residual blocks)."""
 
@@ -403,6 +405,11 @@ class StreamingDecoder:
         histories += [carried for stage in self.ahead for block in stage for carried in block.carried()]
         histories += [carried for stage in self.delayed for carried in stage.carried()]
         return [*histories, self.source_history]
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether the next step reaches nothing before the stream's beginning: steps differ in nothing but their inputs then."""
+        return self.state.frames >= UNDER_WAY_FRAMES + math.ceil(self.tail_samples / self.hop)
 
     def tensors(self) -> list[Tensor | None]:
         """Where the stream is kept; None before the first step."""

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from rvcd.engine.converter import Converter
 from rvcd.engine.denoiser import Denoiser
+from rvcd.engine.graphs import graphs_of
 from rvcd.engine.pitch import PitchMethod, PitchTracker, create_pitch_method
 from rvcd.engine.precision import choose_precision
 from rvcd.engine.retrieval import UnitIndex, read_index
@@ -90,7 +91,7 @@ class Loader:
 
     @cached_property
     def precision(self) -> torch.dtype:
-        """What the networks compute with: torch.float32 or torch.bfloat16."""
+        """What the networks compute with: torch.float32, torch.bfloat16 or torch.float16."""
         return choose_precision(self.setup.precision, self.device)
 
     @cached_property
@@ -212,6 +213,8 @@ class Loader:
             snapshot=snapshot,
             denoiser=self._denoiser(geometry) if geometry.denoise_samples else None,
             device=self.device,
+            graphs=graphs_of(self.setup.cuda_graphs, torch.device(self.device), self._warn),
+            keep_warm=self.setup.keep_warm,
         )
 
     def _denoiser(self, geometry: StreamGeometry) -> Denoiser:

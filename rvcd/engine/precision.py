@@ -1,7 +1,8 @@
 """Which numbers the networks compute with.
 
 bf16: convolutions and matrix products in bfloat16, everything between them (residual paths, norms, softmax) and the decoder's
-last stage in float32. fp32: all activations and sums in float32; where kernels of our own run, weights of products have 16 bits
+last stage in float32. fp16: the same in float16, for GPUs that multiply no bfloat16 (NVIDIA's before Ampere); processors are slow
+with it. fp32: all activations and sums in float32; where kernels of our own run, weights of products have 16 bits
 (rvcd.nets.narrow_weights), and units stay within 75 dB of those of plain float32.
 """
 
@@ -14,12 +15,17 @@ from rvcd.protocol import PRECISIONS
 
 
 def choose_precision(name: str, device: str) -> torch.dtype:
-    """Return torch.float32 or torch.bfloat16 for engine.precision; auto: bf16 where the hardware multiplies it.
+    """Return torch.float32, torch.bfloat16 or torch.float16 for engine.precision; auto: bf16 where the hardware multiplies it.
 
-    bf16 may be demanded anywhere: without such hardware it is slow, not wrong. Raises ParamError for another name.
+    bf16 may be demanded anywhere: without such hardware it is slow, not wrong. Raises ParamError for another name, and for fp16
+    without a GPU.
     """
     if name not in PRECISIONS:
         raise ParamError(f"engine.precision = '{name}' is unknown; it takes {', '.join(PRECISIONS)}")
+    if name == "fp16":
+        if torch.device(device).type == "cpu":
+            raise ParamError("engine.precision = 'fp16' needs a GPU; on a processor take auto, bf16 or fp32")
+        return torch.float16
     if name == "fp32" or (name == "auto" and not multiplies_bf16(device)):
         return torch.float32
     return torch.bfloat16

@@ -18,7 +18,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rvcd.engine.decoder import MAX_TAIL_MS, Carried, DelayedStage, History, LookaheadConv, LookaheadResBlock, Span
+from rvcd.engine.decoder import (
+    MAX_TAIL_MS,
+    UNDER_WAY_FRAMES,
+    Carried,
+    DelayedStage,
+    History,
+    LookaheadConv,
+    LookaheadResBlock,
+    Span,
+)
 from rvcd.engine.decoder_layers import block_reach, reach
 from rvcd.engine.dsp.noise import frame_hashes, frame_noise
 from rvcd.engine.refinegan_layers import RefineLayers, StageLayers
@@ -340,6 +349,11 @@ class RefineDecoder:
         histories += [history for stage in self.ahead for history in stage.histories()]
         histories += [history for stage in self.delayed for history in stage.histories()]
         return histories
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether the next step reaches nothing before the stream's beginning: steps differ in nothing but their inputs then."""
+        return self.state.frames >= UNDER_WAY_FRAMES + math.ceil(self.tail_samples / self.hop) + self.path.past_frames
 
     def tensors(self) -> list[Tensor | None]:
         """Where the stream is kept; None before the first step."""

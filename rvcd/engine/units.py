@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from rvcd.engine.device_link import DeviceLink, LinkMaker, link_to
 from rvcd.engine.dsp.history_buffer import HistoryBuffer
+from rvcd.engine.graphs import Graphs, Step
 from rvcd.geometry import ENCODER_HOP_SAMPLES, FRAMES_PER_UNIT, StreamGeometry
 from rvcd.nets.contentvec_state import RECEPTIVE_FIELD_SAMPLES, UNIT_HOP_SAMPLES
 from rvcd.nets.rolling_buffer import RollingBuffer
@@ -39,7 +41,7 @@ class ContentEncoder(Protocol):
         ...
 
     def start_front_end(self, memory_s: float) -> Any:
-        """Return what a stream of front_end() calls carries, with reset() and tensors() of what is updated in place; or None."""
+        """Return what a stream of front_end() calls carries, with reset(), started and tensors() of what is updated in place."""
         ...
 
     def front_end(self, audio_16k: Tensor, state: Any = None) -> Tensor:
@@ -127,10 +129,11 @@ class UnitStreams:
 
     def __init__(
         self, encoder: ContentEncoder | None, geometry: StreamGeometry, device: torch.device, *, window: bool = False,
-        link: LinkMaker = link_to,
+        link: LinkMaker = link_to, graphs: Graphs | None = None,
     ) -> None:  # fmt: skip
         """encoder: of takers that want none in particular; None: all do. window: as UnitStream's."""
         self.encoder, self.geometry, self.device, self.window, self._link = encoder, geometry, device, window, link
+        self._graphs = graphs or Graphs()
         self._audio = HistoryBuffer((geometry.window_frames + geometry.block_frames) * ENCODER_HOP_SAMPLES)
         self._streams: dict[int, UnitStream] = {}
 
@@ -179,7 +182,9 @@ class UnitStreams:
         stream = self._streams.get(id(encoder))
         if stream is None:
             link = self._link(self.device)
-            stream = self._streams[id(encoder)] = UnitStream(encoder, self.geometry, link, self._audio, window=self.window)
+            stream = self._streams[id(encoder)] = UnitStream(
+                encoder, self.geometry, link, self._audio, window=self.window, graphs=self._graphs
+            )
         return stream
 
 
@@ -201,6 +206,7 @@ class UnitStream:
         audio: HistoryBuffer,
         *,
         window: bool = False,
+        graphs: Graphs | None = None,
     ) -> None:
         """audio: at 16 kHz, kept by the caller. window: go over the whole window for each block (engine.context)."""
         self.encoder, self.geometry, self._link, self._audio = encoder, geometry, link, audio
@@ -209,6 +215,8 @@ class UnitStream:
         self._features = RollingBuffer(1)
         self._first_unit = self._end_unit = 0
         self._tracks: dict[UnitKind, UnitTrack] = {}
+        self._graphs = graphs or Graphs()
+        self._steps: dict[UnitKind, Step] = {}
 
     def reset(self) -> None:
         """Forget the stream, in place."""
@@ -287,6 +295,7 @@ class UnitStream:
         if track is None:
             state = self.encoder.start_units(kind.width, geometry.context_frames // FRAMES_PER_UNIT, kind.layer)
             track = self._tracks[kind] = UnitTrack(state)
+            self._steps[kind] = Step("content encoder", self._graphs, partial(self.tensors, kind))
         if track.final_end < window_first:
             begin = max(window_first, first_frame // FRAMES_PER_UNIT)
             if self._features.content is not None and begin < self._first_unit <= self._end_unit:
@@ -297,18 +306,26 @@ class UnitStream:
         made = used[1] - used[0]
         settled = (end_frame - geometry.settle_frames) // FRAMES_PER_UNIT
         if self._window:
-            self._make(track, audio, UnitStep(kept, used, 0, (0, 0), anew=True))
+            self._run(kind, audio, UnitStep(kept, used, 0, (0, 0), anew=True))
             track.final_end = min(max(track.final_end, settled), first + made)
         else:
             final = min(max(0, settled - track.final_end), made)
             old = (0, 0) if track.units.content is None else (first - track.first, max(first, track.final_end) - track.first)
-            self._make(track, audio, UnitStep(kept, used, final, old))
+            self._run(kind, audio, UnitStep(kept, used, final, old))
             track.final_end += final
         track.first, track.end_frame = first, end_frame
         return track
 
-    def _make(self, track: UnitTrack, audio: Tensor | None, step: UnitStep) -> None:
-        """Make units. audio (1, samples): what the front end has not heard; None: it has heard all."""
+    def _run(self, kind: UnitKind, audio: Tensor | None, step: UnitStep) -> None:
+        """Make units, as a step that can be recorded where there is audio that the front end remembers."""
+        track = self._tracks[kind]
+        started = self._front_end is None or self._front_end.started
+        key = None if audio is None or step.kept is None or not started else step
+        self._steps[kind].run(key, [] if audio is None else [audio], lambda given: self._make(track, given, step))
+
+    def _make(self, track: UnitTrack, given: list[Tensor], step: UnitStep) -> Tensor:
+        """Make units. given: audio (1, samples) that the front end has not heard; nothing where it has heard all."""
+        audio = given[0] if given else None
         if audio is not None and step.kept is not None:
             self._features.roll(*step.kept, self.encoder.front_end(audio, self._front_end))
         features = self._features.content if step.kept is not None or audio is None else self.encoder.front_end(audio)
@@ -316,7 +333,7 @@ class UnitStream:
         if step.anew:
             track.state.reset()
         units = self.encoder.step(features[:, slice(*step.used)], track.state, step.final)[0]
-        track.units.roll(*step.units, units)
+        return track.units.roll(*step.units, units)
 
     def _fresh_audio(
         self, first_unit: int, keep_from: int, end_frame: int

@@ -23,6 +23,7 @@ from rvcd.engine.device_link import LinkMaker, link_to
 from rvcd.engine.dsp.history_buffer import HistoryBuffer
 from rvcd.engine.dsp.noise import frame_noise
 from rvcd.engine.dsp.resample import interpolate, kernel_for
+from rvcd.engine.graphs import Graphs, Step
 from rvcd.engine.pitch import coarse_pitch
 from rvcd.engine.refinegan_decoder import RefineDecoder
 from rvcd.engine.refinegan_layers import RefineLayers
@@ -36,7 +37,7 @@ from rvcd.nets.excitation import Excitation, SourceState
 from rvcd.nets.packed import worth_packing
 from rvcd.nets.refinegan import RefineGan
 from rvcd.nets.rolling_buffer import Past, RollingBuffer
-from rvcd.nets.synthesizer import PRIOR_NOISE_SCALE, PriorMemory, Synthesizer
+from rvcd.nets.synthesizer import PRIOR_NOISE_SCALE, LayerMemory, PriorMemory, Synthesizer
 from rvcd.yielding import yield_point
 
 WARM_UP_FRAMES = 12
@@ -170,7 +171,7 @@ class VoiceStream:
 
     def __init__(
         self, voice: Voice, geometry: StreamGeometry, *, seed: int = 0, speaker_id: int = 0, gain_db: float = 0.0,
-        link: LinkMaker = link_to,
+        link: LinkMaker = link_to, graphs: Graphs | None = None,
     ) -> None:  # fmt: skip
         """gain_db: this voice's own, for whoever finishes the block."""
         self.voice, self.geometry, self.seed, self.gain_db = voice, geometry, seed, gain_db
@@ -192,6 +193,9 @@ class VoiceStream:
         # The stretched clock runs up to twice as fast as the real one.
         self.decoded = HistoryBuffer(2 * self.hop * (geometry.window_frames + 2 * WARM_UP_FRAMES))
         self._prior_link, self._decoder_link = link(self.device), link(self.device)
+        graphs = graphs or Graphs()
+        self.prior_step = Step("prior and flow", graphs, self._prior_tensors, self._bands)
+        self.decoder_step = Step("decoder", graphs, self._decoder_tensors)
         self.state = StreamState(
             prior=self.synth.enc_p.start(geometry.context_frames),
             z_p=Past(self.flow_context_frames, 1),
@@ -228,9 +232,17 @@ class VoiceStream:
 
     def tensors(self) -> list[Tensor | None]:
         """Where the stream is kept on the networks' device; None for what has not begun."""
+        return [*self._prior_tensors(), *self._decoder_tensors()[1:]]
+
+    def _prior_tensors(self) -> list[Tensor | None]:
         state = self.state
-        of_prior = [tensor for layer in state.prior for tensor in layer.tensors()]
-        return [*of_prior, state.z_p.tensor, state.latents.z.content, *state.source.tensors(), *self.decoder.tensors()]
+        return [*(tensor for layer in state.prior for tensor in layer.tensors()), state.z_p.tensor, state.latents.z.content]
+
+    def _decoder_tensors(self) -> list[Tensor | None]:
+        return [self.state.latents.z.content, *self.state.source.tensors(), *self.decoder.tensors()]
+
+    def _bands(self) -> list[object]:
+        return [layer.band for layer in self.state.prior if isinstance(layer, LayerMemory)]
 
     @torch.inference_mode()
     def feed(self, batch: FrameBatch, watch: Stopwatch | None = None) -> None:
@@ -249,17 +261,18 @@ class VoiceStream:
             watch.lap("retrieval")
             yield_point()
         join = state.latents.join(batch.first, math.floor(state.edges[-1]) - KEPT_LATENT_FRAMES)
-        self._make_latents(units, on_device[0], on_device[1], batch.final, join)
+        inputs = [units, on_device[0], on_device[1]]
+        self.prior_step.run((batch.final, join), inputs, lambda given: self._make_latents(given, batch.final, join))
         state.latents.take(join, batch, factor)
 
-    def _make_latents(self, units: Tensor, coarse: Tensor, noise: Tensor, final: int, join: Join) -> None:
+    def _make_latents(self, inputs: list[Tensor], final: int, join: Join) -> Tensor:
         """units (T, unit_width), coarse (T,), noise (T, inter) -> latents, which join those that are there."""
-        state = self.state
+        state, (units, coarse, noise) = self.state, inputs
         mean, log_std = self.synth.enc_p.step(units[None], coarse[None], state.prior, final)
         yield_point()
         z_p = mean[0] + torch.exp(log_std[0]) * noise.T * PRIOR_NOISE_SCALE
         z = self.synth.flow(state.z_p.extend(z_p, final)[None], self.speaker)[0, :, -len(units) :]
-        state.latents.z.roll(join.start, join.end, z[:, join.skipped :])
+        return state.latents.z.roll(join.start, join.end, z[:, join.skipped :])
 
     def samples(self, first: int, end: int, watch: Stopwatch | None = None) -> NDArray[np.float32]:
         """Return samples first .. end at the stream's rate, decoding the frames they need."""
@@ -311,7 +324,8 @@ class VoiceStream:
         arrays = (*columns.arrays(), *self._source_inputs(np.floor(middles + 0.5).astype(int), lengths))
         arrays += tuple(self.decoder.noise_inputs(count, usable))
         inputs = self._decoder_link.upload(*arrays)
-        audio = self._make_samples(inputs, count, between=columns.between)
+        key = (count, columns.between, state.source.started) if self.decoder.is_under_way else None
+        audio = self.decoder_step.run(key, inputs, lambda given: self._make_samples(given, count, between=columns.between))
         self.decoder.state.frames += count
         self.decoded.append(self._decoder_link.download(audio))
         state.edges = (state.edges + ahead[:count])[-(4 * WARM_UP_FRAMES + count) :]

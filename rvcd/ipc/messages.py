@@ -54,9 +54,9 @@ FIELDS: tuple[str, ...] = ("voice", "speaker", "f0_method", "latency")
 class ModelSetup(Struct, frozen=True):
     """Which models are loaded, and how they are computed with; fixed for a worker's life.
 
-    encoder: of voices that name none; "": the test weights. device, context: as engine's. threads 0: as many as the voice needs.
-    keep_loaded: voices that stay in memory, with their encoders. test_weights_cache: where the test weights are written.
-    ways_file: where it is kept how convolutions are computed best on this machine; "": directly.
+    encoder: of voices that name none; "": the test weights. device, precision, cuda_graphs, keep_warm, context: as engine's.
+    threads 0: as many as the voice needs. keep_loaded: voices that stay in memory, with their encoders. test_weights_cache: where
+    the test weights are written. ways_file: where it is kept how convolutions are computed best on this machine; "": directly.
     """
 
     encoder: str
@@ -64,6 +64,8 @@ class ModelSetup(Struct, frozen=True):
     fill_unvoiced: bool = False
     device: str = "cpu"
     precision: str = "fp32"
+    cuda_graphs: str = "off"
+    keep_warm: bool = False
     context: str = "remembered"
     threads: int = 0
     seed: int = 0

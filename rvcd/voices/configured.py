@@ -76,6 +76,8 @@ def model_setup(settings: Settings) -> ModelSetup:
         fill_unvoiced=settings.engine.unvoiced == "interpolate",
         device=settings.engine.device,
         precision=settings.engine.precision,
+        cuda_graphs=settings.engine.cuda_graphs,
+        keep_warm=settings.engine.keep_warm,
         context=settings.engine.context,
         threads=settings.engine.threads,
         seed=settings.engine.seed,

@@ -183,7 +183,9 @@ class Preparation:
                 self._loop.call(lambda: self._loop.use(fresh))
                 return
         self._give_threads(paths)
-        change = VoiceChange(converter.new_stream(voice, speaker, files.gain_db))
+        stream = converter.new_stream(voice, speaker, files.gain_db)
+        converter.rehearse(stream)
+        change = VoiceChange(stream)
         self._loop.call(lambda: self._loop.begin_change(change))
         while not change.ended.wait(LOOK_S):
             with self._told:

@@ -21,9 +21,12 @@ def warm_up(converter: Converter) -> None:
     random = np.random.default_rng(0)
     geometry = converter.geometry
     blocks = 3 + -(-geometry.delay_samples // geometry.block_samples)
-    for _ in range(blocks):
-        noise = (0.1 * random.standard_normal(geometry.block_samples)).astype(np.float32)
-        converter.process(noise, converter.applied)
+    if converter.graphs.recorder is not None:
+        blocks = converter.steady_blocks
+    with converter.graphs.rehearsal():
+        for _ in range(blocks):
+            noise = (0.1 * random.standard_normal(geometry.block_samples)).astype(np.float32)
+            converter.process(noise, converter.applied)
     converter.reset()
 
 

@@ -147,7 +147,7 @@ def test_a_soak_takes_the_configured_latency_and_a_comparison_two_presets() -> N
     ("fields", "sentence"),
     [
         ({"presets": ("balancd",)}, "'balancd' is no preset; it takes low, balanced, safe; did you mean 'balanced'?"),
-        ({"precision": "fp23"}, "'fp23' is no precision; it takes auto, fp32, bf16; did you mean 'fp32'?"),
+        ({"precision": "fp23"}, "'fp23' is no precision; it takes auto, fp32, bf16, fp16; did you mean 'fp32'?"),
         (
             {"f0_method": "swft"},
             "'swft' is no F0 method; it takes swift, rmvpe, fcpe, harvest, dio, pm, yin; did you mean 'swift'?",

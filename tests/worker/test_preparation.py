@@ -40,6 +40,9 @@ class FakeConverter:
     def new_stream(self, voice: Any, speaker: int, gain_db: float) -> Any:
         return SimpleNamespace(voice=voice, speaker=speaker)
 
+    def rehearse(self, stream: Any) -> None:
+        pass
+
     def use_pitch(self, method: Any) -> None:
         self.pitch = method.name
 
