@@ -21,8 +21,9 @@ from rvcd.nets.rolling_buffer import RollingBuffer
 CATCH_UP_FRAMES = 24
 """Past frames, at least, that an encoder hears in one go when its voice is on its way in. They fit between two blocks; being two
 blocks or more, they are more than what is said meanwhile."""
-STATISTICS_MEMORY_S = 10.0
-"""How long the front end's norm remembers: longer than any pause, short enough for another speaker or microphone."""
+STATISTICS_MEMORY_S = 2.0
+"""How long the front end's norm remembers: as near to offline in steady speech as 10 s, and sooner right for another
+speaker or level (docs/context.md)."""
 
 
 class ContentEncoder(Protocol):

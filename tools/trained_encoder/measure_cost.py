@@ -18,7 +18,6 @@ from rvcd.nets.contentvec import ContentEncoder
 from rvcd.nets.packed import worth_packing
 
 BASE = replace(SIZES, conv_channels=(512,) * 7, width=768, heads=12, layers=12, inner_width=3072)
-BLOCKS_MS = (40, 140, 200)
 WAYS = (("upstream", 1000), ("remembered", 1000), ("window", 1000), ("remembered", 2500), ("window", 2500))
 
 
@@ -55,6 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--blocks-ms", type=int, nargs="+", default=[40, 140, 200])
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     plain = ContentEncoder(BASE).eval().requires_grad_(False)
@@ -66,7 +66,7 @@ def main() -> None:
     print(f"processor time in ms a block, {precision}, {args.threads} threads; upstream's way in float32 with plain modules\n")
     print("| block | " + " | ".join(f"{name}, {ms} ms" for name, ms in WAYS) + " |")
     print("|--:|" + "--:|" * len(WAYS), flush=True)
-    for block_ms in BLOCKS_MS:
+    for block_ms in args.blocks_ms:
         spent: list[list[float]] = [[] for _ in WAYS]
         for _ in range(args.rounds):
             for number, (name, context_ms) in enumerate(WAYS):

@@ -8,21 +8,20 @@ The transformer sees the whole clip, so that nothing but the norm differs from o
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import itertools
 from pathlib import Path
 
 import numpy as np
 import torch
 from clips import Clip, held_out_speakers, is_held_out, load_clip
-from measure import Score, add, ratio
-from network import load_final
+from measure import Score, add, choose, ratio
+from network import Finished, load_final
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from rvcd.engine.units import STATISTICS_MEMORY_S
 from rvcd.nets.contentvec import ContentEncoder
 
-BLOCKS_MS = (40, 140)
 ROOM_DB = (-65.0, -50.0)
 """Of full scale: what a microphone hears in a pause."""
 Audio = NDArray[np.float32]
@@ -71,11 +70,8 @@ def streamed(encoder: ContentEncoder, audio: Audio, block_ms: int, state: object
     return torch.cat(parts, dim=1)
 
 
-def measure(
-    encoder: ContentEncoder, head: nn.Linear, clips: list[Clip], tested: list[int], kind: str, block_ms: int,
-    start: Callable[[], object],
-) -> Score:  # fmt: skip
-    score = Score()
+def measure(finished: Finished, clips: list[Clip], tested: list[int], kind: str, block_ms: int, memory_s: float) -> Score:
+    score, encoder = Score(), finished.encoder
     with torch.inference_mode():
         for index in tested:
             clip = clips[index]
@@ -83,12 +79,14 @@ def measure(
             own = own + room(len(own) / 16000, -65.0, index)[: len(own)]
             earlier = before(kind, clips, index)
             earlier = earlier[len(earlier) % 320 :]
-            features = streamed(encoder, np.concatenate((earlier, own)), block_ms, start())[:, len(earlier) // 320 :]
+            features = streamed(encoder, np.concatenate((earlier, own)), block_ms, encoder.start_front_end(memory_s))[
+                :, len(earlier) // 320 :
+            ]
             units, offline = (
                 encoder.encode(features)[0],
                 encoder.units(torch.from_numpy(own)[None], unit_width=encoder.sizes.width)[0],
             )
-            add(score, head, units, offline, clip)
+            add(score, finished, units, offline, clip)
     return score
 
 
@@ -97,34 +95,36 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("clips", type=Path)
     parser.add_argument("--clips", dest="count", type=int, default=24)
+    parser.add_argument("--memories-s", type=float, nargs="+", default=[STATISTICS_MEMORY_S])
+    parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
+    parser.add_argument("--blocks-ms", type=int, nargs="+", default=[40, 140])
     args = parser.parse_args()
     torch.set_num_threads(1)
-    encoder, head = load_final(args.checkpoint)
+    finished = load_final(args.checkpoint)
+    encoder = finished.encoder
     speakers = held_out_speakers(args.clips)
     clips = [load_clip(path) for path in sorted(args.clips.glob("*/*.npz")) if is_held_out(path, speakers)]
-    fit = [i for i, clip in enumerate(clips) if clip.sure and len(clip.audio) > 4 * 16000]
-    tested = fit[:: max(1, len(fit) // args.count)][: args.count]
-    print("| heard before | block | phone errors | more than offline | signal to difference |")
-    print("|---|--:|--:|--:|--:|", flush=True)
+    tested = choose(clips, args.count)
+    print("| heard before | memory | block | frames right | to offline | phone errors | to offline | signal to difference |")
+    print("|---|" + "--:|" * 7, flush=True)
     offline = Score()
     with torch.inference_mode():
         for index in tested:
             own = clips[index].audio.numpy().astype(np.float32) / 32768
             own = own + room(len(own) / 16000, -65.0, index)[: len(own)]
             units = encoder.units(torch.from_numpy(own)[None], unit_width=encoder.sizes.width)[0]
-            add(offline, head, units, units, clips[index])
-    rate, error = offline.rate()
-    print(f"| (offline) | - | {rate:.1f} ± {error:.1f} % | | |", flush=True)
-    for kind in KINDS:
-        for block_ms in BLOCKS_MS:
-            score = measure(encoder, head, clips, tested, kind, block_ms, lambda: encoder.start_front_end(STATISTICS_MEMORY_S))
-            rate, error = score.rate()
-            more, spread = ratio(np.array(score.errors, float) - np.array(offline.errors, float), np.array(score.said, float))
+            add(offline, finished, units, units, clips[index])
+    right, errors, said, known = (np.array(x, float) for x in (offline.right, offline.errors, offline.said, offline.known))
+    print("| (offline) | | | {:.1f} ± {:.1f} % | | {:.1f} ± {:.1f} % | | |".format(*ratio(right, known), *ratio(errors, said)))
+    for kind in args.kinds:
+        for block_ms, memory_s in itertools.product(args.blocks_ms, args.memories_s):
+            score = measure(finished, clips, tested, kind, block_ms, memory_s)
+            now_right, now_errors = np.array(score.right, float), np.array(score.errors, float)
+            figures = (*ratio(now_right, known), *ratio(now_right - right, known),
+                       *ratio(now_errors, said), *ratio(now_errors - errors, said))  # fmt: skip
             distance_db = 10 * np.log10(score.signal / max(score.noise, 1e-20))
-            print(
-                f"| {kind} | {block_ms} ms | {rate:.1f} ± {error:.1f} % | {more:+.1f} ± {spread:.1f} | {distance_db:.1f} dB |",
-                flush=True,
-            )
+            told = "{:.1f} ± {:.1f} % | {:+.1f} ± {:.1f} | {:.1f} ± {:.1f} % | {:+.1f} ± {:.1f}".format(*figures)
+            print(f"| {kind} | {memory_s:g} s | {block_ms} ms | {told} | {distance_db:.1f} dB |", flush=True)
 
 
 if __name__ == "__main__":

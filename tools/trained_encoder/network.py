@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -88,17 +88,31 @@ def drop_out(model: Trained, share: float) -> None:
 
 
 def save_final(path: Path, weights: dict[str, Tensor]) -> None:
-    """Write what a measurement needs, float16: sizes, the encoder's weights, the CTC head's."""
-    wanted = {k: v.half() for k, v in weights.items() if k.startswith(("encoder.", "ctc."))}
+    """Write what a measurement needs, float16: sizes, the encoder's weights, the heads'."""
+    wanted = {k: v.half() for k, v in weights.items() if k.startswith(("encoder.", "ctc.", "frame."))}
     torch.save({"sizes": asdict(SIZES), "weights": wanted}, path)
 
 
-def load_final(path: Path) -> tuple[ContentEncoder, nn.Linear]:
-    """Return the encoder and its CTC head, float32."""
+@dataclass(frozen=True)
+class Finished:
+    """A trained encoder, float32, and what tells phones from its units: of a clip (ctc), of a frame."""
+
+    encoder: ContentEncoder
+    ctc: nn.Linear
+    frame: nn.Linear
+
+
+def load_final(path: Path) -> Finished:
+    """Read what save_final() wrote."""
     saved: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
     sizes = {k: tuple(v) if isinstance(v, list) else v for k, v in saved["sizes"].items()}
-    encoder, head = ContentEncoder(EncoderSizes(**sizes), str(path)), nn.Linear(sizes["width"], CLASSES)
+    parts: dict[str, nn.Module] = {
+        "encoder": ContentEncoder(EncoderSizes(**sizes), str(path)),
+        "ctc": nn.Linear(sizes["width"], CLASSES),
+        "frame": nn.Linear(sizes["width"], CLASSES),
+    }
     weights = {k: v.float() for k, v in saved["weights"].items()}
-    encoder.load_state_dict({k.removeprefix("encoder."): v for k, v in weights.items() if k.startswith("encoder.")})
-    head.load_state_dict({k.removeprefix("ctc."): v for k, v in weights.items() if k.startswith("ctc.")})
-    return encoder.eval().requires_grad_(False), head.eval().requires_grad_(False)
+    for name, part in parts.items():
+        part.load_state_dict({k.removeprefix(f"{name}."): v for k, v in weights.items() if k.startswith(f"{name}.")})
+        part.eval().requires_grad_(False)
+    return Finished(**parts)  # type: ignore[arg-type]

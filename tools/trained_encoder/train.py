@@ -1,6 +1,6 @@
 """Train the small encoder: front end first, then the transformer over its features, then both.
 
-    train.py CLIPS OUT --steps 200 620 120
+    train.py CLIPS OUT --steps 200 620 290
 
 CLIPS: what align_phones.py made; clips that are added meanwhile are found. Saves OUT/checkpoint.pt every few minutes and goes on
 from it, and OUT/final.pt whenever it saves.
@@ -29,7 +29,7 @@ BATCH_S = (16.0, 32.0, 24.0)
 PIECES_S = ((2.0,), (3.0, 5.0), (3.0, 5.0))
 LEAST_SHARE = 0.7
 """Of a piece: shorter clips would be mostly padding."""
-RATES = (3e-3, 1e-3, 5e-4)
+RATES = (3e-3, 1e-3, 1.2e-3)
 DROPPED = 0.1
 MASK_CHANCE, MASK_UNITS = 0.015, 8
 SAVE_EVERY_S = 200.0
@@ -40,7 +40,7 @@ CTC_FROM = 220
 
 From the first step on, CTC taught the transformer nothing but blanks within 400 steps: every row became the same.
 """
-WHOLE_CHANCE = 0.5
+WHOLE_CHANCES = (0.0, 0.5, 0.3)
 """Of a step over whole clips that are not aligned, by CTC."""
 HELD_OUT_CLIPS = 24
 
@@ -136,7 +136,7 @@ def losses(model: Trained, stage: int, done: int, speech: Speech, mel: LogMel, d
     if stage == 1 and done == CTC_FROM:
         model.ctc.load_state_dict(model.frame.state_dict())
     with_ctc = stage == 2 or (stage == 1 and done > CTC_FROM)
-    if with_ctc and speech.others and dice.random() < WHOLE_CHANCE:
+    if with_ctc and speech.others and dice.random() < WHOLE_CHANCES[stage]:
         return whole_losses(model, stage, speech.draw_whole(BATCH_S[stage], dice), dice)
     piece_s = dice.choice(PIECES_S[stage])
     units, count = round(piece_s * 50), round(BATCH_S[stage] / piece_s)
