@@ -223,9 +223,11 @@ def test_auto_pitch_is_turned_on_and_off_and_what_it_adds_stands_beside_the_pitc
             await on.pilot.press("a")
             assert on.client.sent[-1] == ("/pitch/mode", ("auto",))
             on.client.deliver_stats(pitch_mode="auto", pitch_auto=-5, register_hz=110.0)
-            await on.shows("auto -5")
+            await on.update()
+            assert "auto -5" in on.text()
             on.client.deliver_stats(pitch_mode="auto")
-            await on.shows("no auto")
+            await on.update()
+            assert "no auto" in on.text()
             await on.pilot.press("a")
             assert on.client.sent[-1] == ("/pitch/mode", ("manual",))
 
