@@ -67,6 +67,7 @@ class RvcctlApp(App[None]):
         Binding("c", "clear_panic", "clear"),
         Binding("left_square_bracket", "pitch(-1)", "pitch−", key_display="["),
         Binding("right_square_bracket", "pitch(1)", "pitch+", key_display="]"),
+        Binding("a", "pitch_mode", "auto pitch", show=False),
         Binding("r", "flip('/record')", "record"),
         Binding("t", "talk", "talk", show=False),
         *(Binding(str(slot), f"slot({slot})", f"voice {slot}", show=False) for slot in range(1, SLOTS_ON_KEYS + 1)),
@@ -221,6 +222,12 @@ class RvcctlApp(App[None]):
             other = names[names[0] == stats.monitor_source]
             self._steering.choose_monitor_source(other)
             self.notify(MONITOR_WORDS[other], timeout=2)
+
+    def action_pitch_mode(self) -> None:
+        """Let auto transpose, or the user alone. The daemon says why where it cannot."""
+        if self._reachable() and (stats := self._client.view.stats) is not None:
+            auto = stats.pitch_mode != protocol.PITCH_AUTO
+            self._steering.choose_pitch_mode(protocol.PITCH_AUTO if auto else protocol.PITCH_MANUAL)
 
     def _monitored(self) -> protocol.Stats | None:
         """Return the telemetry where there is a monitor, and say so where there is none."""

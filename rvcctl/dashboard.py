@@ -22,7 +22,7 @@ from rvcctl.widgets.losses import LossLine
 from rvcctl.widgets.monitor_meter import MonitorMeter
 from rvcctl.widgets.note_display import NoteDisplay
 from rvcctl.widgets.page_bar import PageBar
-from rvcctl.widgets.param_table import ParamTable
+from rvcctl.widgets.param_table import ParamTable, pitch_word
 from rvcctl.widgets.state_banner import StateBanner, banner_of
 from rvcctl.widgets.strain import StrainLine
 from rvcd import protocol
@@ -142,7 +142,7 @@ class Dashboard(Vertical):
         self.query_one(FaultLine).said = said_of(stats if connected else None)
         self.query_one("#body").set_class(not connected, "-stale")
         has_monitor = stats is not None and stats.monitor_state != protocol.MonitorState.OFF
-        self.query_one(ParamTable).show(values, with_desk=has_monitor)
+        self.query_one(ParamTable).show(values, with_desk=has_monitor, pitch_word=pitch_word(stats))
         self.query_one(VoiceList).show(view.voices, stats.voice if stats else "", stats.loading if stats else "")
         self.query_one(PresetList).show(view.presets, stats.preset if stats else "")
         self.query_one(LogTail).show(view.log)

@@ -13,7 +13,17 @@ from rvcd import protocol
 from rvcd.errors import how_to_install
 from rvcd.osc.codec import OscMessage
 from rvcd.params import BY_ADDRESS, PARAMS, VOICE_PARAMS
-from rvcd.protocol import MONITOR_SOURCES, ON_FROM, SILENCE_DBFS, MonitorState, State, Stats
+from rvcd.protocol import (
+    MONITOR_SOURCES,
+    ON_FROM,
+    PITCH_AUTO,
+    PITCH_MANUAL,
+    PITCH_MODES,
+    SILENCE_DBFS,
+    MonitorState,
+    State,
+    Stats,
+)
 
 Args = tuple[str | int | float, ...]
 
@@ -55,6 +65,9 @@ class _Due:
     what: Callable[[float], list[OscMessage]]
 
 
+AUTO_SEMITONES, REGISTER_HZ = 4, 220.0
+
+
 @dataclass
 class DemoDaemon:
     """Call obey() for each command and tick() for the telemetry; both return messages with the /rvc prefix.
@@ -79,6 +92,7 @@ class DemoDaemon:
     monitor_state: str = MonitorState.OFF.value
     monitor_source: str = MONITOR_SOURCES[0]
     monitor_problem: str = ""
+    pitch_mode: str = PITCH_MANUAL
     resizing: bool = False
     recorded_from_s: float = 0.0
     blocks: int = 0
@@ -120,6 +134,7 @@ class DemoDaemon:
             "/f0/method": self._set_method,
             "/latency/preset": self._set_latency,
             "/monitor/source": self._set_monitor_source,
+            "/pitch/mode": self._set_pitch_mode,
         }
         if address not in handlers or (not args and address not in _WITHOUT_ARGUMENT):
             return _fail(address, "the demo does not know this command")
@@ -235,6 +250,12 @@ class DemoDaemon:
         self._due.append(_Due(now_s + RESIZE_S, resized))
         return []
 
+    def _set_pitch_mode(self, args: Args, _now_s: float) -> list[OscMessage]:
+        if args[0] not in PITCH_MODES:
+            return _fail("/pitch/mode", f"unknown pitch mode '{args[0]}'; known: {', '.join(PITCH_MODES)}")
+        self.pitch_mode = str(args[0])
+        return [_message("/pitch/mode", self.pitch_mode)]
+
     def _set_monitor_source(self, args: Args, _now_s: float) -> list[OscMessage]:
         if args[0] not in MONITOR_SOURCES:
             return _fail("/monitor/source", f"unknown source of the monitor '{args[0]}'; known: {', '.join(MONITOR_SOURCES)}")
@@ -326,6 +347,8 @@ class DemoDaemon:
             retrieval_ms=0.02 * compute_ms, scheduling="FIFO 60", fault=self.fault,
             monitor_state=self.monitor_state, monitor_source=self.monitor_source, monitor_mute=self.switches["/monitor/mute"],
             monitor_problem=self.monitor_problem, monitor_peak_dbfs=max(SILENCE_DBFS, heard_dbfs) if is_heard else SILENCE_DBFS,
+            pitch_mode=self.pitch_mode, register_hz=REGISTER_HZ,
+            pitch_auto=AUTO_SEMITONES if self.pitch_mode == PITCH_AUTO else 0,
             gpu_util=0.31 + 0.05 * math.sin(1.3 * at_s), gpu_memory_mb=2150.0, gpu_memory_total_mb=8192.0,
         )  # fmt: skip
 

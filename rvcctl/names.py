@@ -66,6 +66,8 @@ def _table() -> dict[str, Name]:
              "/latency/preset", True, "the latency of the whole stream"),
         Name("monitor_source", "/monitor/source", Kind.TEXT, f"one of {', '.join(protocol.MONITOR_SOURCES)}", "/monitor/source",
              doc="what you hear of yourself: what goes out, or your own voice"),
+        Name("pitch_mode", "/pitch/mode", Kind.TEXT, f"one of {', '.join(protocol.PITCH_MODES)}", "/pitch/mode",
+             doc="who transposes: you alone, or auto by the voice's register, and pitch on top"),
         Name("preset", "/preset", Kind.TEXT, "the name of a preset (see 'rvcctl preset list')", "/preset/recall", True,
              "all parameters at once, as saved"),
     ]  # fmt: skip

@@ -68,6 +68,10 @@ class Steering:
         """Hear something else of oneself on the monitor."""
         self._client.send("/monitor/source", name)
 
+    def choose_pitch_mode(self, name: str) -> None:
+        """Let auto transpose, or the user alone."""
+        self._client.send("/pitch/mode", name)
+
     def load_slot(self, slot: int) -> None:
         """Switch to the voice in a slot."""
         self._client.send("/voice/slot", slot)

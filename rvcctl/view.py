@@ -184,6 +184,7 @@ _FIELDS: dict[str, tuple[str, Callable[[OscMessage], str | int | float]]] = {
     "/talk": ("talk", _flag),
     "/monitor/mute": ("monitor_mute", _flag),
     "/monitor/source": ("monitor_source", _text),
+    "/pitch/mode": ("pitch_mode", _text),
     "/voice": ("voice", _text),
     "/voice/slot": ("voice_slot", _whole),
     "/speaker": ("speaker", _whole),
@@ -235,7 +236,7 @@ def _printable(stats: protocol.Stats) -> protocol.Stats:
 
 
 NAME_CHARACTERS = 64
-_WORDS = ("state", "f0_method", "talk_mode", "latency_preset", "scheduling", "monitor_state", "monitor_source")
+_WORDS = ("state", "f0_method", "talk_mode", "latency_preset", "scheduling", "monitor_state", "monitor_source", "pitch_mode")
 _SENTENCES = ("fault", "advice", "hint", "monitor_problem")
 _TEXT_LIMITS = {**dict.fromkeys(_WORDS, 24), **dict.fromkeys(_SENTENCES, 300), "device": 200}
 """Characters shown of a text; of any other, NAME_CHARACTERS."""

@@ -24,6 +24,9 @@ STATUS_SWITCHES: tuple[str, ...] = ("/bypass", "/mute", "/record", "/talk")
 """Those that /status tells, in its order."""
 SWITCH_ADDRESSES: tuple[str, ...] = (*STATUS_SWITCHES, "/monitor/mute")
 MONITOR_SOURCES: tuple[str, ...] = ("converted", "microphone")
+PITCH_MANUAL, PITCH_AUTO = "manual", "auto"
+PITCH_MODES: tuple[str, ...] = (PITCH_MANUAL, PITCH_AUTO)
+"""auto: the speaker's median is brought to the voice's register, and `pitch` is added to that."""
 """What the monitor gives: what goes out, or the user's own voice."""
 GROUPS: tuple[str, ...] = ("params", "meters", "stats", "log")
 """What a subscriber may ask for."""
@@ -107,6 +110,8 @@ class Stats:
     monitor_state: one of MonitorState. monitor_source: one of MONITOR_SOURCES. monitor_peak_dbfs: as the levels above, of what
     the monitor gives. monitor_underruns: times that it had nothing to give. monitor_problem: what is wrong with it, "" nothing.
     latency_denoise_ms: of a loaded denoiser (engine.denoiser), 0.0 without one.
+    pitch_mode: one of PITCH_MODES. pitch_auto: semitones that auto adds to `pitch`. register_hz: the live voice's, 0.0 unknown:
+    then auto adds nothing.
     latency_offset_ms: audio.latency_offset_ms as it is contained in latency_device_out_ms or latency_device_in_ms.
     f0_hz is 0.0 when the newest frame is unvoiced (a wire format's convention: inside the daemon voicing is a boolean).
     """
@@ -186,6 +191,9 @@ class Stats:
     monitor_underruns: int = 0
     monitor_problem: str = ""
     latency_denoise_ms: float = 0.0
+    pitch_mode: str = PITCH_MANUAL
+    pitch_auto: int = 0
+    register_hz: float = 0.0
 
 
 ALWAYS_SENT = [field.name for field in fields(Stats)].index("late_samples")

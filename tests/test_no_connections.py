@@ -170,6 +170,7 @@ COMMANDS = {
     "voice check": ["voice", "check", VOICE],
     "voice import": ["voice", "import", VOICE],
     "voice index build": ["voice", "index", "build", "out/copy.pth", "recordings"],
+    "voice register": ["voice", "register", "out/copy.pth", "--sample", SPEECH],
     "render": ["render", SPEECH, "out/out.wav"],
     "bench": ["bench", "--preset", "balanced", "--seconds", "1", "--flat-out"],
     "eval": ["eval", "recordings", "--chart", "out/chart.png"],

@@ -19,7 +19,8 @@ SECTIONS: Mapping[str, Sequence[str]] = {
     "state": (
         "state", "bypass", "mute", "panic", "talk", "talk_mode", "fault", "advice", "hint", "device", "rate_hz", "uptime_s",
     ),
-    "voice": ("voice", "voice_slot", "speaker", "speakers", "loading", "preset", "f0_method"),
+    "voice": ("voice", "voice_slot", "speaker", "speakers", "loading", "preset", "f0_method", "pitch_mode", "pitch_auto",
+              "register_hz"),
     "levels": ("in_peak_dbfs", "out_peak_dbfs", "in_clips", "out_clips", "f0_hz", "note", "cents"),
     "latency": ("latency_preset", "latency_total_ms", "latency_device_in_ms", "latency_block_ms", "latency_lookahead_ms",
                 "latency_deadline_ms", "latency_device_out_ms", "latency_offset_ms", "latency_denoise_ms", "ring_fill"),

@@ -17,7 +17,7 @@ KEYS: tuple[tuple[str, str], ...] = (
     ("b  m", "bypass: your own voice goes out · mute: silence"),
     ("space", "PANIC: silence at once; it stays until c"),
     ("c", "clear the panic"),
-    ("[  ]", "pitch one semitone down, up"),
+    ("[  ]  a", "pitch one semitone down, up · auto (by register)"),
     ("1-9", "the voice in this slot"),
     ("r", "record on, off"),
     ("t", "talk on, off (a terminal cannot see a key let go)"),

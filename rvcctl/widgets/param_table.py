@@ -13,7 +13,8 @@ from rvcctl.messages import ParamMoved, ParamPlaced
 from rvcctl.steps import coarse_step, fine_step, snapped, value_text
 from rvcctl.widgets.row_list import MARK_CELLS, RowList
 from rvcctl.widgets.slider import slider_text, value_of
-from rvcd.params import PARAMS, VOICE_PARAMS, Param
+from rvcd import protocol
+from rvcd.params import BY_NAME, PARAMS, VOICE_PARAMS, Param
 
 NAME_CELLS, VALUE_CELLS, UNIT_CELLS, RANGE_CELLS = 11, 8, 10, 9
 MIN_SLIDER_CELLS, MAX_SLIDER_CELLS = 5, 49
@@ -37,10 +38,17 @@ class ParamTable(RowList):
         super().__init__(id=id, classes=classes)
         self._values: tuple[float | None, ...] = (None,) * len(PARAMS)
         self._rows = len(VOICE_PARAMS)
+        self._pitch_word = ""
         self._dragged: int | None = None
 
-    def show(self, values: tuple[float | None, ...], *, with_desk: bool = True) -> None:
-        """Show the values of PARAMS, in their order; None for an unknown one. with_desk: also the rows after the voice's."""
+    def show(self, values: tuple[float | None, ...], *, with_desk: bool = True, pitch_word: str = "") -> None:
+        """Show the values of PARAMS, in their order; None for an unknown one. with_desk: also the rows after the voice's.
+
+        pitch_word: in the place of the pitch's unit, what auto adds to it.
+        """
+        if pitch_word != self._pitch_word:
+            self._pitch_word = pitch_word
+            self.refresh_row(PARAMS.index(BY_NAME["pitch"]))
         before, self._values = self._values, values
         if self._rows != (rows := len(PARAMS if with_desk else VOICE_PARAMS)):
             self._rows = rows
@@ -64,7 +72,7 @@ class ParamTable(RowList):
             Segment(slider[first:end], self.part("value")),
             Segment(slider[end:], self.part("dim")),
             Segment(value_text(param, value).rjust(VALUE_CELLS), plain + Style(bold=True)),
-            Segment(f" {param.unit:<{UNIT_CELLS - 1}}", plain),
+            Segment(f" {(param.name == 'pitch' and self._pitch_word) or param.unit:<{UNIT_CELLS - 1}}", plain),
         ]
         if with_range:
             segments.append(Segment(f"{param.low:g}..{param.high:g}".rjust(RANGE_CELLS), self.part("dim")))
@@ -158,3 +166,10 @@ class ParamTable(RowList):
         with_range = room - RANGE_CELLS >= 2 * MIN_SLIDER_CELLS
         cells = room - RANGE_CELLS * with_range
         return min(max(cells, MIN_SLIDER_CELLS), MAX_SLIDER_CELLS), with_range
+
+
+def pitch_word(stats: protocol.Stats | None) -> str:
+    """Return what stands beside the pitch while it is auto's: what is added, or that the voice has no register; else ""."""
+    if stats is None or stats.pitch_mode != protocol.PITCH_AUTO:
+        return ""
+    return f"auto {stats.pitch_auto:+d}" if stats.register_hz else "no auto"

@@ -24,6 +24,7 @@ from rvcd.cli import (
     version,
     voice,
     voice_index,
+    voice_register,
 )
 from rvcd.cli.common import DEBUG_VARIABLE
 from rvcd.cli.privacy import keep_to_this_machine
@@ -52,6 +53,7 @@ app.command("config")(config.print_config)
 app.command()(osc.osc)
 app.command()(version.version)
 app.add_typer(assets.app, name="assets")
+voice.app.command("register")(voice_register.register)
 voice.app.add_typer(voice_index.app, name="index")
 app.add_typer(voice.app, name="voice")
 app.add_typer(mic.app, name="mic")

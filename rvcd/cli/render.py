@@ -16,7 +16,7 @@ from rvcd.cli.common import ConfigOption, NameOption, unwound_by_signals
 from rvcd.cli.voice_text import note, printable
 from rvcd.errors import ParamError, RvcdError
 from rvcd.params import BY_NAME
-from rvcd.protocol import F0_METHODS
+from rvcd.protocol import F0_METHODS, PITCH_MANUAL
 
 STANDARD = "-"
 """Names the standard input and the standard output."""
@@ -69,6 +69,12 @@ def render(
             show_default=False,
         ),
     ] = "",
+    pitch_mode: Annotated[
+        str,
+        typer.Option(
+            metavar="manual|auto", help="auto: bring each file's median pitch to the voice's register; --pitch is added."
+        ),
+    ] = PITCH_MANUAL,
     input_rate_hz: Annotated[
         int, typer.Option("--input-rate", help="Hz of raw samples on the standard input; default: --rate.", show_default=False)
     ] = 0,
@@ -107,7 +113,7 @@ def render(
     wanted: dict[str, Any] = {
         "voice": voice, "index": str(index or ""), "f0_method": f0_method, "rate_hz": rate_hz,
         "params": {name: value for name, value in given.items() if value is not None}, "channels": channels,
-        "loudness_lufs": loudness, "force": force,
+        "loudness_lufs": loudness, "force": force, "pitch_mode": pitch_mode,
     }  # fmt: skip
     file_format = file_format.lower().removeprefix(".")
     only_many = {
@@ -115,6 +121,7 @@ def render(
         "--json": as_json,
     }  # fmt: skip
     if STANDARD in paths:
+        _refuse({f"--pitch-mode {pitch_mode}": wanted.pop("pitch_mode") != PITCH_MANUAL}, "needs the whole, and - is a stream")
         _refuse(only_many, "is for many files, and - is a single stream")
         if len(inputs) > 1 or (out != STANDARD and (out.endswith(os.sep) or os.path.isdir(out))):
             raise ParamError("-: is the standard input or output; with it, name one input and one output that is no folder")

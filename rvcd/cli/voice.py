@@ -14,6 +14,7 @@ import typer
 from rvcd.cli.checks.finding import Level
 from rvcd.cli.common import ConfigOption, JsonOption, NameOption, checked_name, coloured, print_table, unwound_by_signals
 from rvcd.cli.voice_names import find_voices
+from rvcd.cli.voice_register import measured_register
 from rvcd.cli.voice_text import (
     commands_to_use,
     entry_fields,
@@ -105,6 +106,7 @@ def voice_info(
         ("trained", spec.epochs or "unknown"),
         ("index", index),
         ("gain", f"{entry.gain_db:g} dB" if entry.gain_db else ""),
+        ("register", f"{entry.f0_median_hz:g} Hz" if entry.f0_median_hz else ""),
         ("params", params_text(entry)),
     ):
         if value:
@@ -180,6 +182,10 @@ def import_voices(
         float | None, typer.Option(metavar="DB", help="This voice's own gain, -24..24 dB.", show_default=False)
     ] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace FOLDER/NAME, its voice.toml included.")] = False,
+    sample: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="A recording of the voice's speaker, of which its register is measured. Repeatable."),
+    ] = None,
     allow_private: Annotated[
         bool, typer.Option("--allow-private", help="Let an address lead to this machine or a private network, by http too.")
     ] = False,
@@ -208,7 +214,8 @@ def import_voices(
     others = VoiceRegistry.scan(path for path in (folders if known else [*folders, folder]) if path.is_dir())
     with unwound_by_signals(), scratch_in(folder) as scratch:
         local, words = _download_what_is_elsewhere(sources, scratch, allow_private)
-        request = ImportRequest(tuple(local), folder, name, slot, gain, force)
+        f0_median_hz = measured_register(map(str, sample)) if sample else None
+        request = ImportRequest(tuple(local), folder, name, slot, gain, force, f0_median_hz)
         try:
             done = import_voice(request, others)
         except RvcdError as error:
@@ -218,6 +225,8 @@ def import_voices(
     typer.echo(f"imported    {called}: {spec.version}, {spec.rate_hz} Hz, speakers: {speakers_text(spec)}, {index}")
     typer.echo(f"folder      {done.folder}")
     typer.echo(f"settings    {done.folder / FILE_NAME}")
+    if done.settings.f0_median_hz:
+        typer.echo(f"register    {done.settings.f0_median_hz:g} Hz")
     chosen = f" --config {shlex.quote(str(config))}" if config else ""
     chosen += f" --name {instance}" if instance else ""
     typer.echo(f"check it    rvcd voice check {shlex.quote(str(done.folder / spec.path.name))}{chosen}")

@@ -57,6 +57,8 @@ def build(
         f"index       {printable(header.path)}: {header.vectors:,} vectors of width {header.width}{of}, {header.lists:,} lists"
     )
     typer.echo(f"heard       {heard.used_s:,.1f} s of sound in {heard.given_s:,.1f} s of {heard.files} of {len(files)} file(s)")
+    if made.f0_median_hz:
+        typer.echo(f"register    {made.f0_median_hz:g} Hz")
     typer.echo(f"settings    {printable(made.toml_path)}")
     typer.echo(f"use it      {commands_to_use(found[0].name, settings)}")
 

@@ -28,6 +28,7 @@ def entry_fields(entry: VoiceEntry) -> dict[str, Any]:
     return {
         "slot": entry.slot, "name": entry.name, "path": str(entry.path), "index": str(entry.index_path or ""),
         "speaker": entry.speaker, "gain_db": entry.gain_db, "params": dict(entry.params), "encoder": entry.encoder,
+        "f0_median_hz": entry.f0_median_hz,
     }  # fmt: skip
 
 

@@ -240,6 +240,7 @@ class Engine(Section):
     keep_warm: bool = False
     context: Literal["remembered", "window"] = "remembered"
     f0_method: Literal["swift", "rmvpe", "fcpe", "harvest", "dio", "pm", "yin"] = "swift"
+    pitch_mode: Literal["manual", "auto"] = "manual"
     denoiser: Literal["none", "gtcrn"] = "none"
     unvoiced: Literal["keep", "interpolate"] = "keep"
     seed: int = Field(default=0, ge=0, le=2**31 - 1)

@@ -22,6 +22,7 @@ from rvcd.daemon.input_watch import DEAD_AFTER_S, InputWatch
 from rvcd.daemon.log_tail import LogTail
 from rvcd.daemon.monitor import Monitor
 from rvcd.daemon.overload import OverloadWatch
+from rvcd.daemon.pitch_mode import PitchMode
 from rvcd.daemon.preset_choices import CHOICES_NAME, PresetChoices, choice_key, sentence_of
 from rvcd.daemon.presets import PresetBook, load_presets, presets_path, save_presets
 from rvcd.daemon.recording import Recording, record_settings
@@ -72,6 +73,7 @@ class LiveSession:
         self._saving: asyncio.Task[None] | None = None
         self._preset_name = saved.preset
         self.params = ParamStore({**settings.initial_params(), **saved.params})
+        self.pitch = PitchMode(saved.pitch_mode or settings.engine.pitch_mode, saved.pitch_auto, self.params)
         self._told_skipped: frozenset[str] = frozenset()
         self.registry = self._scan_voices()
         self.segment = AudioSegment.create(settings.audio.rate_hz)
@@ -86,7 +88,7 @@ class LiveSession:
             source=saved.monitor_source or settings.audio.monitor.source,
         )  # fmt: skip
         self.telemetry = Telemetry(
-            self.segment, self.stream, self.switches, self.recording, self.monitor, settings.audio.latency_offset_ms
+            self.segment, self.stream, self.switches, self.recording, self.monitor, self.pitch, settings.audio.latency_offset_ms
         )
         self.overload, self.stages = OverloadWatch(), StageWatch()
         self.input = InputWatch(self.segment)
@@ -105,6 +107,7 @@ class LiveSession:
         resumed = entry is not None and entry.name == saved.voice
         if entry is not None and not resumed:  # its own parameters count where nothing is resumed
             self._set_params({**entry.params, **saved.params})
+        self.pitch.use_voice(files)
         if self._missing is not None and files is not None:
             log.warning(
                 "the voice of the last run, '%s', is not there; speaking with '%s' until one is chosen",
@@ -182,6 +185,8 @@ class LiveSession:
             latency_preset="" if wanted.latency == self._unasked else wanted.latency, preset=self.preset(),
             params=dict(self.params.current), mute=self.switches.mute, panic=self.switches.panic,
             monitor_mute=self.monitor.mute, monitor_source=self.monitor.source,
+            pitch_mode="" if self.pitch.mode == self.settings.engine.pitch_mode else self.pitch.mode,
+            pitch_auto=self.pitch.semitones,
         )  # fmt: skip
 
     # ---- state
@@ -268,7 +273,8 @@ class LiveSession:
             self.params.set(name, value)
 
     def _publish_params(self) -> None:
-        self.segment.publish_params([self.params.current[param.name] for param in VOICE_PARAMS])
+        values = {**self.params.current, "pitch": self.pitch.transposition()}
+        self.segment.publish_params([values[param.name] for param in VOICE_PARAMS])
 
     # ---- switches
 
@@ -351,9 +357,12 @@ class LiveSession:
     def _voice_went_live(self, voice: VoiceFiles) -> None:
         """A voice brings its parameters along (voice.toml), in time for its first block."""
         entry = next((entry for entry in self.registry.entries if entry.name == voice.name), None)
+        self.pitch.use_voice(voice)
         if entry is not None and str(entry.path) == voice.path:
-            self._set_params(entry.params)
-            self._publish_params()
+            # Where auto finds the transposition, the one that the voice brings along for manual would be added to it.
+            own = {name: value for name, value in entry.params.items() if name != "pitch" or not self.pitch.acts}
+            self._set_params(own)
+        self._publish_params()
 
     async def rescan_voices(self) -> int:
         self.registry = await self.disk.run("the folders of voices", self._scan_voices, DISK_LIMIT_S)
@@ -410,6 +419,14 @@ class LiveSession:
         applied = self.stream.owner.applied
         return (applied.f0_method if applied is not None else "") or self.stream.owner.wanted.f0_method
 
+    def pitch_mode(self) -> str:
+        return self.pitch.mode
+
+    def set_pitch_mode(self, name: str) -> str:
+        self.pitch.set(name, self.stream.voice)
+        self._publish_params()
+        return self.pitch.mode
+
     async def set_f0_method(self, name: str) -> str:
         await self.stream.want("f0_method", name)
         return self.f0_method()
@@ -444,6 +461,10 @@ class LiveSession:
             self._on_change()
         self._look_at_input()
         self.stages.look(self.stream.worker.stats)
+        geometry = self.stream.geometry
+        if self.pitch.look(self.stream.worker.stats, geometry.ms(geometry.block_samples) / 1000):
+            self._publish_params()
+            self._on_change()
         late = self.overload.late_blocks(now_s, self.stream.worker.stats)
         if late is not None:
             log.warning(

@@ -11,7 +11,8 @@ from typing import Any
 
 from rvcd.config.folders import state_folder
 from rvcd.daemon import json_store
-from rvcd.protocol import F0_METHODS, LATENCY_PRESET_NAMES, MONITOR_SOURCES
+from rvcd.params import BY_NAME
+from rvcd.protocol import F0_METHODS, LATENCY_PRESET_NAMES, MONITOR_SOURCES, PITCH_MODES
 
 FILE_NAME = "state.json"
 FORMAT = 1
@@ -23,6 +24,7 @@ MAX_SPEAKER = 2**31 - 1
 class SavedState:
     """What was wanted last. Texts that are "" mean: as configured. params: those that are known, in their table's units.
 
+    pitch_auto: what auto chose last, semitones.
     speaker: of the voice. preset: the parameter preset recalled last, if the parameters still are as it has them.
     """
 
@@ -36,6 +38,8 @@ class SavedState:
     panic: bool = False
     monitor_mute: bool = False
     monitor_source: str = ""
+    pitch_mode: str = ""
+    pitch_auto: int = 0
 
 
 def state_path(instance: str = "") -> Path:
@@ -74,9 +78,12 @@ def _parse(document: Any) -> SavedState:
     if not 0 <= values["speaker"] <= MAX_SPEAKER:
         raise ValueError("has a wrong 'speaker'")
     for name, known in (
-        ("f0_method", F0_METHODS), ("latency_preset", LATENCY_PRESET_NAMES), ("monitor_source", MONITOR_SOURCES)
+        ("f0_method", F0_METHODS), ("latency_preset", LATENCY_PRESET_NAMES), ("monitor_source", MONITOR_SOURCES),
+        ("pitch_mode", PITCH_MODES),
     ):  # fmt: skip
         if values[name] not in known:
             values[name] = ""
+    if abs(values["pitch_auto"]) > BY_NAME["pitch"].high:
+        raise ValueError("has a wrong 'pitch_auto'")
     values["params"] = json_store.known_params(values["params"])
     return SavedState(**values)

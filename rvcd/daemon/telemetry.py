@@ -9,6 +9,7 @@ from rvcd.audio.device_supervisor import DeviceSupervisor
 from rvcd.daemon.device_buffers import NO_BUFFERS, DeviceBuffers, device_buffers
 from rvcd.daemon.gpu import GpuMonitor
 from rvcd.daemon.monitor import Monitor
+from rvcd.daemon.pitch_mode import PitchMode
 from rvcd.daemon.recent_maximum import RecentMaximum
 from rvcd.daemon.recording import Recording
 from rvcd.daemon.stream import Stream
@@ -30,6 +31,7 @@ class Telemetry:
     switches: Switches
     recording: Recording
     monitor: Monitor
+    pitch: PitchMode
     latency_offset_ms: float = 0.0
     gpu: GpuMonitor = field(default_factory=GpuMonitor)
     device_supervisor: DeviceSupervisor | None = None
@@ -150,4 +152,7 @@ class Telemetry:
             monitor_underruns=counters.monitor_underruns,
             monitor_problem=self.monitor.problem,
             latency_denoise_ms=geometry.ms(geometry.denoise_samples),
+            pitch_mode=self.pitch.mode,
+            pitch_auto=self.pitch.semitones,
+            register_hz=self.pitch.register_hz,
         )

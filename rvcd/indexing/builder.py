@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,6 +17,8 @@ from rvcd.audio.files import PART, disk_is_full, remove_leftovers
 from rvcd.config.settings import Settings
 from rvcd.engine.index_maker import CENTRES, MOST_ROWS, lists_of, make_index, reduce_rows, write_index
 from rvcd.engine.loader import Loader
+from rvcd.engine.pitch import create_pitch_method
+from rvcd.engine.pitch.register import Register
 from rvcd.engine.reservoir import Reservoir
 from rvcd.engine.retrieval import NEIGHBOURS
 from rvcd.engine.units import ContentEncoder
@@ -52,12 +55,16 @@ class IndexRequest:
 
 @dataclass(frozen=True)
 class BuiltIndex:
-    """What was written. units: made of the recordings, of which the index holds header.vectors or as many centres."""
+    """What was written. units: made of the recordings, of which the index holds header.vectors or as many centres.
+
+    f0_median_hz: measured and written into voice.toml, 0: it was there, or there is too little that is voiced.
+    """
 
     header: IndexHeader
     toml_path: Path
     units: int
     heard: Heard
+    f0_median_hz: float = 0.0
 
 
 def build_index(settings: Settings, request: IndexRequest, progress: Progress) -> BuiltIndex:
@@ -73,8 +80,10 @@ def build_index(settings: Settings, request: IndexRequest, progress: Progress) -
     encoder, device = _encoder_of(settings, voice, spec)
     remove_leftovers(target)
     kept, heard = Reservoir(request.most_rows, spec.unit_width, request.seed), Heard()
+    register = Register(create_pitch_method("swift"))
     for piece in pieces_of(request.recordings, heard, lambda done: progress("listening", done)):
         kept.add(_units_of(encoder, piece, spec, device))
+        register.hear(piece)
     rows = kept.rows
     if len(rows) < NEIGHBOURS:
         reasons = f": {'; '.join(heard.notes[:5])}" if heard.notes else ""
@@ -88,8 +97,12 @@ def build_index(settings: Settings, request: IndexRequest, progress: Progress) -
         rows = reduce_rows(rows, request.centres, request.seed, lambda done: progress("finding centres", done))
     index = make_index(rows, request.seed, lambda done: progress("sorting", done))
     header = _write(index, target, spec.unit_width, len(rows))
-    toml_path = set_in_voice_toml(voice, {"index": target.name})
-    return BuiltIndex(replace(header, path=target), toml_path, kept.seen, heard)
+    changes: dict[str, Any] = {"index": target.name}
+    register_hz = 0.0 if voice.f0_median_hz else register.median_hz()
+    if register_hz:
+        changes["f0_median_hz"] = register_hz
+    toml_path = set_in_voice_toml(voice, changes)
+    return BuiltIndex(replace(header, path=target), toml_path, kept.seen, heard, register_hz)
 
 
 def index_path_of(voice: VoiceEntry) -> Path:

@@ -19,7 +19,7 @@ class VoiceFiles(Struct, frozen=True):
 
     encoder: the path of the content encoder that makes its units, "" for the setup's. problem: why it cannot be loaded, where
     that is known already. identity: changes when one of the voice's files does (voice_identity), so that a replaced file is
-    another voice.
+    another voice. f0_median_hz: its register, 0: not known.
     """
 
     name: str
@@ -29,6 +29,7 @@ class VoiceFiles(Struct, frozen=True):
     identity: str = ""
     encoder: str = ""
     problem: str = ""
+    f0_median_hz: float = 0.0
 
 
 class Wanted(Struct, frozen=True):

@@ -13,6 +13,7 @@ class WorkerStats:
     """Counts since the worker started, milliseconds of the newest block. Written by the worker only.
 
     generation: the worker's number (messages.WorkerSetup): figures of another one are a dead worker's. voiced: 0.0 or 1.0.
+    level_dbfs: RMS of the newest block as it came from the microphone.
     load: computing time of the newest block / its length. waited_ms: of total_ms, what the threads that convert waited for a
     processor (worker.waiting_time). heartbeat_ns: CLOCK_MONOTONIC when they were published.
     """
@@ -34,6 +35,7 @@ class WorkerStats:
     total_ms: float = 0.0
     waited_ms: float = 0.0
     heartbeat_ns: float = 0.0
+    level_dbfs: float = 0.0
 
     def values(self) -> list[float]:
         """Return the numbers in the order of the fields, as they lie in the segment."""

@@ -58,6 +58,7 @@ class Publisher:
             *((param.address, (float(session.get_param(param.name)),)) for param in PARAMS),
             *((at, (int(session.get_switch(switch_name(at))),)) for at in SWITCH_ADDRESSES),
             ("/monitor/source", (session.monitor_source(),)),
+            ("/pitch/mode", (session.pitch_mode(),)),
             ("/panic", (int(session.panicked()),)),
             ("/voice", (voice.name,)),
             ("/voice/slot", (voice.slot,)),

@@ -25,6 +25,7 @@ from rvcd.protocol import (
     F0_METHODS,
     LATENCY_PRESET_NAMES,
     MONITOR_SOURCES,
+    PITCH_MODES,
     PREFIX,
     PROTOCOL_VERSION,
     SWITCH_ADDRESSES,
@@ -118,6 +119,7 @@ class Router:
             Action.LATENCY_PRESET: self._latency_preset,
             Action.F0_METHOD: self._f0_method,
             Action.MONITOR_SOURCE: self._monitor_source,
+            Action.PITCH_MODE: self._pitch_mode,
             Action.PING: self._ping,
             Action.VERSION: self._version,
             Action.STATUS: self._status,
@@ -436,6 +438,11 @@ class Router:
         if call.args:
             self._session.set_monitor_source(_choice(call.args, "source of the monitor", MONITOR_SOURCES))
         self._publisher.reply(call.sender, "/monitor/source", self._session.monitor_source())
+
+    def _pitch_mode(self, call: Call) -> None:
+        if call.args:
+            self._session.set_pitch_mode(_choice(call.args, "pitch mode", PITCH_MODES))
+        self._publisher.reply(call.sender, "/pitch/mode", self._session.pitch_mode())
 
     def _ping(self, call: Call) -> None:
         for value in call.args:

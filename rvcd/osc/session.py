@@ -84,6 +84,12 @@ class Session(Protocol):
     def set_monitor_source(self, name: str) -> str:
         """Let the monitor give something else, and return what it gives. Must not block."""
 
+    def pitch_mode(self) -> str:
+        """Return who transposes, one of protocol.PITCH_MODES."""
+
+    def set_pitch_mode(self, name: str) -> str:
+        """Change it and return what holds. Must not block. Raises ParamError for auto where the voice has no register."""
+
     def panicked(self) -> bool:
         """Return whether panic is latched."""
 

@@ -13,6 +13,7 @@ from rvcd.protocol import (
     GROUPS,
     LATENCY_PRESET_NAMES,
     MONITOR_SOURCES,
+    PITCH_MODES,
     PREFIX,
     SWITCH_ADDRESSES,
     switch_name,
@@ -47,6 +48,7 @@ class Action(enum.Enum):
     LATENCY_PRESET = enum.auto()
     F0_METHOD = enum.auto()
     MONITOR_SOURCE = enum.auto()
+    PITCH_MODE = enum.auto()
     PING = enum.auto()
     VERSION = enum.auto()
     STATUS = enum.auto()
@@ -207,6 +209,9 @@ _OTHERS: tuple[Verb, ...] = (
     Verb("/monitor/source", Action.MONITOR_SOURCE, "s name, or i/f index from 0; none asks", "/rvc/monitor/source ,s",
          "what the monitor gives: what goes out, or your own voice", "/rvc/monitor/source s microphone",
          wildcard=Wildcard.QUERY, range=", ".join(MONITOR_SOURCES)),
+    Verb("/pitch/mode", Action.PITCH_MODE, "s name, or i/f index from 0; none asks", "/rvc/pitch/mode ,s, or /rvc/fail",
+         "auto: bring your median pitch to the voice's register, whole semitones, in pauses; pitch is added",
+         "/rvc/pitch/mode s auto", wildcard=Wildcard.QUERY, range=", ".join(PITCH_MODES)),
     Verb("/ping", Action.PING, "numbers, strings, booleans", "/rvc/pong with the same arguments", "is anybody there",
          "/rvc/ping i 7"),
     Verb("/version", Action.VERSION, "none", "/rvc/version ,ss", "version of rvcd and of this protocol",

@@ -14,6 +14,7 @@ from typing import Protocol
 from rvcd.audio.files import FORMATS, remove_leftovers
 from rvcd.config.settings import Settings
 from rvcd.errors import ParamError, RvcdError
+from rvcd.protocol import PITCH_MANUAL
 from rvcd.rendering.cluster_pool import ClusterPool
 from rvcd.rendering.job_pool import JobPool, Observer
 from rvcd.rendering.manifest import Manifest, Record
@@ -47,6 +48,7 @@ class BatchRequest:
     params: dict[str, float] = field(default_factory=dict)
     channels: str = "1"
     loudness_lufs: float | None = None
+    pitch_mode: str = PITCH_MANUAL
     format: str = "wav"
     jobs: int = 0
     resume: bool = False
@@ -89,6 +91,7 @@ def run_batch(settings: Settings, request: BatchRequest, watcher: Watcher, comma
     setup = render_setup(
         settings, voice=request.voice, index=request.index, f0_method=request.f0_method, rate_hz=request.rate_hz,
         params=request.params, channels=request.channels, loudness_lufs=request.loudness_lufs, threads=THREADS,
+        pitch_mode=request.pitch_mode,
     )  # fmt: skip
     with Manifest(request.out) as manifest, contextlib.ExitStack() as stack:
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rvcd.audio.files import AtomicAudioWriter, AudioReader
 from rvcd.config.settings import Settings
+from rvcd.protocol import PITCH_MANUAL
 from rvcd.rendering.messages import Levels
 from rvcd.rendering.renderer import Renderer, use_machine
 from rvcd.rendering.setup import render_setup
@@ -30,6 +31,7 @@ class RenderRequest:
     params: dict[str, float] = field(default_factory=dict)
     channels: str = "1"
     loudness_lufs: float | None = None
+    pitch_mode: str = PITCH_MANUAL
     force: bool = False
 
 
@@ -53,7 +55,7 @@ def render_file(settings: Settings, request: RenderRequest, progress: Callable[[
     with AudioReader(request.source):  # said before seconds are spent on loading
         setup = render_setup(
             settings, voice=request.voice, index=request.index, f0_method=request.f0_method, rate_hz=request.rate_hz,
-            params=request.params, channels=request.channels, loudness_lufs=request.loudness_lufs,
+            params=request.params, channels=request.channels, loudness_lufs=request.loudness_lufs, pitch_mode=request.pitch_mode,
         )  # fmt: skip
     AtomicAudioWriter.check(request.target, force=request.force)
     use_machine(setup)

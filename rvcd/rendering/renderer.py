@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import os
 import tempfile
 import time
@@ -10,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 import soxr
 import torch
@@ -20,13 +23,17 @@ from rvcd.audio.level_meter import LevelMeter
 from rvcd.engine.converter import Converter
 from rvcd.engine.dsp.loudness import Limiter
 from rvcd.engine.loader import Loader
+from rvcd.engine.pitch import ANALYSIS_RATE_HZ
+from rvcd.engine.pitch.register import LEAST_VOICED_S, Register
 from rvcd.errors import AudioFileError, DiskFullError
 from rvcd.geometry import StreamGeometry
-from rvcd.params import Snapshot
+from rvcd.params import BY_NAME, Snapshot
 from rvcd.rendering.messages import Levels, Rendered, RenderSetup
 from rvcd.rendering.setup import MAX_VOICES
 
 BLOCK_MS, LOOKAHEAD_MS, CONTEXT_MS = 1000, 300, 3300
+LISTEN_S = 10
+"""Of a file, of which the pitch is estimated at once."""
 HIGHEST_GAIN_DB = 30.0
 """What a loudness target raises at most: more would be noise, not a voice."""
 MISSED_LU = 0.5
@@ -152,13 +159,39 @@ class Renderer:
 
         Raises RvcdError for anything wrong with the files or the settings.
         """
+        notes: list[str] = []
+        snapshot = self._for_the_file(source, notes) if self.setup.register_hz else self.snapshot
         with AudioReader(source) as reader:
-            return self.render_source(reader, target, replace=replace, progress=progress)
+            made = self.render_source(reader, target, replace=replace, progress=progress, snapshot=snapshot)
+        return msgspec.structs.replace(made, notes=(*notes, *made.notes))
 
-    def render_source(self, source: Source, target: Path, *, replace: bool, progress: Callable[[float], None]) -> Rendered:
-        """Do the same with a source that is open. Of one whose length is not known, progress is called with 1 at the end."""
+    def _for_the_file(self, source: Path, notes: list[str]) -> Snapshot:
+        """Return the parameters with which the median pitch of all of a file is brought to the voice's register."""
+        register = Register(self._method)
+        with AudioReader(source) as reader:
+            for audio in _at_16k(reader):
+                register.hear(audio)
+        if not (median_hz := register.median_hz()):
+            notes.append(
+                f"{source}: has {register.voiced_s:.1f} s of voiced speech, and pitch mode auto takes {LEAST_VOICED_S:g} s; "
+                "only --pitch transposes it"
+            )
+            return self.snapshot
+        semitones = round(12 * math.log2(self.setup.register_hz / median_hz))
+        notes.append(
+            f"{source}: pitch mode auto: {semitones:+d} semitones ({median_hz:.0f} Hz, voice {self.setup.register_hz:.0f} Hz)"
+        )
+        return dataclasses.replace(self.snapshot, pitch=BY_NAME["pitch"].clamp(self.snapshot.pitch + semitones))
+
+    def render_source(
+        self, source: Source, target: Path, *, replace: bool, progress: Callable[[float], None], snapshot: Snapshot | None = None
+    ) -> Rendered:
+        """Do the same with a source that is open. Of one whose length is not known, progress is called with 1 at the end.
+
+        snapshot: in place of the setup's.
+        """
         began_s = time.perf_counter()
-        conversion = self.convert(source, target.suffix)
+        conversion = self.convert(source, target.suffix, snapshot=snapshot)
         make_folder(target.parent)
         blocks = progressing(conversion, progress)
         notes: list[str] = []
@@ -209,6 +242,18 @@ class Renderer:
                 kept = np.frombuffer(data, np.float32).reshape(-1, conversion.channels)
                 limited = [limiter.process(kept[:, n] * gain) for n, limiter in enumerate(limiters)]
                 yield np.stack(limited, axis=1)
+
+
+def _at_16k(reader: AudioReader) -> Iterator[NDArray[np.float32]]:
+    """Yield a file at the rate of the pitch methods, LISTEN_S at a time."""
+    resampler = soxr.ResampleStream(reader.rate_hz, ANALYSIS_RATE_HZ, 1, dtype="float32", quality="HQ")
+    pending, size = np.zeros(0, np.float32), LISTEN_S * ANALYSIS_RATE_HZ
+    for block in reader:
+        pending = np.concatenate((pending, resampler.resample_chunk(block)))
+        while len(pending) >= size:
+            yield pending[:size]
+            pending = pending[size:]
+    yield np.concatenate((pending, resampler.resample_chunk(np.zeros(0, np.float32), last=True)))
 
 
 def use_machine(setup: RenderSetup) -> None:

@@ -13,6 +13,7 @@ import msgspec
 from rvcd.config.settings import Settings
 from rvcd.errors import ParamError, RvcdError
 from rvcd.params import ParamStore
+from rvcd.protocol import PITCH_AUTO, PITCH_MANUAL, PITCH_MODES
 from rvcd.rendering.messages import RenderSetup
 from rvcd.voices.configured import model_setup, named_voice, voice_files
 from rvcd.voices.registry import VoiceEntry
@@ -37,6 +38,7 @@ def render_setup(
     channels: str = "1",
     loudness_lufs: float | None = None,
     threads: int = 0,
+    pitch_mode: str = PITCH_MANUAL,
 ) -> RenderSetup:
     """Return the setup. params: live parameters that replace the voice's own and the configured ones.
 
@@ -50,9 +52,20 @@ def render_setup(
     for name, value in {**entry.params, **(params or {})}.items():
         store.set(name, value)
     check_channels(channels)
+    if pitch_mode not in PITCH_MODES:
+        raise ParamError(f"--pitch-mode {pitch_mode}: takes {' or '.join(PITCH_MODES)}")
+    register_hz = entry.f0_median_hz if pitch_mode == PITCH_AUTO else 0.0
+    if pitch_mode == PITCH_AUTO and not register_hz:
+        raise ParamError(
+            f"--pitch-mode auto: {entry.name} has no register (f0_median_hz in its voice.toml); "
+            f"`rvcd voice register '{entry.name}' --sample FILE` measures it"
+        )
+    if register_hz and "pitch" not in (params or {}):
+        store.set("pitch", 0.0)  # the voice's and the configuration's are meant for manual
     if loudness_lufs is not None and not LOWEST_LUFS <= loudness_lufs <= HIGHEST_LUFS:
         raise ParamError(f"--loudness {loudness_lufs:g}: takes {LOWEST_LUFS:g}..{HIGHEST_LUFS:g} LUFS, for example -16")
-    return _setup(settings, entry, f0_method, store, rate_hz, channels, loudness_lufs, bool(index), threads)
+    made = _setup(settings, entry, f0_method, store, rate_hz, channels, loudness_lufs, bool(index), threads)
+    return msgspec.structs.replace(made, register_hz=register_hz)
 
 
 def _setup(
@@ -90,11 +103,13 @@ def settings_hash(setup: RenderSetup) -> str:
     if models.test_weights_cache:  # written when they are first needed, always the same
         files = []
     said = msgspec.to_builtins(setup)
-    for name in ("path", "index", "identity", "encoder", "problem"):
+    for name in ("path", "index", "identity", "encoder", "problem", "f0_median_hz"):
         del said["voice"][name]
     for name in ("encoder", "rmvpe", "threads", "keep_loaded", "test_weights_cache", "ways_file"):
         del said["models"][name]
     del said["threads"]
+    if not setup.register_hz:
+        del said["register_hz"]  # what was rendered before there was one is as good
     said["files"] = [content_hash(Path(name)) if name else "" for name in files]
     said["method"] = METHOD
     return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=HASH_BYTES).hexdigest()

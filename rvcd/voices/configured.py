@@ -64,6 +64,7 @@ def voice_files(settings: Settings, entry: VoiceEntry) -> VoiceFiles:
     return VoiceFiles(
         entry.name, str(entry.path), str(entry.index_path or ""), entry.gain_db, identity, encoder.path,
         f"{entry.path}: {encoder.problem}" if encoder.problem else "",
+        entry.f0_median_hz,
     )  # fmt: skip
 
 

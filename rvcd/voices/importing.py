@@ -37,7 +37,7 @@ class ImportRequest:
     """What to import. folder: where voices are kept; the voice gets a folder of its own in it.
 
     name "": the voice.toml's in the source, else one made of the .pth's. slot 0: none fixed. gain_db None: the source's.
-    force: replace the voice of that folder, if it holds nothing else.
+    force: replace the voice of that folder, if it holds nothing else. f0_median_hz None: the source's.
     """
 
     sources: tuple[Path, ...]
@@ -46,6 +46,7 @@ class ImportRequest:
     slot: int = 0
     gain_db: float | None = None
     force: bool = False
+    f0_median_hz: float | None = None
 
 
 @dataclass(frozen=True)
@@ -204,14 +205,15 @@ def _settings(request: ImportRequest, voice: Part, parts: Sequence[Part], notes:
     name = request.name or said.name or safe_name(stem)
     if not name:
         raise ParamError(f"{voice.label}: no name for the voice can be made of the file's; give one with --name")
-    asked = {"name": name, "slot": request.slot or None, "gain_db": request.gain_db}
+    asked = {"name": name, "slot": request.slot or None, "gain_db": request.gain_db, "f0_median_hz": request.f0_median_hz}
     settings, problems_asked = parse_voice_toml({key: value for key, value in asked.items() if value is not None})
     if problems_asked:
         raise ParamError(f"the voice's {'; '.join(problems_asked)}")
     if name.startswith(".") or TRAINING_FILE.fullmatch(f"{name}.pth"):
         raise ParamError(f"the voice's name: '{name}' is one of hidden or training files, which are passed over; choose another")
     gain_db = said.gain_db if request.gain_db is None else settings.gain_db
-    return replace(said, name=name, slot=settings.slot, index=None, gain_db=gain_db)
+    f0_median_hz = said.f0_median_hz if request.f0_median_hz is None else settings.f0_median_hz
+    return replace(said, name=name, slot=settings.slot, index=None, gain_db=gain_db, f0_median_hz=f0_median_hz)
 
 
 # ---- where it goes

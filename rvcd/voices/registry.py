@@ -25,6 +25,7 @@ class VoiceEntry:
     slot: 1..999, 0 outside a registry. params: by name, in their table's units: set when the voice is switched to.
     gain_db: on top of gain_out. slot_wanted: the slot its voice.toml asks for, 0: none. problems: one sentence for each thing
     that is wrong with its voice.toml, which is then ignored. encoder: its content encoder's name by voice.toml, "": by its file.
+    f0_median_hz: its register, 0: not known.
     """
 
     slot: int
@@ -38,6 +39,7 @@ class VoiceEntry:
     problems: tuple[str, ...] = ()
     toml_path: Path | None = None
     encoder: str = ""
+    f0_median_hz: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ def _entry(voice: FoundVoice, slot: int) -> VoiceEntry:
     said = voice.settings
     return VoiceEntry(
         slot, voice.name, voice.path, voice.index_path, said.speaker, said.gain_db, said.params, said.slot, voice.problems,
-        voice.toml_path, said.encoder,
+        voice.toml_path, said.encoder, said.f0_median_hz,
     )  # fmt: skip
 
 

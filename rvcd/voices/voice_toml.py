@@ -26,6 +26,8 @@ MAX_SLOT = 999
 MAX_SPEAKER = 9999
 ENCODER_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}"
 MIN_GAIN_DB, MAX_GAIN_DB = -24.0, 24.0
+MIN_F0_HZ, MAX_F0_HZ = 50.0, 1000.0
+"""Of a voice's median: what the pitch methods find."""
 MAX_BRACKETS = 200
 """A compiled parser has no bound of its own for lists inside lists, and would overflow its stack."""
 MAX_PROBLEMS = 5
@@ -43,7 +45,7 @@ class VoiceSettings:
 
     name "": the .pth file's own. slot 1..999, 0: any free one. index: a file's name beside the voice, "": use none, None: look
     for one. encoder "": the one that the .pth names. speaker: 0.. gain_db: -24..24, on top of gain_out. params: by name, in the
-    units of rvcd.params.
+    units of rvcd.params. f0_median_hz: the voice's register, 50..1000, 0: not known.
     """
 
     name: str = ""
@@ -53,6 +55,7 @@ class VoiceSettings:
     gain_db: float = 0.0
     params: Mapping[str, float] = field(default_factory=dict)
     encoder: str = ""
+    f0_median_hz: float = 0.0
 
 
 NOTHING_SAID = VoiceSettings()
@@ -108,6 +111,7 @@ def voice_toml_text(settings: VoiceSettings) -> str:
         ("encoder", "the content encoder it was trained with; without it: what the trainer wrote into the .pth"),
         ("speaker", "of a multi-speaker voice, from 0"),
         ("gain_db", f"{MIN_GAIN_DB:g}..{MAX_GAIN_DB:g} dB, on top of gain_out"),
+        ("f0_median_hz", 'the voice\'s usual pitch, which pitch_mode = "auto" brings yours to'),
     ):
         value = getattr(settings, key)
         said = value != getattr(NOTHING_SAID, key)
@@ -213,8 +217,13 @@ def _gain_db(value: object) -> float:
     return _number(value, MIN_GAIN_DB, MAX_GAIN_DB, f"a number, {MIN_GAIN_DB:g}..{MAX_GAIN_DB:g} dB")
 
 
+def _f0_median_hz(value: object) -> float:
+    return _number(value, MIN_F0_HZ, MAX_F0_HZ, f"a number, {MIN_F0_HZ:g}..{MAX_F0_HZ:g} Hz")
+
+
 _CHECKS: Mapping[str, Callable[[object], Any]] = {
     "name": _name, "slot": _slot, "index": _index, "speaker": _speaker, "gain_db": _gain_db, "encoder": _encoder,
+    "f0_median_hz": _f0_median_hz,
 }  # fmt: skip
 """What each key's value must be: returns it, or raises _BadValue."""
 

@@ -17,6 +17,7 @@ from rvcd.geometry import StreamGeometry
 from rvcd.ipc.segment import AudioSegment, ReadStatus
 from rvcd.ipc.worker_stats import WorkerStats
 from rvcd.params import Snapshot
+from rvcd.protocol import to_dbfs
 from rvcd.worker.idle_time import IdleTime
 from rvcd.worker.voice_change import VoiceChange
 from rvcd.worker.waiting_time import WaitingTime
@@ -218,6 +219,7 @@ class AudioLoop:
         stats.expired_samples += written.expired
         stats.late_blocks += written.expired > 0
         self._account(converted, total_ms)
+        stats.level_dbfs = to_dbfs(float(np.sqrt(np.mean(np.square(block)))))
         return True
 
     def _account(self, block: Block, total_ms: float) -> None:

@@ -96,7 +96,7 @@ def test_list_shows_slots_indexes_gains_and_parameters_and_what_was_passed_over(
     listed = json.loads(with_encoder("list", "--json")[1])
     assert listed[1] == {
         "slot": 4, "name": "anna", "path": str(anna), "index": str(anna.with_suffix(".index")), "speaker": 0, "gain_db": -2.5,
-        "params": {"pitch": 3.0, "index_rate": 0.75}, "encoder": "",
+        "params": {"pitch": 3.0, "index_rate": 0.75}, "encoder": "", "f0_median_hz": 0.0,
     }  # fmt: skip
 
 

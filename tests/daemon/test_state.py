@@ -121,8 +121,8 @@ def test_a_state_file_as_version_0_1_wrote_it_is_resumed(tmp_path: Path) -> None
     assert load_state(path) == (expected, None)
     before = path.read_text()
     save_state(expected, path)
-    newer = ',\n  "monitor_mute": false,\n  "monitor_source": ""\n}'
-    assert path.read_text() == before.replace("\n}", newer)  # the monitor came later, and is as configured
+    newer = ',\n  "monitor_mute": false,\n  "monitor_source": "",\n  "pitch_mode": "",\n  "pitch_auto": 0\n}'
+    assert path.read_text() == before.replace("\n}", newer)  # what came later is as configured
 
 
 def test_the_monitor_is_resumed_and_a_source_that_is_none_is_as_configured(tmp_path: Path) -> None:

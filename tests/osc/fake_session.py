@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from rvcd.daemon.presets import PresetBook
-from rvcd.errors import MissingExtraError, ModelFileError, RvcdError, how_to_install
+from rvcd.errors import MissingExtraError, ModelFileError, ParamError, RvcdError, how_to_install
 from rvcd.osc.session import NO_VOICE, LogLine, SupersededError, VoiceStatus
 from rvcd.params import ParamStore
 from rvcd.protocol import SWITCH_ADDRESSES, State, Stats, switch_name
@@ -35,6 +35,8 @@ class FakeSession:
     params: ParamStore = field(default_factory=ParamStore)
     switches: dict[str, bool] = field(default_factory=lambda: dict.fromkeys(map(switch_name, SWITCH_ADDRESSES), False))
     monitored: str = "converted"
+    mode_of_pitch: str = "manual"
+    without_register: bool = False
     is_panicked: bool = False
     live: VoiceStatus = NO_VOICE
     registry: tuple[VoiceStatus, ...] = (VoiceStatus("Anna", 1), VoiceStatus("Bo Li", 2), VoiceStatus("broken.v2", 3))
@@ -96,6 +98,15 @@ class FakeSession:
 
     def set_monitor_source(self, name: str) -> str:
         self.monitored = name
+        return name
+
+    def pitch_mode(self) -> str:
+        return self.mode_of_pitch
+
+    def set_pitch_mode(self, name: str) -> str:
+        if name == "auto" and self.without_register:
+            raise ParamError("pitch mode auto: Anna has no register")
+        self.mode_of_pitch = name
         return name
 
     def panicked(self) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import soxr
 import torch
 
 from rvcd.audio.configured import DEMO_SPEECH
@@ -266,3 +267,48 @@ def test_a_file_that_is_cleaned_is_as_long_and_in_place(tmp_path):
     assert np.abs(made[0.0][quiet]).max() > 1e-3 and not made[1.0][quiet].any()
     heard = np.flatnonzero(np.abs(made[1.0]) > 0.01)
     assert heard[heard > quiet.stop - 1][0] == pytest.approx(rate_hz + begins, abs=0.08 * rate_hz)
+
+
+def harmonics(path: Path, f0_hz: float, seconds: float = 4.0) -> Path:
+    t = np.arange(round(seconds * 16000)) / 16000
+    soundfile.write(path, 0.1 * sum(np.sin(2 * np.pi * k * f0_hz * t) / k for k in range(1, 10)), 16000)
+    return path
+
+
+def voice_with_a_register(folder: Path, f0_median_hz: float) -> Path:
+    weights = ensure_test_weights(folder / "weights")
+    voice = folder / "voice" / "Anna.pth"
+    voice.parent.mkdir()
+    voice.write_bytes(weights.voice_v2.read_bytes())
+    (voice.parent / "voice.toml").write_text(f"f0_median_hz = {f0_median_hz}\n[params]\npitch = 9.0\n")
+    return voice
+
+
+def test_auto_brings_the_median_of_the_whole_file_to_the_register_and_pitch_is_added(tmp_path):
+    voice = voice_with_a_register(tmp_path, 220.0)
+    source = harmonics(tmp_path / "in.wav", 150.0)
+    settings = parse_config({"models": {"content_encoder": "test"}}, Path("test.toml"))
+    for pitch, wanted_hz in ((None, 220.0), (2.0, 220.0 * 2 ** (2 / 12))):
+        params = {} if pitch is None else {"pitch": pitch}
+        request = RenderRequest(source, tmp_path / "out.wav", voice=str(voice), params=params, pitch_mode="auto", force=True)
+        result = render_file(settings, request, lambda done: None)
+        assert any("pitch mode auto: +7 semitones" in note and "voice 220 Hz" in note for note in result.notes)
+        out, rate_hz = soundfile.read(tmp_path / "out.wav", dtype="float32")
+        track = YinPitch().estimate(soxr.resample(out, rate_hz, 16000))
+        assert np.median(track.f0_hz[track.voiced]) == pytest.approx(150.0 * 2 ** ((7 + (pitch or 0)) / 12), rel=0.02), wanted_hz
+
+
+def test_auto_renders_a_file_without_speech_with_pitch_alone_and_says_so(tmp_path):
+    voice = voice_with_a_register(tmp_path, 220.0)
+    soundfile.write(tmp_path / "in.wav", np.zeros(16000), 16000)
+    settings = parse_config({"models": {"content_encoder": "test"}}, Path("test.toml"))
+    request = RenderRequest(tmp_path / "in.wav", tmp_path / "out.wav", voice=str(voice), pitch_mode="auto")
+    assert any("only --pitch transposes it" in note for note in render_file(settings, request, lambda done: None).notes)
+
+
+def test_auto_is_refused_for_a_voice_without_a_register_and_for_a_pipe(tmp_path):
+    settings = parse_config({"models": {"content_encoder": "test"}}, Path("test.toml"))
+    with pytest.raises(ParamError, match="test-buzz has no register"):
+        render_setup(settings, pitch_mode="auto")
+    with pytest.raises(ParamError, match="takes manual or auto"):
+        render_setup(settings, pitch_mode="on")

@@ -155,6 +155,10 @@ class FakeDaemon:
             if args:
                 self.stats = dataclasses.replace(self.stats, monitor_source=str(args[0]))
             self._send(peer, "/monitor/source", self.stats.monitor_source)
+        elif address == "/pitch/mode" and (not args or args[0] in protocol.PITCH_MODES):
+            if args:
+                self.stats = dataclasses.replace(self.stats, pitch_mode=str(args[0]))
+            self._send(peer, "/pitch/mode", self.stats.pitch_mode)
         elif address == "/f0/method" and (not args or args[0] in protocol.F0_METHODS):
             if args:
                 self.stats = dataclasses.replace(self.stats, f0_method=str(args[0]))

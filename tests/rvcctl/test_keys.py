@@ -41,6 +41,7 @@ STEERING: tuple[Case, ...] = (
     Case(RvcctlApp, "c", sent=(("/panic/clear", ()),)),
     Case(RvcctlApp, "left_square_bracket", sent=(("/pitch", (1.0,)),)),
     Case(RvcctlApp, "right_square_bracket", sent=(("/pitch", (3.0,)),)),
+    Case(RvcctlApp, "a", sent=(("/pitch/mode", ("auto",)),)),
     Case(RvcctlApp, "r", sent=(("/record", (1,)),)),
     Case(RvcctlApp, "t", sent=(("/talk", (0,)),)),
     *(Case(RvcctlApp, str(slot), sent=(("/voice/slot", (slot,)),)) for slot in range(1, 10)),
@@ -211,6 +212,24 @@ def test_the_monitor_is_muted_and_heard_again_and_its_source_changed() -> None:
                 await on.pilot.press(key)
                 assert on.client.sent[-1] == sent
                 await on.shows(said)
+
+    play(scene)
+
+
+def test_auto_pitch_is_turned_on_and_off_and_what_it_adds_stands_beside_the_pitch() -> None:
+    async def scene() -> None:
+        async with stage() as on:
+            on.client.deliver_stats()
+            await on.pilot.press("a")
+            assert on.client.sent[-1] == ("/pitch/mode", ("auto",))
+            on.client.deliver_stats(pitch_mode="auto", pitch_auto=-5, register_hz=110.0)
+            await on.update()
+            assert "auto -5" in on.text()
+            on.client.deliver_stats(pitch_mode="auto")
+            await on.update()
+            assert "no auto" in on.text()
+            await on.pilot.press("a")
+            assert on.client.sent[-1] == ("/pitch/mode", ("manual",))
 
     play(scene)
 

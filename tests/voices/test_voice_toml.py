@@ -65,7 +65,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         ('encoder = "a b"', "encoder: 'a b' is no encoder's name; it takes 1 to 40 letters, digits, dots, dashes and "
                             "underscores"),
         ("slott = 3", "slott: unknown key; did you mean 'slot'?"),
-        ("colour = 3", "colour: unknown key; known here: name, slot, index, speaker, gain_db, encoder, params"),
+        ("colour = 3", "colour: unknown key; known here: name, slot, index, speaker, gain_db, encoder, f0_median_hz, params"),
         ("pitch = 3", "pitch: is a parameter, and belongs in [params]"),
         ("[params]\nslot = 3", "params.slot: is no parameter; it belongs above [params]"),
         ("[params]\npich = 3", "params.pich: unknown parameter; did you mean 'pitch'?"),
