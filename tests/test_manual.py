@@ -42,8 +42,11 @@ PAGES = [README, CHANGELOG, *sorted(DOCS.rglob("*.md"))]
 PROGRAMS: dict[str, Any] = {"rvcd": typer.main.get_command(rvcd_app), "rvcctl": typer.main.get_command(rvcctl_app)}
 SOURCE_FOLDERS = ("rvcd", "rvcctl", "systemd", "tools", "config", "examples")
 MAX_README_LINES = 140
-NOT_OURS = ("gain_db", "embedder_model", "embedder_name", "embedder_output_layer", "hubert_base")
-"""A key of voice.toml; what other trainers write into their files."""
+NOT_OURS = (
+    "gain_db", "embedder_model", "embedder_name", "embedder_output_layer", "hubert_base",
+    "f0_hz", "prior_noise", "source_noise", "activation_noise", "hop_samples", "rate_hz", "unit_width", "unit_layer",
+)  # fmt: skip
+"""A key of voice.toml; what other trainers write into their files; what an exported voice takes, and its metadata."""
 
 
 JARGON = ("rig", "live_rig", "lane", "pace", "guard", "incoming", "assembly", "closeness", "fidelity", "stranger", "strangers")

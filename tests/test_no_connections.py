@@ -21,6 +21,7 @@ import soundfile
 from rvcd.cli.privacy import keep_to_this_machine
 from rvcd.voices.builtin_paths import BUILT_IN_FOLDER
 from tests.daemon_process import DaemonProcess
+from tests.exporting.tiny import write_tiny_voice
 from tests.fence import Fence, fence, outside, written
 from tests.only_this_machine.sitecustomize import REPORT
 from tests.transfer.server import serving, status
@@ -169,6 +170,7 @@ COMMANDS = {
     "voice info": ["voice", "info", VOICE],
     "voice check": ["voice", "check", VOICE],
     "voice import": ["voice", "import", VOICE],
+    "voice export": ["voice", "export", "tiny.pth", "out/tiny.onnx"],
     "voice index build": ["voice", "index", "build", "out/copy.pth", "recordings"],
     "voice register": ["voice", "register", "out/copy.pth", "--sample", SPEECH],
     "render": ["render", SPEECH, "out/out.wav"],
@@ -190,6 +192,7 @@ def test_no_command_asks_another_machine_or_notes_anything_in_the_home_folder(na
     recordings.mkdir()
     speech, rate_hz = soundfile.read(SPEECH, stop=48000)
     soundfile.write(recordings / "speech.flac", speech, rate_hz)
+    write_tiny_voice(tmp_path / "tiny.pth")
     (tmp_path / "out").mkdir()
     shutil.copy(BUILT_IN_FOLDER / "built-in.pth", tmp_path / "out/copy.pth")
     encoder = b"an encoder of the user's own"

@@ -1,4 +1,5 @@
-"""`rvcd voice`: the voices of this machine. list and info read headers only, check reads everything, import copies."""
+"""`rvcd voice`: the voices of this machine. list and info read headers only, check reads
+everything, import copies. Export: voice_onnx.py."""
 
 from __future__ import annotations
 
@@ -14,6 +15,8 @@ import typer
 from rvcd.cli.checks.finding import Level
 from rvcd.cli.common import ConfigOption, JsonOption, NameOption, checked_name, coloured, print_table, unwound_by_signals
 from rvcd.cli.voice_names import find_voices
+from rvcd.cli.voice_onnx import SUFFIX as ONNX_SUFFIX
+from rvcd.cli.voice_onnx import export_voice, onnx_info
 from rvcd.cli.voice_register import measured_register
 from rvcd.cli.voice_text import (
     commands_to_use,
@@ -32,7 +35,8 @@ from rvcd.errors import RvcdError, VoiceNotFoundError
 if TYPE_CHECKING:
     from rvcd.voices.import_scratch import Scratch
 
-app = typer.Typer(help="List, inspect, check and import voices.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="List, inspect, check, import and export voices.", no_args_is_help=True, rich_markup_mode=None)
+app.command("export")(export_voice)
 
 
 @app.command("list")
@@ -60,12 +64,18 @@ def voice_info(
     instance: NameOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a voice is, without loading its weights: version, rate, pitch, speakers, unit width, index, settings."""
+    """Say what a voice is, without loading its weights: version, rate, pitch, speakers, unit width, index, settings.
+
+    Also of an .onnx file.
+    """
     from rvcd.config.settings import load_config
     from rvcd.formats.index_header import read_index_header
     from rvcd.formats.voice_header import read_voice_spec
     from rvcd.voices.encoders import choose_encoder
 
+    if voice.lower().endswith(ONNX_SUFFIX) and expand_home(voice).exists():
+        onnx_info(expand_home(voice), as_json=as_json)
+        return
     settings = load_config(config, instance or "")
     found = find_voices(settings, voice)
     if len(found) != 1:

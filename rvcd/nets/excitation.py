@@ -71,7 +71,7 @@ class Excitation(nn.Module, ABC):
         """
         state.move_to(f0_hz.device)
         sines = glide if self.glides else stand
-        made: Tensor = self(sines(f0_hz, voiced, noise, self, state, len(f0_hz) if final is None else final))
+        made: Tensor = self(sines(f0_hz, voiced, noise, self, state, f0_hz.shape[0] if final is None else final))
         return made
 
 
@@ -131,7 +131,7 @@ def glide(f0_hz: Tensor, voiced: Tensor, noise: Tensor | None, source: Any, stat
 
     Before the first frame and behind the last it stands. A sample is voiced where its pitch is above 0.
     """
-    if not len(f0_hz):
+    if not f0_hz.shape[0]:
         return f0_hz.new_zeros((0, source.harmonics))
     hop = source.hop
     pitch = torch.where(voiced, f0_hz, torch.zeros_like(f0_hz)).double()

@@ -112,9 +112,13 @@ class Band:
     inside: Tensor
 
 
-@lru_cache(maxsize=8)
 def _band(T: int, K: int, window: int, device: torch.device) -> Band:
     """Return the band of two lengths: the same for every layer and, in a stream, for every block."""
+    # The lengths of a network that is being exported are symbols, which cannot be looked up.
+    return (_known_band if isinstance(T, int) else _make_band)(T, K, window, device)
+
+
+def _make_band(T: int, K: int, window: int, device: torch.device) -> Band:
     steps = torch.arange(K, device=device)
     queries = steps[K - T :]
     distance = steps[None, :] - queries[:, None]
@@ -125,6 +129,9 @@ def _band(T: int, K: int, window: int, device: torch.device) -> Band:
         key.clamp(0, K - 1),
         ((key >= 0) & (key < K)).float(),
     )
+
+
+_known_band = lru_cache(maxsize=8)(_make_band)
 
 
 class FeedForward(nn.Module):
