@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from rvcd.params import PARAMS, Param
-from rvcd.protocol import DEFAULT_HOST, DEFAULT_PORT, F0_METHODS, LATENCY_PRESET_NAMES, MONITOR_SOURCES, PREFIX
+from rvcd.protocol import DEFAULT_HOST, DEFAULT_PORT, F0_METHODS, LATENCY_PRESET_NAMES, MONITOR_SOURCES, PITCH_MODES, PREFIX
 
 FILE = Path(__file__).resolve().parents[1] / "examples" / "open-stage-control.json"
 TARGET = f"{DEFAULT_HOST}:{DEFAULT_PORT}"
@@ -85,18 +85,20 @@ def widgets() -> list[Widget]:
     ]
     for number in range(1, SLOTS):
         page.append(placed(number, 3, button(f"recall_{number}", f"/preset/recall/{number}", "tap", str(number))))
+    meters = len(PARAMS)
     for column, param in enumerate(PARAMS):
         page.append(placed(column, 4, label(f"{param.name}_label", f"{param.name} {param.unit}".strip())))
         page.append(placed(column, 5, fader(param), rows=5))
     page += [
-        placed(9, 4, label("in_label", "in dBFS")),
-        placed(10, 4, label("out_label", "out dBFS")),
-        placed(9, 5, meter("in_peak", "/meter/in/peak"), rows=5),
-        placed(10, 5, meter("out_peak", "/meter/out/peak"), rows=5),
+        placed(meters, 4, label("in_label", "in dBFS")),
+        placed(meters + 1, 4, label("out_label", "out dBFS")),
+        placed(meters, 5, meter("in_peak", "/meter/in/peak"), rows=5),
+        placed(meters + 1, 5, meter("out_peak", "/meter/out/peak"), rows=5),
         placed(0, 10, label("f0_label", "pitch by")),
         placed(1, 10, choice("f0_method", "/f0/method", F0_METHODS), columns=5),
         placed(6, 10, label("latency_label", "latency")),
         placed(7, 10, choice("latency_preset", "/latency/preset", LATENCY_PRESET_NAMES), columns=3),
+        placed(10, 10, choice("pitch_mode", "/pitch/mode", PITCH_MODES), columns=2),
     ]
     return page
 
