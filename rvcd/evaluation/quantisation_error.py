@@ -41,11 +41,11 @@ class LatentRecorder:
     def __getattr__(self, name: str) -> object:
         return getattr(self.decoder, name)
 
-    def step(self, z: Tensor, source: Tensor | None, frames: int) -> Tensor:
+    def run(self, z: Tensor, source: Tensor | None, frames: int, noise: list[Tensor]) -> Tensor:
         self.z.append(z[..., :frames].clone())
         if source is not None:
             self.source.append(source[..., : frames * self.decoder.hop].clone())
-        return self.decoder.step(z, source, frames)
+        return self.decoder.run(z, source, frames, noise)
 
     def latents(self) -> tuple[Tensor, Tensor | None]:
         """Return all frames decoded so far, (1, inter, T), and their excitation, (1, 1, T * hop)."""

@@ -18,18 +18,25 @@ from tests.waiting import HANG_S, eventually
 RATE_HZ = 48000
 NEAR_MS = 10.0
 SCRIPT = """
-import os, subprocess, time
+import os, subprocess, sys, time
 from rvcd.audio.device import PortAudioDevice
 from rvcd.audio.portaudio_devices import DeviceRequest
 from rvcd.ipc.segment import AudioSegment
 from rvcd.measuring.cable_loop import CableLoop
+from rvcd.measuring.loop import LoopError
 from rvcd.measuring.measurement import measure
 segment = AudioSegment.create(48000)
 request = DeviceRequest(host_api="ALSA", input="pulse", output="pulse", period_samples=1024, input_channel=1)
 loop = CableLoop(lambda: PortAudioDevice(request, segment), segment)
 loop.take_over(9600, 1.5)
 def look():
-    found, device = measure(loop, times=2, level_dbfs=-30, record_s=1.5), loop.device
+    while True:  # on a busy machine the server's own underruns cut a chirp: it hears another one; the test's limit ends that
+        try:
+            found = measure(loop, times=2, level_dbfs=-30, record_s=1.5)
+            break
+        except LoopError as error:
+            print(error, file=sys.stderr, flush=True)
+    device = loop.device
     print(found.delay_ms, device.input_latency_ms + device.output_latency_ms, segment.counters().stale_samples, flush=True)
 look()
 subprocess.run(["sh", "-c", f"kill -STOP {os.getpid()}; sleep 0.6; kill -CONT {os.getpid()}"])

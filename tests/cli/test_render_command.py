@@ -28,6 +28,7 @@ def test_render_hands_over_what_was_asked(machine: Machine, rvcd: Any, tmp_path:
         {
             "source": source, "target": tmp_path / "out.wav", "voice": "anna", "index": "", "f0_method": "yin", "rate_hz": 0,
             "params": {"pitch": -3.0, "gain_out": 2.5}, "channels": "1", "loudness_lufs": None, "force": False,
+            "pitch_mode": "manual",
         }
     ]  # fmt: skip
     assert out == f"{tmp_path / 'out.wav'}: 10.0 s, 40000 Hz, voice anna (5.0 x real time)\n"

@@ -19,7 +19,7 @@ from rvcd.engine.units import ContentEncoder
 from rvcd.engine.voice_stream import Voice, VoiceStream
 from rvcd.geometry import StreamGeometry
 from rvcd.nets.contentvec_file import load_content_encoder
-from rvcd.nets.synthesizer import Synthesizer, _band
+from rvcd.nets.synthesizer import Synthesizer, _known_band
 from rvcd.params import Snapshot
 from tests.engine.test_steady_state import DECODERS, RATE_HZ, SPEAKING, UNIT_WIDTH, lite_encoder
 from tests.fake_cuda import CUDA, Crossings, FakeLink, fake_cuda
@@ -61,7 +61,7 @@ class Stage:
         spec = small_voice(unit_width=width, **SMALL, **DECODERS[decoder]).spec
         synthesizer = Synthesizer(spec.config).eval().requires_grad_(False)
         self.counts, self.crossings, self.mode = {"uploads": 0, "downloads": 0}, Crossings(), FakeTensorMode()
-        _band.cache_clear()
+        _known_band.cache_clear()
         with fake_cuda(self.mode):
             made: ContentEncoder = moved(plain)  # type: ignore[assignment]
             if precision != torch.float32:
@@ -89,7 +89,7 @@ class Stage:
                         break
                 assert heard == 2
         finally:
-            _band.cache_clear()
+            _known_band.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -236,9 +236,8 @@ class PlaysItsExcitation(StreamingDecoder):
         super().reset(first_frame)
         self.held = torch.zeros(self.tail_samples)
 
-    def step(self, z: Tensor, source: Tensor | None, frames: int, *, end_frame: int | None = None) -> Tensor:
+    def run(self, z: Tensor, source: Tensor | None, frames: int, noise: list[Tensor], *, end_frame: int | None = None) -> Tensor:
         assert source is not None
-        self.state.frames += frames
         new = frames * self.hop
         joined = torch.cat((self.held, source.reshape(-1)[:new]))
         self.held = joined[new:]

@@ -33,7 +33,7 @@ def test_commands_and_names_need_no_daemon(complete: Complete, monkeypatch: pyte
     assert complete("set", "") == list(SETTABLE)
     assert complete("set", "gain") == ["gain_in", "gain_out"]
     assert complete("get", "") == list(READABLE)
-    assert complete("get", "pitch", "pit") == ["pitch_ms"]
+    assert complete("get", "pitch", "pit") == ["pitch_mode", "pitch_ms", "pitch_auto"]
     assert complete("watch", "--json", "latency_t") == ["latency_total_ms"]
     assert complete("toggle", "") == ["bypass", "mute", "record", "talk", "monitor_mute"]
     assert complete("step", "") == complete("reset", "") == list(BY_NAME)
@@ -100,7 +100,7 @@ def test_zsh_and_fish_are_told_what_each_name_takes(rvcctl: Run, monkeypatch: py
     assert '"pitch":"transpose the voice (a number in -24..24 semitones)"' in zsh
     monkeypatch.setenv("_RVCCTL_COMPLETE", "complete_fish")
     monkeypatch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")
-    assert rvcctl()[1] == "pitch\ttranspose the voice (a number in -24..24 semitones)"
+    assert rvcctl()[1].splitlines()[0] == "pitch\ttranspose the voice (a number in -24..24 semitones)"
 
 
 # In the shells themselves
