@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,13 +9,11 @@ import torch
 from torch import Tensor
 
 from rvcd.nets.row_memory import RowMemory
-from rvcd.nets.steps import Steps
+from rvcd.nets.steps import BySize, Steps
 from rvcd.nets.tiled_conv import TiledConv
 from rvcd.yielding import yield_point
 
 NORM_EPSILON = 1e-5
-KEPT_SIZES = 4
-"""Numbers of frames, of the steps last taken, whose lists stay made."""
 
 
 @dataclass(frozen=True)
@@ -95,11 +92,11 @@ class PriorStream:
     def __init__(self, layers: Sequence[PriorLayer], context_frames: int) -> None:
         self._layers, self.final = layers, 0
         self._pasts = [_Past(layer, context_frames) for layer in layers]
-        self._frames: OrderedDict[int, Frames] = OrderedDict()
+        self._frames = BySize(lambda count: Frames(count, layers))
 
     def step(self, x: Tensor) -> Tensor:
         """(T, C) behind the final frames -> (T, C) after the last layer; the first `final` of them become final."""
-        frames, final = self._frames_of(len(x)), self.final
+        frames, final = self._frames.of(len(x)), self.final
         frames.x.copy_(x)
         for number, (layer, past) in enumerate(zip(self._layers, self._pasts, strict=True)):
             left = layer.left
@@ -119,10 +116,3 @@ class PriorStream:
     def tensors(self) -> list[Tensor | None]:
         """Where it is kept; without rows before the first step."""
         return [tensor for past in self._pasts for tensor in (past.rows.buffer, past.before, past.between)]
-
-    def _frames_of(self, count: int) -> Frames:
-        frames = self._frames.pop(count, None) or Frames(count, self._layers)
-        self._frames[count] = frames
-        while len(self._frames) > KEPT_SIZES:
-            self._frames.popitem(last=False)
-        return frames

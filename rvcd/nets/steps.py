@@ -9,7 +9,9 @@ one before it, and reads them as they are then.
 
 from __future__ import annotations
 
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +20,24 @@ from rvcd.nets._conv._native import ffi, lib
 from rvcd.nets.tiled_conv import TiledConv, scratch_of
 
 MOST_STEPS: int = lib.MOST_STEPS
+KEPT_SIZES = 4
+T = TypeVar("T")
+
+
+class BySize(Generic[T]):
+    """What is made for a number of rows, kept for the newest few numbers: a stream's blocks have one or two."""
+
+    def __init__(self, make: Callable[[int], T]) -> None:
+        self._make = make
+        self._kept: OrderedDict[int, T] = OrderedDict()
+
+    def of(self, count: int) -> T:
+        """Return what was made for so many rows, or make it."""
+        made = self._kept.pop(count) if count in self._kept else self._make(count)
+        self._kept[count] = made
+        while len(self._kept) > KEPT_SIZES:
+            self._kept.popitem(last=False)
+        return made
 
 
 class Steps:

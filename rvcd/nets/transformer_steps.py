@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,12 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from rvcd.nets.row_memory import RowMemory
-from rvcd.nets.steps import Steps
+from rvcd.nets.steps import BySize, Steps
 from rvcd.nets.tiled_conv import TiledConv
 from rvcd.yielding import yield_point
-
-KEPT_SIZES = 4
-"""Numbers of rows, of the steps last taken, whose lists stay made."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +63,12 @@ class TransformerStream:
     """What one stream carries through the layers: queries, keys and values of the newest final rows."""
 
     def __init__(self, layers: Sequence[LayerWeights], context_rows: int) -> None:
-        self._layers = layers
         self._memories = [RowMemory(context_rows, 3 * layer.width) for layer in layers]
-        self._rows: OrderedDict[int, Rows] = OrderedDict()
+        self._rows = BySize(lambda count: Rows(count, layers))
 
     def step(self, x: Tensor, final: int) -> Tensor:
         """(N, W) behind the final rows -> (N, W) after the last layer; the first `final` of them become final."""
-        rows = self._rows_of(len(x))
+        rows = self._rows.of(len(x))
         rows.x.copy_(x)
         for number, memory in enumerate(self._memories):
             rows.run(number, memory.room(len(x)))
@@ -89,13 +84,6 @@ class TransformerStream:
     def tensors(self) -> list[Tensor | None]:
         """Where it is kept; without rows before the first step."""
         return [memory.buffer for memory in self._memories]
-
-    def _rows_of(self, count: int) -> Rows:
-        rows = self._rows.pop(count, None) or Rows(count, self._layers)
-        self._rows[count] = rows
-        while len(self._rows) > KEPT_SIZES:
-            self._rows.popitem(last=False)
-        return rows
 
 
 def _norm(steps: Steps, norm: nn.LayerNorm, x: Tensor, y: Tensor) -> None:
