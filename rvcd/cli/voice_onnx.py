@@ -53,9 +53,10 @@ def export_voice(
         if problem:
             raise RvcdError(problem)
     with unwound_by_signals():
-        written = [export_voice(entry.path, entry.name, targets[0], replace=force)]
-        if content_encoder is not None:
+        written = []
+        if content_encoder is not None:  # first: more can be wrong with it
             written.append(export_encoder(Path(encoder.path), spec.unit_width, spec.unit_layer, targets[1], replace=force))
+        written.insert(0, export_voice(entry.path, entry.name, targets[0], replace=force))
     for done in written:
         agreed = f"onnxruntime makes what torch makes, to {done.difference:.1g}"
         typer.echo(f"{printable(done.path)}: {done.size_bytes / 1e6:.1f} MB; {agreed}")

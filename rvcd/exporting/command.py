@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from rvcd.errors import ModelFileError
 from rvcd.exporting.networks import ExportedEncoder, ExportedVoice
 from rvcd.exporting.onnx_file import OPSET, Written, write_onnx
 from rvcd.formats.onnx_header import METADATA_PREFIX
@@ -53,6 +54,11 @@ def export_voice(voice: Path, name: str, out: Path, *, replace: bool = False) ->
 def export_encoder(encoder: Path, unit_width: int, layer: int, out: Path, *, replace: bool = False) -> Written:
     """Write a content encoder that makes units of one width (of `layer`; 0: the usual one). Raises RvcdError."""
     loaded = load_content_encoder(encoder)
+    if isinstance(loaded, LiteEncoder):
+        raise ModelFileError(
+            f"{encoder}: the built-in voice's own content encoder cannot be exported, only those of RVC voices;"
+            " leave --content-encoder away"
+        )
     loaded.check_units(unit_width, layer)
     network = ExportedEncoder(loaded, unit_width, layer).eval()
     axes = {"audio": {1: torch.export.Dim("samples", min=RECEPTIVE_FIELD_SAMPLES, max=MAX_FRAMES * 160)}}
@@ -62,7 +68,6 @@ def export_encoder(encoder: Path, unit_width: int, layer: int, out: Path, *, rep
         "rate_hz": "16000",
         "unit_width": str(unit_width),
         "unit_layer": str(layer or ""),
-        "shape": "lite" if isinstance(loaded, LiteEncoder) else "HuBERT",
     }
     examples = [network.example(samples, seed) for seed, samples in enumerate(EXAMPLE_SAMPLES)]
     return write_onnx(network, "units", axes, examples, _marked(metadata), out, replace=replace)

@@ -14,7 +14,6 @@ from rvcd.engine.pitch.track import COARSE_BINS, F0_MAX_HZ, F0_MIN_HZ
 from rvcd.exporting.onnx_file import Exportable
 from rvcd.nets.contentvec import ContentEncoder
 from rvcd.nets.excitation import SourceState
-from rvcd.nets.lite_encoder import LiteEncoder
 from rvcd.nets.refinegan import RefineGan
 from rvcd.nets.synthesizer import PRIOR_NOISE_SCALE, Synthesizer
 
@@ -89,7 +88,7 @@ class ExportedEncoder(Exportable):
 
     names = ("audio",)
 
-    def __init__(self, encoder: ContentEncoder | LiteEncoder, unit_width: int, layer: int) -> None:
+    def __init__(self, encoder: ContentEncoder, unit_width: int, layer: int) -> None:
         super().__init__()
         self.encoder, self.unit_width, self.layer = encoder, unit_width, layer
 

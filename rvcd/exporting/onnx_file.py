@@ -119,8 +119,11 @@ def _difference(network: Exportable, example: Mapping[str, Tensor], part: Path) 
     """Return the greatest difference, relative to the greatest value, or infinity for another shape or a number that is none."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(part), providers=["CPUExecutionProvider"])
-    (made,) = session.run(None, {name: value.numpy() for name, value in example.items()})
+    try:
+        session = onnxruntime.InferenceSession(str(part), providers=["CPUExecutionProvider"])
+        (made,) = session.run(None, {name: value.numpy() for name, value in example.items()})
+    except Exception as error:  # its kinds have no common base; each means that the file would not run
+        raise RvcdError(f"ONNX Runtime cannot run what was exported ({_first_line(error)})") from error
     with torch.no_grad():
         wanted = network(*(example[name] for name in network.names)).numpy()
     if made.shape != wanted.shape or not np.isfinite(made).all():

@@ -49,6 +49,7 @@ def test_a_voice_and_its_content_encoder_become_two_files_that_say_what_they_are
         (["Anna", "old.onnx"], "old.onnx: is there already; choose another name, or replace it with --force"),
         (["Anna", "a.onnx", "--content-encoder", "./a.onnx"], "is named twice"),
         (["Otto", "a.onnx"], "Otto"),
+        (["built-in", "a.onnx", "--content-encoder", "u.onnx"], "own content encoder cannot be exported"),
         (["broken.pth", "a.onnx"], "broken.pth: "),
     ],
 )

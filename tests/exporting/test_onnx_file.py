@@ -124,6 +124,13 @@ def test_a_file_that_does_something_else_is_not_kept(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_that_does_not_run_is_not_kept(tmp_path: Path):
+    # The second example has another length than the file was exported for.
+    with pytest.raises(RvcdError, match=r"^ONNX Runtime cannot run what was exported \("):
+        write_onnx(Doubling(), "y", {}, [X, {"x": torch.ones(1, 9)}], {}, tmp_path / "fixed.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_that_is_there_is_replaced_only_on_request(tmp_path: Path):
     path = tmp_path / "double.onnx"
     path.write_bytes(b"precious")
