@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rvcd.config.settings import load_config
 from rvcd.engine.converter import Converter
 from rvcd.errors import ParamError
-from rvcd.geometry import FRAME_MS, FRAMES_PER_UNIT, StreamGeometry
+from rvcd.geometry import StreamGeometry
 from rvcd.params import VOICE_PARAMS, Param, ParamStore, Snapshot, find_param
 from rvcd.rendering.renderer import Renderer
 from rvcd.rendering.setup import MAX_VOICES, render_setup
@@ -22,7 +22,7 @@ FloatArray = NDArray[np.float32]
 
 LEAST_PAST_MS = 400
 """What a stream's content encoder sees of the past at least, unless its context is given."""
-USUAL_CONTEXT_MS = 1300
+USUAL_CONTEXT_MS = 2000
 SOURCE_BLOCK_SAMPLES = 65536
 
 
@@ -121,7 +121,7 @@ class Engine:
 
         rate_hz: of input and output, a multiple of 100 in 8,000..192,000. block_ms: of one call, a multiple of 20, at most 2000:
         longer ones need less computation. lookahead_ms: how much of the future each part may see, a multiple of 20 in 40..1000:
-        more sounds better. context_ms: all that the content encoder sees, 0: 1300 or as much as there must be. denoiser: load
+        more sounds better. context_ms: all that the content encoder sees, 0: 2000 or as much as there must be. denoiser: load
         what the parameter `denoise` needs, which adds 36 ms; done anyway where `denoise` begins above 0.
 
         Raises ParamError that names the value and its bounds.
@@ -130,7 +130,7 @@ class Engine:
         least_ms = block_ms + lookahead_ms + LEAST_PAST_MS
         geometry = StreamGeometry.from_ms(
             rate_hz=rate_hz, block_ms=block_ms, lookahead_ms=lookahead_ms, deadline_ms=block_ms,
-            context_ms=context_ms or max(USUAL_CONTEXT_MS - USUAL_CONTEXT_MS % round(FRAME_MS * FRAMES_PER_UNIT), least_ms),
+            context_ms=context_ms or max(USUAL_CONTEXT_MS, least_ms),
             denoiser=denoiser or snapshot.denoise > 0,
         )  # fmt: skip
         return Stream(self._renderer.converter(geometry, snapshot), snapshot)

@@ -309,12 +309,12 @@ def _name_of(budget: LatencyBudget) -> str:
 def _free(preset: LatencyBudget, given: Mapping[str, int]) -> LatencyBudget:
     """Return the preset with its parts replaced.
 
-    Another block keeps the preset's ratio of deadline to block, a longer one the least past that a configuration would.
+    Another block keeps the preset's ratio of deadline to block.
     """
     budget = replace(preset, **given)
     if "deadline_ms" not in given:
         budget = replace(budget, deadline_ms=max(1, round(budget.block_ms * preset.deadline_ms / preset.block_ms)))
-    return budget if "context_ms" in given else budget.roomy()
+    return budget
 
 
 def _sweep(threads: int, cores: int, rate_hz: int, context: str, *, synthetic: bool) -> tuple[Case, ...]:

@@ -9,7 +9,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -161,18 +161,15 @@ class LatencyBudget:
     deadline_ms: int
     context_ms: int
 
-    def roomy(self) -> LatencyBudget:
-        """Return the same, its context long enough for LEAST_PAST_MS before the block."""
-        return replace(self, context_ms=max(self.context_ms, self.block_ms + self.lookahead_ms + LEAST_PAST_MS))
 
-
-LEAST_PAST_MS = 400
-"""The past that an unset context_ms leaves before the block, however long that is."""
+CONTEXT_MS = 2_000
+"""Of every preset: a block costs the same with less, and two seconds are nearer to offline than one (docs/context.md). A past is
+left before the longest block and lookahead, too."""
 
 LATENCY_PRESETS: Mapping[str, LatencyBudget] = {
-    "low": LatencyBudget(block_ms=40, lookahead_ms=100, deadline_ms=30, context_ms=1_000),
-    "balanced": LatencyBudget(block_ms=140, lookahead_ms=100, deadline_ms=140, context_ms=1_000),
-    "safe": LatencyBudget(block_ms=200, lookahead_ms=120, deadline_ms=160, context_ms=1_000),
+    "low": LatencyBudget(block_ms=40, lookahead_ms=100, deadline_ms=30, context_ms=CONTEXT_MS),
+    "balanced": LatencyBudget(block_ms=140, lookahead_ms=100, deadline_ms=140, context_ms=CONTEXT_MS),
+    "safe": LatencyBudget(block_ms=200, lookahead_ms=120, deadline_ms=160, context_ms=CONTEXT_MS),
 }
 
 
@@ -213,17 +210,16 @@ class Latency(Section):
     def budget(self) -> LatencyBudget:
         """Return the preset with its overrides.
 
-        A shorter block shortens the preset's deadline to its own length; a longer one keeps LEAST_PAST_MS of its context.
+        A shorter block shortens the preset's deadline to its own length.
         """
         preset = LATENCY_PRESETS[self.named]
         block_ms = self.block_ms or preset.block_ms
-        budget = LatencyBudget(
+        return LatencyBudget(
             block_ms=block_ms,
             lookahead_ms=self.lookahead_ms or preset.lookahead_ms,
             deadline_ms=self.deadline_ms or min(preset.deadline_ms, block_ms),
             context_ms=self.context_ms or preset.context_ms,
         )
-        return budget if self.context_ms else budget.roomy()
 
 
 def _named(preset: str) -> str:

@@ -307,7 +307,7 @@ def test_the_file_is_looked_for_in_the_documented_order(tmp_path: Path, monkeypa
 
 def test_overrides_replace_single_parts_of_a_preset() -> None:
     budget = parse_config({"latency": {"preset": "safe", "block_ms": 100, "lookahead_ms": 40}}, DEFAULT_CONFIG).latency.budget()
-    assert (budget.block_ms, budget.lookahead_ms, budget.deadline_ms, budget.context_ms) == (100, 40, 100, 1000)
+    assert (budget.block_ms, budget.lookahead_ms, budget.deadline_ms, budget.context_ms) == (100, 40, 100, 2000)
 
 
 def test_a_public_host_with_networks_is_fine() -> None:
