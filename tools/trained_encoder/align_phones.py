@@ -109,6 +109,7 @@ def main() -> None:
     parser.add_argument("manifest", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--corpora", nargs="+", required=True)
+    parser.add_argument("--speakers", nargs="+", help="only of these, as the manifest names them")
     parser.add_argument("--part", default="0/1", help="K/N: every N-th clip from the K-th on, for one process a core")
     parser.add_argument("--shortest-s", type=float, default=0.0)
     parser.add_argument("--longest-s", type=float, default=20.0)
@@ -117,6 +118,8 @@ def main() -> None:
     part, parts = map(int, args.part.split("/"))
     with args.manifest.open(newline="") as lines:
         rows = [row for row in csv.DictReader(lines, delimiter="\t") if row["corpus"] in args.corpora]
+    if args.speakers:
+        rows = [row for row in rows if row["speaker"] in args.speakers]
     rows = [row for row in rows if args.shortest_s <= float(row["seconds"]) <= args.longest_s]
     rows = sorted(rows, key=lambda row: (float(row["seconds"]), row["path"]))[part::parts]
     align, failed = Aligner(), 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,8 +48,12 @@ def load_clip(path: Path) -> Clip:
 
 
 def held_out_speakers(folder: Path) -> set[str]:
-    names = sorted({path.stem.split("-")[0] for path in (folder / HELD_OUT_OF).glob("*.npz")})
-    return set(names[::HELD_OUT_EVERY])
+    return speakers_held_out(path.stem for path in (folder / HELD_OUT_OF).glob("*.npz"))
+
+
+def speakers_held_out(clips: Iterable[str]) -> set[str]:
+    """clips: names of all clips of HELD_OUT_OF."""
+    return set(sorted({name.split("-")[0] for name in clips})[::HELD_OUT_EVERY])
 
 
 def is_held_out(path: Path, speakers: set[str]) -> bool:

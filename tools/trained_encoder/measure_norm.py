@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from clips import Clip, held_out_speakers, is_held_out, load_clip
-from measure import Score, add, choose, ratio
+from measure import Score, add, choose
 from network import Finished, load_final
 from numpy.typing import NDArray
+from table import ratio
 from torch import Tensor
 
 from rvcd.engine.units import STATISTICS_MEMORY_S
@@ -122,7 +123,7 @@ def main() -> None:
             now_right, now_errors = np.array(score.right, float), np.array(score.errors, float)
             figures = (*ratio(now_right, known), *ratio(now_right - right, known),
                        *ratio(now_errors, said), *ratio(now_errors - errors, said))  # fmt: skip
-            distance_db = 10 * np.log10(score.signal / max(score.noise, 1e-20))
+            distance_db = 10 * np.log10(sum(score.signal) / max(sum(score.noise), 1e-20))
             told = "{:.1f} ± {:.1f} % | {:+.1f} ± {:.1f} | {:.1f} ± {:.1f} % | {:+.1f} ± {:.1f}".format(*figures)
             print(f"| {kind} | {memory_s:g} s | {block_ms} ms | {told} | {distance_db:.1f} dB |", flush=True)
 

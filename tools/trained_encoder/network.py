@@ -81,9 +81,12 @@ class _OverTime(nn.Module):
 
 
 def drop_out(model: Trained, share: float) -> None:
-    """Let every layer of the transformer forget some of its values while it is trained."""
+    """Let every layer of the transformer forget some of what it adds while it is trained.
+
+    Not of its inner values: drawing so many numbers would take a fifth of a step.
+    """
     for layer in model.encoder.layers:
-        for part in (layer.inner, layer.out, layer.outer):
+        for part in (layer.out, layer.outer):
             part.register_forward_hook(lambda part, _, out: F.dropout(out, share, part.training))  # type: ignore[union-attr]
 
 

@@ -24,8 +24,8 @@ Audio = NDArray[np.float32]
 class Way:
     """How units are made. block_ms 0: all at once. lookahead_ms: as latency.lookahead_ms; the loudness match takes 20 of them.
 
-    context_ms: as latency.context_ms. revised_ms: of "revised", how much before the block is gone over again for each block, and
-    remembered only then.
+    context_ms: as latency.context_ms. revised_ms: of "remembered", how much of what is final is gone over again for each block,
+    and remembered only then; it is part of the context.
     """
 
     name: str
@@ -118,8 +118,10 @@ def _stream(window: bool) -> Callable[[ContentEncoder, Way, Audio], Heard]:
     return hear
 
 
-def _revised(encoder: ContentEncoder, way: Way, audio: Audio) -> Heard:
-    """Between the two: keys and values are remembered, but later, when they have seen more of what comes after them."""
+def _remembered(encoder: ContentEncoder, way: Way, audio: Audio) -> Heard:
+    """Remember keys and values, at once as the engine does, or later, when they have seen more of what comes after them."""
+    if not way.revised_ms:
+        return _stream(window=False)(encoder, way, audio)
     geometry, features = way.geometry, stream_features(encoder, way, audio)
     state = encoder.start_units(encoder.sizes.width, (geometry.context_frames - way.revised_ms // 10) // FRAMES_PER_UNIT)
     rows, spent_ms, made, kept = [], [], 0, 0
@@ -147,7 +149,6 @@ WAYS: dict[str, Callable[[ContentEncoder, Way, Audio], Heard]] = {
     "offline": _at_once,
     "front end streamed": _streamed_front_end,
     "upstream": _upstream,
-    "remembered": _stream(window=False),
+    "remembered": _remembered,
     "window": _stream(window=True),
-    "revised": _revised,
 }

@@ -1,6 +1,6 @@
-"""Train the small encoder: front end first, then the transformer over its features, then both.
+"""Train the small encoder: the front end first, then the transformer over what it makes, then both.
 
-    train.py CLIPS OUT --steps 200 620 290
+    train.py CLIPS OUT --steps 1400 8000 1000
 
 CLIPS: what align_phones.py made; clips that are added meanwhile are found. Saves OUT/checkpoint.pt every few minutes and goes on
 from it, and OUT/final.pt whenever it saves.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,35 +25,35 @@ from rvcd.nets.lite_encoder import LogMel
 
 SEED = 1
 STAGES = ("front end", "transformer", "both")
-BATCH_S = (16.0, 32.0, 24.0)
+BATCH_S = (16.0, 16.0, 16.0)
 """Seconds of speech a step."""
-PIECES_S = ((2.0,), (3.0, 5.0), (3.0, 5.0))
+PIECES_S = (((2.0,), (2.0,)), ((3.0, 4.0), (4.0, 8.0)), ((4.0, 8.0), (4.0, 8.0)))
+"""Lengths of pieces, in each stage's first part (LATER_FROM) and after it: what is learnt on short ones only never learns to use
+a past or a future beyond them."""
+LATER_FROM = 0.5
 LEAST_SHARE = 0.7
 """Of a piece: shorter clips would be mostly padding."""
-RATES = (3e-3, 1e-3, 1.2e-3)
+RATES = (3e-3, 1.5e-3, 5e-4)
+KEPT_AVERAGE = (0.98, 0.995, 0.99)
 DROPPED = 0.1
 MASK_CHANCE, MASK_UNITS = 0.015, 8
 SAVE_EVERY_S = 200.0
-KEPT_AVERAGE = 0.98
-CTC_SHARE = 0.5
-CTC_FROM = 220
-"""Step of the second stage from which CTC is taught too, by a head that begins as the frames' one.
-
-From the first step on, CTC taught the transformer nothing but blanks within 400 steps: every row became the same.
-"""
-WHOLE_CHANCES = (0.0, 0.5, 0.3)
-"""Of a step over whole clips that are not aligned, by CTC."""
+SHARE_OF_TIME = (0.3, 0.8, 1.0)
+"""Of what is left of --minutes: a stage ends by then."""
+CTC_SHARE, NEAR_SHARE = 0.3, 0.2
+CTC_FROM = 0.3
+"""Part of the second stage from which CTC is taught too, by a head that begins as the frames' one: from the first step on, CTC
+teaches a transformer nothing but blanks, and every row becomes the same."""
 HELD_OUT_CLIPS = 24
 
 
 class Speech:
-    """The clips to learn from, as many as there are by now: aligned ones, longer ones oftener, and others, by length."""
+    """The clips to learn from, as many as there are by now, longer ones oftener."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.held_out = held_out_speakers(folder)
-        self.aligned: list[Clip] = []
-        self.others: list[Clip] = []
+        self.clips: list[Clip] = []
         self._known: set[Path] = set()
         self.refresh()
 
@@ -60,23 +61,14 @@ class Speech:
         found = sorted(set(self.folder.glob("*/*.npz")) - self._known)
         self._known.update(found)
         clips = [load_clip(path) for path in found if not is_held_out(path, self.held_out)]
-        clips = [clip for clip in clips if len(clip.audio) > 16000]
-        self.aligned += [clip for clip in clips if clip.aligned]
-        self.others = sorted(self.others + [clip for clip in clips if not clip.aligned], key=lambda clip: len(clip.audio))
-        lengths = np.array([len(clip.audio) for clip in self.aligned], float)
-        self.chances = lengths / lengths.sum()
-        others = sum(len(clip.audio) for clip in self.others)
-        print(f"{len(self.aligned)} clips aligned, {lengths.sum() / 57.6e6:.2f} h; others {others / 57.6e6:.2f} h", flush=True)
+        self.clips += [clip for clip in clips if len(clip.audio) > 16000 and clip.aligned]
+        self.units = np.array([len(clip.labels) for clip in self.clips])
+        print(f"{len(self.clips)} clips, {self.units.sum() / 180e3:.2f} h", flush=True)
 
-    def draw(self, count: int, dice: np.random.Generator) -> list[Clip]:
-        return [self.aligned[i] for i in dice.choice(len(self.aligned), count, p=self.chances)]
-
-    def draw_whole(self, seconds: float, dice: np.random.Generator) -> list[Clip]:
-        """Clips of about one length, so that little of a batch is padding."""
-        first = int(dice.integers(len(self.others)))
-        count = max(1, int(seconds * 16000 / len(self.others[first].audio)))
-        first = max(0, min(first, len(self.others) - count))
-        return self.others[first : first + count]
+    def draw(self, count: int, units: int, dice: np.random.Generator) -> list[Clip]:
+        """Return clips of which a piece of so many units is not mostly padding."""
+        chances = np.where(self.units >= min(LEAST_SHARE * units, self.units.max()), self.units, 0.0)
+        return [self.clips[i] for i in dice.choice(len(self.clips), count, p=chances / chances.sum())]
 
 
 def audio_piece(clip: Clip, units: int, dice: np.random.Generator) -> tuple[Tensor, np.ndarray]:
@@ -99,7 +91,7 @@ def audio_piece(clip: Clip, units: int, dice: np.random.Generator) -> tuple[Tens
 def feature_piece(model: Trained, clip: Clip, units: int, dice: np.random.Generator) -> tuple[Tensor, np.ndarray]:
     """(units, CHANNELS) of a front end that is kept as it is, and labels (units,)."""
     if clip.features is None:
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             clip.features = model.encoder.front_end(clip.audio[None].float() / 32768)[0].half()
     start = int(dice.integers(0, max(1, len(clip.labels) - units + 1)))
     features, labels = clip.features[start : start + units].float(), clip.labels[start : start + units]
@@ -120,56 +112,41 @@ def hidden_rows(B: int, N: int, dice: np.random.Generator) -> Tensor:
 
 
 def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(scores.flatten(0, 1), labels.flatten(), ignore_index=UNKNOWN, label_smoothing=0.05)
+    return F.cross_entropy(scores.float().flatten(0, 1), labels.flatten(), ignore_index=UNKNOWN, label_smoothing=0.05)
 
 
-def ctc(scores: Tensor, said: list[list[int]]) -> Tensor:
-    """scores (B, N, CLASSES) of clips in which this is said."""
-    logs = scores.log_softmax(-1).transpose(0, 1)
+def ctc(scores: Tensor, labels: Tensor) -> Tensor:
+    """scores (B, N, CLASSES), labels (B, N): what is said, without when. Pieces with unknown phones do not count."""
+    known = (labels != UNKNOWN).all(1)
+    if not known.any():
+        return scores.sum() * 0.0
+    said = [torch.tensor(collapse(one.numpy()), dtype=torch.long) for one in labels[known]]
+    logs = scores[known].float().log_softmax(-1).transpose(0, 1)
     lengths = torch.full((len(said),), logs.shape[0])
-    targets = torch.cat([torch.tensor(one) for one in said])
-    return F.ctc_loss(logs, targets, lengths, torch.tensor([len(one) for one in said]), zero_infinity=True)
+    return F.ctc_loss(logs, torch.cat(said), lengths, torch.tensor([len(one) for one in said]), zero_infinity=True)
 
 
-def losses(model: Trained, stage: int, done: int, speech: Speech, mel: LogMel, dice: np.random.Generator) -> dict[str, Tensor]:
-    """done: steps of this stage."""
-    if stage == 1 and done == CTC_FROM:
-        model.ctc.load_state_dict(model.frame.state_dict())
-    with_ctc = stage == 2 or (stage == 1 and done > CTC_FROM)
-    if with_ctc and speech.others and dice.random() < WHOLE_CHANCES[stage]:
-        return whole_losses(model, stage, speech.draw_whole(BATCH_S[stage], dice), dice)
-    piece_s = dice.choice(PIECES_S[stage])
+def losses(
+    model: Trained, stage: int, progress: float, speech: Speech, mel: LogMel, dice: np.random.Generator
+) -> dict[str, Tensor]:
+    """progress: of this stage, 0..1."""
+    piece_s = dice.choice(PIECES_S[stage][int(progress > LATER_FROM)])
     units, count = round(piece_s * 50), round(BATCH_S[stage] / piece_s)
-    clips = [clip for clip in speech.draw(4 * count, dice) if len(clip.labels) >= LEAST_SHARE * units][:count]
-    if stage == 1:
-        pieces = [feature_piece(model, clip, units, dice) for clip in clips]
-        features = torch.stack([piece[0] for piece in pieces])
-    else:
-        pieces = [audio_piece(clip, units, dice) for clip in clips]
-        audio = torch.stack([piece[0] for piece in pieces])
-        features = model.encoder.front_end(audio)
+    clips = speech.draw(count, units, dice)
+    cut = partial(feature_piece, model) if stage == 1 else audio_piece
+    pieces = [cut(clip, units, dice) for clip in clips]
+    heard = torch.stack([piece[0] for piece in pieces])
     labels = torch.from_numpy(np.stack([piece[1] for piece in pieces]).astype(np.int64))
-    if stage == 0:
-        with torch.no_grad():
-            wanted = mel(audio)
-        return {"mel": 10 * F.mse_loss(model.mel(features), wanted), "near": cross_entropy(model.near(features), labels)}
-    x = model.masked_units(features, hidden_rows(*labels.shape, dice), DROPPED)
-    return {"frame": cross_entropy(model.frame(x), labels)}
-
-
-def whole_losses(model: Trained, stage: int, clips: list[Clip], dice: np.random.Generator) -> dict[str, Tensor]:
-    """Of clips of which it is known what is said, but not when."""
-    units = max(len(clip.labels) for clip in clips)
-    if stage == 1:
-        features = torch.stack([feature_piece(model, clip, units, dice)[0] for clip in clips])
-    else:
-        samples = units * 320 + 80
-        audio = torch.stack(
-            [F.pad(clip.audio[:samples].float() / 32768, (0, max(0, samples - len(clip.audio)))) for clip in clips]
-        )
-        features = model.encoder.front_end(audio + 1e-4 * torch.randn(audio.shape))
-    x = model.masked_units(features, hidden_rows(len(clips), units, dice), DROPPED)
-    return {"ctc": CTC_SHARE * ctc(model.ctc(x), [[int(c) for c in clip.said] for clip in clips])}
+    with torch.autocast("cpu", torch.bfloat16):
+        features = heard if stage == 1 else model.encoder.front_end(heard)
+        near = {} if stage == 1 else {"near": (NEAR_SHARE if stage else 1.0) * cross_entropy(model.near(features), labels)}
+        if stage == 0:
+            with torch.no_grad(), torch.autocast("cpu", enabled=False):
+                wanted = mel(heard)
+            return near | {"mel": 10 * F.mse_loss(model.mel(features).float(), wanted)}
+        x = model.masked_units(features, hidden_rows(*labels.shape, dice), DROPPED)
+        parts = near | {"frame": cross_entropy(model.frame(x), labels)}
+        return parts | ({"ctc": CTC_SHARE * ctc(model.ctc(x), labels)} if stage == 2 or progress > CTC_FROM else {})
 
 
 @torch.no_grad()
@@ -193,13 +170,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, nargs=3, required=True, help="for the front end, the transformer, and both")
-    parser.add_argument("--minutes", type=float, default=60.0, help="save and stop after this time, whatever is done")
+    parser.add_argument("--steps", type=int, nargs=3, required=True, help="for front end, transformer, both; 0 leaves one out")
+    parser.add_argument("--minutes", type=float, default=1e6, help="end by then with fewer steps, the rate run down all the same")
     parser.add_argument("--threads", type=int, default=1, help="more than one wait for each other where the cores are shared")
     parser.add_argument("--seed", type=int, default=SEED)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
+    torch.set_flush_denormal(True)
     args.out.mkdir(parents=True, exist_ok=True)
     checkpoint = args.out / "checkpoint.pt"
     model, mel = Trained().train(), LogMel()
@@ -208,7 +186,11 @@ def main() -> None:
         f"{sum(p.numel() for p in model.encoder.parameters()) / 1e6:.2f} M parameters, {SIZES.layers} x {SIZES.width}", flush=True
     )
     state = {"stage": 0, "step": 0, "done": 0, "average": {k: v.clone() for k, v in model.state_dict().items()}}
-    optimiser = torch.optim.AdamW(model.parameters(), RATES[0], weight_decay=0.02, betas=(0.9, 0.98))
+
+    def new_optimiser() -> torch.optim.AdamW:
+        return torch.optim.AdamW(model.parameters(), RATES[0], weight_decay=0.02, betas=(0.9, 0.98))
+
+    optimiser = new_optimiser()
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(saved["model"])
@@ -217,46 +199,46 @@ def main() -> None:
     speech = Speech(args.clips)
     tests = sorted(path for path in args.clips.glob("*/*.npz") if is_held_out(path, speech.held_out))
     tests = tests[:: max(1, len(tests) // HELD_OUT_CLIPS)]
-    began = last_saved = time.monotonic()
+    began = stage_began = last_saved = time.monotonic()
     while state["stage"] < len(STAGES):
         stage, now = state["stage"], time.monotonic()
-        progress = min(1.0, state["done"] / args.steps[stage])
-        over = now - began > 60 * args.minutes
-        if progress >= 1 or over or now - last_saved > SAVE_EVERY_S:
+        progress = state["done"] / args.steps[stage] if args.steps[stage] else 1.0
+        share = SHARE_OF_TIME[stage] if any(args.steps[stage + 1 :]) else 1.0
+        progress = max(progress, (now - stage_began) / (share * max(1.0, began + 60 * args.minutes - stage_began)))
+        if progress >= 1 or now - last_saved > SAVE_EVERY_S:
             last_saved = now
             own = {k: v.clone() for k, v in model.state_dict().items()}
             model.load_state_dict(state["average"])
             print("  held out: " + report(model, [load_clip(path) for path in tests]), flush=True)
             if progress >= 1:
                 state |= {"stage": stage + 1, "done": 0}
-                own = state["average"]
-                optimiser = torch.optim.AdamW(model.parameters(), RATES[0], weight_decay=0.02, betas=(0.9, 0.98))
-                for clip in (*speech.aligned, *speech.others):
+                own, optimiser, stage_began = state["average"], new_optimiser(), now
+                for clip in speech.clips:
                     clip.features = None
             model.load_state_dict(own)
             part = checkpoint.with_suffix(".part")
             torch.save(state | {"model": model.state_dict(), "optimiser": optimiser.state_dict()}, part)
             part.replace(checkpoint)
             save_final(args.out / "final.pt", state["average"])
-            if over:
-                return
             speech.refresh()
             continue
-        # Up in a tenth of the time, then down to nothing (one cycle).
-        rate = RATES[stage] * min(1.0, progress / 0.1 + 0.01) * 0.5 * (1 + np.cos(np.pi * max(0.0, progress - 0.1) / 0.9))
+        # Up in a twentieth of the time, then down to nothing (one cycle).
+        rate = RATES[stage] * min(1.0, progress / 0.05 + 0.01) * 0.5 * (1 + np.cos(np.pi * max(0.0, progress - 0.05) / 0.95))
         for group in optimiser.param_groups:
             group["lr"] = float(rate)
+        if stage == 1 and progress <= CTC_FROM:
+            model.ctc.load_state_dict(model.frame.state_dict())
         state["step"] += 1
         state["done"] += 1
-        parts = losses(model, stage, state["done"], speech, mel, np.random.default_rng((args.seed, state["step"])))
+        parts = losses(model, stage, progress, speech, mel, np.random.default_rng((args.seed, state["step"])))
         optimiser.zero_grad(set_to_none=True)
         sum(parts.values()).backward()  # type: ignore[union-attr]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         with torch.no_grad():
             for key, value in model.state_dict().items():
-                state["average"][key].lerp_(value, 1 - KEPT_AVERAGE)
-        if state["step"] % 10 == 0:
+                state["average"][key].lerp_(value, 1 - KEPT_AVERAGE[stage])
+        if state["step"] % 50 == 0:
             shown = " ".join(f"{name} {float(value.detach()):.3f}" for name, value in parts.items())
             print(f"{STAGES[stage]}: step {state['step']} ({(time.monotonic() - began) / 60:.1f} min): {shown}", flush=True)
 
