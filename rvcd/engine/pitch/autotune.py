@@ -106,9 +106,11 @@ def _follow(state: TuneState, pitch: float, notes: tuple[int, ...], share: float
         state.note, state.doubt = _nearest(notes, pitch), 0.0
         state.pull = state.note - pitch
         return
-    if state.note not in notes:  # another key or scale
+    at = bisect_left(notes, state.note)
+    if notes[at] != state.note:  # another key or scale
         state.note, state.doubt = _nearest(notes, pitch), 0.0
-    excess = _excess(notes, int(state.note), pitch)
+        at = bisect_left(notes, state.note)
+    excess = _excess(notes, at, pitch)
     state.doubt = state.doubt + excess * FRAME_MS / 1000 if excess > 0 else 0.0
     if state.doubt >= DOUBT:
         state.note, state.doubt = _nearest(notes, pitch), 0.0
@@ -122,12 +124,11 @@ def _nearest(notes: tuple[int, ...], pitch: float) -> float:
     return float(notes[at] if notes[at] - pitch < pitch - notes[at - 1] else notes[at - 1])
 
 
-def _excess(notes: tuple[int, ...], note: int, pitch: float) -> float:
-    """Return by how many semitones a pitch lies beyond where its note is kept; 0 or less: it does not."""
-    at = bisect_left(notes, note)
-    if pitch > note:
-        return pitch - (note + notes[min(at + 1, len(notes) - 1)]) / 2 - HYSTERESIS
-    return (note + notes[max(at - 1, 0)]) / 2 - HYSTERESIS - pitch
+def _excess(notes: tuple[int, ...], at: int, pitch: float) -> float:
+    """Return by how many semitones a pitch lies beyond where its note, notes[at], is kept; 0 or less: it does not."""
+    if pitch > notes[at]:
+        return pitch - (notes[at] + notes[min(at + 1, len(notes) - 1)]) / 2 - HYSTERESIS
+    return (notes[at] + notes[max(at - 1, 0)]) / 2 - HYSTERESIS - pitch
 
 
 @lru_cache(maxsize=256)
