@@ -217,6 +217,7 @@ class Loader:
             gain_db=gain_db,
             seed=self.setup.seed,
             fill_unvoiced=self.setup.fill_unvoiced,
+            a4_hz=self.setup.a4_hz,
             window=self.setup.context == "window",
             snapshot=snapshot,
             denoiser=self._denoiser(geometry) if geometry.denoise_samples else None,
