@@ -96,7 +96,10 @@ class Dashboard(Vertical):
         self._show_pages()
 
     def choose(self, name: str) -> None:
-        """Bring a page to the screen and give it the keys."""
+        """Bring a page to the screen and give it the keys; where the parameters have them, their next group."""
+        table = self.query_one(ParamTable)
+        if name == table.id and table.has_focus:
+            table.action_page(1)
         self._note_page(name)
         self.screen.set_focus(self.query_one(f"#{name}"))
 

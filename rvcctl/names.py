@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 
 from rvcd import protocol
 from rvcd.errors import ParamError
-from rvcd.params import PARAMS
+from rvcd.params import BY_NAME, PARAMS, Param
 
 _ON = frozenset({"on", "1", "true", "yes"})
 _OFF = frozenset({"off", "0", "false", "no"})
@@ -47,8 +47,12 @@ class Name:
     doc: str = ""
 
 
+def _takes(param: Param) -> str:
+    return f"one of {param.range_text()}" if param.choices else f"a number in {param.range_text()}"
+
+
 def _table() -> dict[str, Name]:
-    numbers = [Name(p.name, p.address, Kind.NUMBER, f"a number in {p.range_text()}", p.address, doc=p.doc) for p in PARAMS]
+    numbers = [Name(p.name, p.address, Kind.NUMBER, _takes(p), p.address, doc=p.doc) for p in PARAMS]
     switches = [
         Name(name, at, Kind.SWITCH, "on or off", at, slow=at == "/record", doc=_SWITCH_DOCS[name])
         for at, name in ((at, protocol.switch_name(at)) for at in protocol.SWITCH_ADDRESSES)
@@ -137,7 +141,13 @@ def parse_value(name: Name, text: str) -> str | int | float:
         try:
             number = float(word)
         except ValueError:
-            raise wrong from None
+            param = BY_NAME[name.name]
+            if not param.choices or not word:
+                raise wrong from None
+            try:
+                return param.named(word)
+            except ParamError:
+                raise wrong from None
         if not math.isfinite(number):
             raise wrong
         return number

@@ -11,12 +11,16 @@ COARSE_STEPS = 5
 
 
 def fine_step(param: Param) -> float:
-    """Return the smallest change offered: the largest power of ten that is at most a fifth of the parameter's step."""
+    """Return the smallest change offered: the largest power of ten that is at most a fifth of the parameter's step; a word."""
+    if param.choices:
+        return param.step
     return 10.0 ** math.floor(math.log10(param.step / 5) + 1e-9)
 
 
 def coarse_step(param: Param) -> float:
-    """Return the large change: an octave for the pitch, else five steps."""
+    """Return the large change: an octave for the pitch, else five steps; a single one for words."""
+    if param.choices:
+        return param.step
     return OCTAVE_SEMITONES if param.name == "pitch" else COARSE_STEPS * param.step
 
 
@@ -37,7 +41,9 @@ def number_text(param: Param, value: float) -> str:
 
 
 def value_text(param: Param, value: float | None) -> str:
-    """Return a value as people read it: 'off' where the low bound turns the thing off, '–' while it is unknown."""
+    """Return a value as people read it: a word where it has one, 'off' where that is what it does, '–' while it is unknown."""
     if value is None:
         return "–"
+    if param.choices:
+        return param.word(value)
     return "off" if param.low_is_off and value <= param.low else number_text(param, value)

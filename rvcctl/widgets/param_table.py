@@ -1,4 +1,4 @@
-"""The live parameters: one row each with a slider, to be moved with keys, wheel or mouse."""
+"""The live parameters, a group at a time: one row each with a slider, to be moved with keys, wheel or mouse."""
 
 from __future__ import annotations
 
@@ -14,15 +14,23 @@ from rvcctl.steps import coarse_step, fine_step, snapped, value_text
 from rvcctl.widgets.row_list import MARK_CELLS, RowList
 from rvcctl.widgets.slider import slider_text, value_of
 from rvcd import protocol
-from rvcd.params import BY_NAME, PARAMS, VOICE_PARAMS, Param
+from rvcd.params import BY_NAME, GROUPS, PARAMS, VOICE_PARAMS, Param
 
-NAME_CELLS, VALUE_CELLS, UNIT_CELLS, RANGE_CELLS = 11, 8, 10, 9
+NAME_CELLS, VALUE_CELLS, UNIT_CELLS, RANGE_CELLS = 15, 8, 10, 9
 MIN_SLIDER_CELLS, MAX_SLIDER_CELLS = 5, 49
 """49 cells give a pitch of -24..24 one cell a semitone."""
+ROWS = {group: range(names.index(group), len(names) - names[::-1].index(group)) for names in [[param.group for param in PARAMS]]
+        for group in GROUPS}  # fmt: skip
+"""The rows of each group, which stand together in the table of parameters."""
+TAB_GAP, HEAD_HINT = "   ", "p next"
 
 
 class ParamTable(RowList):
-    """Name, slider, value with unit, range. Fed by show()."""
+    """Name, slider, value with unit, range. Fed by show().
+
+    The rows are one list that the cursor walks through; what is seen is its group, under a line with the names of all groups,
+    and below it what the parameter under the cursor does. The other groups say in that line what matters most of them.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "step(-1)", "less", show=False),
@@ -39,6 +47,7 @@ class ParamTable(RowList):
         self._values: tuple[float | None, ...] = (None,) * len(PARAMS)
         self._rows = len(VOICE_PARAMS)
         self._pitch_word = ""
+        self._tabs: tuple[tuple[str, str], ...] = ()
         self._dragged: int | None = None
 
     def show(self, values: tuple[float | None, ...], *, with_desk: bool = True, pitch_word: str = "") -> None:
@@ -50,6 +59,9 @@ class ParamTable(RowList):
             self._pitch_word = pitch_word
             self.refresh_row(PARAMS.index(BY_NAME["pitch"]))
         before, self._values = self._values, values
+        if self._tabs != (tabs := self._tab_texts()):
+            self._tabs = tabs
+            self.refresh()
         if self._rows != (rows := len(PARAMS if with_desk else VOICE_PARAMS)):
             self._rows = rows
             self.refresh_rows()
@@ -61,6 +73,35 @@ class ParamTable(RowList):
         """Return how many parameters are shown."""
         return self._rows
 
+    def shown_rows(self) -> range:
+        """Return the rows of the cursor's group."""
+        rows = ROWS[self._param.group]
+        return range(rows.start, min(rows.stop, self._rows))
+
+    def head(self) -> list[Segment]:
+        """Return the names of the groups, the shown one in brackets, the others with what matters most of them."""
+        segments = [Segment(" " * (MARK_CELLS - 1), self.rich_style)]
+        for group, said in self._tabs or self._tab_texts():
+            shown = group == self._param.group
+            segments += [
+                Segment(f"[{group}]" if shown else f" {group} ", self.rich_style + Style(bold=shown)),
+                Segment("" if shown else said, self.part("dim")),
+                Segment(TAB_GAP, self.rich_style),
+            ]
+        used = sum(segment.cell_length for segment in segments)
+        return [*segments, Segment(HEAD_HINT.rjust(max(0, self.size.width - used - 1)), self.part("dim"))]
+
+    def _tab_texts(self) -> tuple[tuple[str, str], ...]:
+        """Return (group, what is said of it while another is shown)."""
+        pitch, gate, autotune, key, scale = (
+            value_text(BY_NAME[name], self._values[PARAMS.index(BY_NAME[name])])
+            for name in ("pitch", "gate", "autotune", "autotune_key", "autotune_scale")
+        )
+        notes = scale if scale == BY_NAME["autotune_scale"].choices[0] else f"{key} {scale}"
+        tune = autotune if autotune in ("off", "–") else f"{autotune} {notes}"
+        said = {"voice": f"pitch {pitch}", "tune": tune, "levels": f"gate {gate}"}
+        return tuple((group, said[group]) for group in GROUPS)
+
     def draw_row(self, index: int, cells: int, plain: Style) -> list[Segment]:
         """Return name, slider, value and, where there is room, the range."""
         param, value = PARAMS[index], self._values[index]
@@ -71,6 +112,10 @@ class ParamTable(RowList):
             Segment(slider[:first], self.part("dim")),
             Segment(slider[first:end], self.part("value")),
             Segment(slider[end:], self.part("dim")),
+        ]
+        if param.choices:
+            return [*segments, Segment(f"   {value_text(param, value)}", plain + Style(bold=True))]
+        segments += [
             Segment(value_text(param, value).rjust(VALUE_CELLS), plain + Style(bold=True)),
             Segment(f" {(param.name == 'pitch' and self._pitch_word) or param.unit:<{UNIT_CELLS - 1}}", plain),
         ]
@@ -79,14 +124,23 @@ class ParamTable(RowList):
         return segments
 
     def watch_cursor(self, before: int, after: int) -> None:
-        """Redraw everything: the footnote changes with the cursor."""
+        """Redraw everything: the footnote, and perhaps the group, change with the cursor."""
         super().watch_cursor(before, after)
         self.refresh()
 
     def footnote(self) -> str:
-        """Return what the parameter under the cursor does, with its range and default."""
-        param = PARAMS[self.cursor]
-        return f"{param.doc} · {param.range_text()} · default {param.default:g}"
+        """Return what the parameter under the cursor does, and below it its range and default."""
+        param, room = self._param, max(1, self.size.width - MARK_CELLS - 1)
+        default = param.word(param.default) if param.choices else f"{param.default:g}"
+        span = param.range_text()
+        with_default = f"{span} · default {default}"
+        if len(with_default) > room:
+            with_default = span if len(span) <= room else f"{span[: room - 1]}…"
+        return f"{param.doc}\n{with_default}"
+
+    def action_page(self, pages: int) -> None:
+        """Walk to the first row of the next group or the one before, and round."""
+        self.cursor = ROWS[GROUPS[(GROUPS.index(self._param.group) + pages) % len(GROUPS)]].start
 
     def action_step(self, steps: int) -> None:
         """Move by steps."""
@@ -107,6 +161,8 @@ class ParamTable(RowList):
     def on_mouse_down(self, event: events.MouseDown) -> None:
         """Choose a row; on its slider, move the knob there and let it follow the mouse."""
         row = self.row_at(event.y)
+        if event.button == 1 and event.y == 0 and (group := self._group_at(event.x)) is not None:
+            self.cursor = ROWS[group].start
         if row is None or event.button != 1:
             return
         self.cursor = row
@@ -134,6 +190,16 @@ class ParamTable(RowList):
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
         """Less of the parameter under the mouse; with shift a little less."""
         self._wheel(event, -1)
+
+    def _group_at(self, x: int) -> str | None:
+        """Return the group whose name or text is drawn at a cell of the head."""
+        end = MARK_CELLS - 1
+        for group, said in self._tabs:
+            start, end = end, end + len(group) + 2 + (0 if group == self._param.group else len(said))
+            if start <= x < end:
+                return group
+            end += len(TAB_GAP)
+        return None
 
     @property
     def _param(self) -> Param:

@@ -52,8 +52,25 @@ class RowList(Widget, can_focus=True):
         return ""
 
     def footnote(self) -> str:
-        """Return what is said below the rows where there is room."""
+        """Return what is said below the rows where there is room; lines of it are separated by line breaks."""
         return ""
+
+    def shown_rows(self) -> range:
+        """Return the rows that are shown, with the cursor's among them; the list scrolls within them."""
+        return range(self.row_count())
+
+    def head(self) -> list[Segment] | None:
+        """Return a line that stands above the rows and does not scroll, or None."""
+        return None
+
+    @property
+    def _head_lines(self) -> int:
+        return int(self.head() is not None)
+
+    @property
+    def _row_lines(self) -> int:
+        """How many rows can be seen at once."""
+        return max(1, self.size.height - self._head_lines)
 
     def refresh_rows(self) -> None:
         """Redraw after the rows changed; the cursor stays within them."""
@@ -63,13 +80,13 @@ class RowList(Widget, can_focus=True):
 
     def refresh_row(self, index: int) -> None:
         """Redraw one row if it can be seen."""
-        if self._top <= index < self._top + self.size.height:
-            self.refresh(Region(0, index - self._top, self.size.width, 1))
+        if self._top <= index < self._top + self._row_lines:
+            self.refresh(Region(0, index - self._top + self._head_lines, self.size.width, 1))
 
     def row_at(self, y: int) -> int | None:
         """Return which row is drawn at a line of the widget."""
-        index = self._top + y
-        return index if y >= 0 and index < self.row_count() else None
+        index = self._top + y - self._head_lines
+        return index if y >= self._head_lines and index in self.shown_rows() else None
 
     def validate_cursor(self, cursor: int) -> int:
         """Keep the cursor on a row."""
@@ -114,7 +131,7 @@ class RowList(Widget, can_focus=True):
 
     def action_page(self, pages: int) -> None:
         """Walk by what can be seen at once."""
-        self.cursor += pages * max(1, self.size.height - 1)
+        self.cursor += pages * max(1, self._row_lines - 1)
 
     def action_first(self) -> None:
         """Walk to the first row."""
@@ -128,6 +145,8 @@ class RowList(Widget, can_focus=True):
         """Return one row with the cursor's sign before it."""
         width, plain = self.size.width, self.rich_style
         index = self.row_at(y)
+        if y == 0 and (head := self.head()) is not None:
+            return Strip(head).adjust_cell_length(width, plain)
         if index is None:
             text = " " * MARK_CELLS + self._text_below(y)
             return Strip([Segment(text, self.part("dim"))]).adjust_cell_length(width, plain)
@@ -143,22 +162,24 @@ class RowList(Widget, can_focus=True):
 
     def _text_below(self, y: int) -> str:
         """Return what stands at a line below the rows: why there are none, and the footnote, after a blank line if it fits."""
-        count, height = self.row_count(), self.size.height
+        count, height = len(self.shown_rows()), self.size.height
         if y == 0:
             return self.empty_text()
-        return self.footnote() if y == min(max(count, 1) + 1, height - 1) else ""
+        lines, rows_end = self.footnote().split("\n"), max(count, 1) + self._head_lines
+        first = max(rows_end, min(rows_end + 1, height - len(lines)))
+        return lines[y - first] if first <= y < first + len(lines) else ""
 
     def _more(self, y: int, index: int) -> str:
         """Return an arrow at the edge beyond which there are more rows."""
-        if y == 0 and index > 0:
+        if y == self._head_lines and index > self.shown_rows().start:
             return "↑"
-        return "↓" if y == self.size.height - 1 and index < self.row_count() - 1 else " "
+        return "↓" if y == self.size.height - 1 and index < self.shown_rows().stop - 1 else " "
 
     def part(self, name: str) -> Style:
         """Return the style of one of COMPONENT_CLASSES."""
         return self.get_component_rich_style(f"row-list--{name}")
 
     def _keep_cursor_visible(self) -> None:
-        height = max(1, self.size.height)
-        last_top = max(0, self.row_count() - height)
-        self._top = min(max(self._top, self.cursor - height + 1, 0), self.cursor, last_top)
+        height, rows = self._row_lines, self.shown_rows()
+        last_top = max(rows.start, rows.stop - height)
+        self._top = min(max(self._top, self.cursor - height + 1, rows.start), self.cursor, last_top)

@@ -10,14 +10,15 @@ TRACK, FILL, KNOB, HOME = "─", "━", "●", "┼"
 def slider_text(param: Param, value: float | None, cells: int) -> tuple[str, int, int]:
     """Return (row of `cells` characters, first and end cell of its lit part).
 
-    Lit is the way from zero, or from the low bound where zero is not inside the range, to the knob. HOME marks the default.
+    Lit is the way from zero, or from the low bound where zero is not inside the range, to the knob; of words the knob alone. HOME
+    marks the default.
     """
     row = [TRACK] * cells
     row[cell_of(param, param.default, cells)] = HOME
     if value is None:
         return "".join(row), 0, 0
     knob = cell_of(param, value, cells)
-    origin = cell_of(param, 0.0 if param.low < 0 < param.high else param.low, cells)
+    origin = knob if param.choices else cell_of(param, 0.0 if param.low < 0 < param.high else param.low, cells)
     first, end = min(origin, knob), max(origin, knob) + 1
     for cell in range(first, end):
         if row[cell] == TRACK:

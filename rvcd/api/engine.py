@@ -40,13 +40,14 @@ class Engine:
         index: str | PathLike[str] = "",
         f0_method: str = "",
         config: str | PathLike[str] | None = None,
-        params: Mapping[str, float] | None = None,
+        params: Mapping[str, float | str] | None = None,
     ) -> None:
         """Load a voice: its name in the configured folders, its .pth file, or "": the configured one.
 
         index: in place of the voice's own. f0_method: one of protocol.F0_METHODS; "": as configured. config: a configuration
         file; None: the one that the commands of rvcd find. params: live parameters by name, in place of the voice's own and the
-        configured ones, in the units of `Engine.parameters`; out of range they are limited.
+        configured ones, in the units of `Engine.parameters`, or a word of its choices; out of range they are limited.
+        `engine.pitch_mode` counts for manual: `pitch` alone transposes.
 
         Raises RvcdError with one sentence: ConfigError, VoiceNotFoundError, ModelFileError, ParamError, MissingExtraError.
         """
@@ -87,7 +88,7 @@ class Engine:
         return VOICE_PARAMS
 
     def convert(
-        self, audio: NDArray[Any], rate_hz: int, *, output_rate_hz: int = 0, params: Mapping[str, float] | None = None
+        self, audio: NDArray[Any], rate_hz: int, *, output_rate_hz: int = 0, params: Mapping[str, float | str] | None = None
     ) -> FloatArray:
         """Return a whole recording in the voice, aligned with it and as long, float32 within -1..1.
 
@@ -115,7 +116,7 @@ class Engine:
         lookahead_ms: int = 100,
         context_ms: int = 0,
         denoiser: bool = False,
-        params: Mapping[str, float] | None = None,
+        params: Mapping[str, float | str] | None = None,
     ) -> Stream:
         """Return a new stream of this voice.
 
@@ -135,7 +136,7 @@ class Engine:
         )  # fmt: skip
         return Stream(self._renderer.converter(geometry, snapshot), snapshot)
 
-    def _snapshot(self, params: Mapping[str, float] | None) -> Snapshot:
+    def _snapshot(self, params: Mapping[str, float | str] | None) -> Snapshot:
         store = ParamStore(self.params)
         for name, value in (params or {}).items():
             store.set(_of_voice(name), value)
@@ -183,9 +184,9 @@ class Stream:
         """The parameters that the next block ends with, by name."""
         return dict(self._store.current)
 
-    def set(self, name: str, value: float) -> float:
+    def set(self, name: str, value: float | str) -> float:
         """Set a live parameter from the next block on; return what it is now, limited to its range. Raises ParamError."""
-        if name == "denoise" and value > 0 and not self._converter.geometry.denoise_samples:
+        if name == "denoise" and find_param(name).named(str(value)) > 0 and not self._converter.geometry.denoise_samples:
             raise ParamError("denoise needs a denoiser, and this stream has none: open it with denoiser=True")
         return self._store.set(_of_voice(name), value)
 

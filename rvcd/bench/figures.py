@@ -213,7 +213,7 @@ def _remedies(measured: Sequence[Figures], *, f0_method: str, busy: bool) -> lis
         remedies.append("f0_method swift")
     if any(one.case.context == "window" for one in measured):
         remedies.append("engine.context remembered")
-    if any(one.environment.precision == "fp32" for one in measured):
+    if any(one.environment.precision == "fp32" and one.environment.instructions == "baseline" for one in measured):
         remedies.append("precision bf16 where the processor multiplies it")
     longest_ms = max(one.case.budget.block_ms for one in measured)
     if longest_ms < LATENCY_PRESETS["safe"].block_ms:

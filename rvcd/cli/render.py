@@ -16,7 +16,7 @@ from rvcd.cli.common import ConfigOption, NameOption, unwound_by_signals
 from rvcd.cli.voice_text import note, printable
 from rvcd.errors import ParamError, RvcdError
 from rvcd.params import BY_NAME
-from rvcd.protocol import F0_METHODS, PITCH_MANUAL
+from rvcd.protocol import F0_METHODS, PITCH_AUTO
 
 STANDARD = "-"
 """Names the standard input and the standard output."""
@@ -26,6 +26,8 @@ def _param_option(name: str) -> Any:
     """Return the option for one live parameter, with its range and default from the table."""
     param = BY_NAME[name]
     text = f"{param.doc[0].upper()}{param.doc[1:]} ({param.range_text()}); default: [params] of the configuration."
+    if param.choices:
+        return typer.Option(f"--{name.replace('_', '-')}", metavar="WORD", help=text, show_default=False)
     return typer.Option(f"--{name.replace('_', '-')}", min=param.low, max=param.high, help=text, show_default=False)
 
 
@@ -72,9 +74,11 @@ def render(
     pitch_mode: Annotated[
         str,
         typer.Option(
-            metavar="manual|auto", help="auto: bring each file's median pitch to the voice's register; --pitch is added."
+            metavar="manual|auto",
+            help="auto: bring each file's median pitch to the voice's register; --pitch is added. Default: as configured.",
+            show_default=False,
         ),
-    ] = PITCH_MANUAL,
+    ] = "",
     input_rate_hz: Annotated[
         int, typer.Option("--input-rate", help="Hz of raw samples on the standard input; default: --rate.", show_default=False)
     ] = 0,
@@ -96,6 +100,10 @@ def render(
     index_rate: Annotated[float | None, _param_option("index_rate")] = None,
     protect: Annotated[float | None, _param_option("protect")] = None,
     rms_mix: Annotated[float | None, _param_option("rms_mix")] = None,
+    autotune: Annotated[float | None, _param_option("autotune")] = None,
+    autotune_key: Annotated[str, _param_option("autotune_key")] = "",
+    autotune_scale: Annotated[str, _param_option("autotune_scale")] = "",
+    autotune_time: Annotated[float | None, _param_option("autotune_time")] = None,
     denoise: Annotated[float | None, _param_option("denoise")] = None,
     gate: Annotated[float | None, _param_option("gate")] = None,
     gain_in: Annotated[float | None, _param_option("gain_in")] = None,
@@ -105,6 +113,8 @@ def render(
     """Convert audio files with the same engine that runs live."""
     given = {
         "pitch": pitch, "formant": formant, "index_rate": index_rate, "protect": protect, "rms_mix": rms_mix,
+        "autotune": autotune, "autotune_key": _value("autotune_key", autotune_key),
+        "autotune_scale": _value("autotune_scale", autotune_scale), "autotune_time": autotune_time,
         "denoise": denoise, "gate": gate, "gain_in": gain_in, "gain_out": gain_out,
     }  # fmt: skip
     if len(paths) < 2:
@@ -121,7 +131,7 @@ def render(
         "--json": as_json,
     }  # fmt: skip
     if STANDARD in paths:
-        _refuse({f"--pitch-mode {pitch_mode}": wanted.pop("pitch_mode") != PITCH_MANUAL}, "needs the whole, and - is a stream")
+        _refuse({f"--pitch-mode {pitch_mode}": pitch_mode == PITCH_AUTO}, "needs the whole, and - is a stream")
         _refuse(only_many, "is for many files, and - is a single stream")
         if len(inputs) > 1 or (out != STANDARD and (out.endswith(os.sep) or os.path.isdir(out))):
             raise ParamError("-: is the standard input or output; with it, name one input and one output that is no folder")
@@ -140,6 +150,11 @@ def render(
     if file_format and Path(out).suffix.lower() != f".{file_format}":
         raise ParamError(f"--format {file_format}: {out} has another extension; the extension of a single file is its format")
     render_one(config, instance or "", Path(inputs[0]), Path(out), wanted)
+
+
+def _value(name: str, word: str) -> float | None:
+    """Return the value of a parameter that has choices; None: it was not given. Raises ParamError."""
+    return BY_NAME[name].named(word) if word else None
 
 
 def _refuse(options: dict[str, bool], why: str) -> None:

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,7 +29,7 @@ from pydantic import (
 from rvcd.config import config_errors
 from rvcd.config.folders import config_files, expand_home, models_folder, voices_folder
 from rvcd.config.toml_text import decode_toml, parse_toml, windows_path_problem
-from rvcd.errors import ConfigError, RvcdError
+from rvcd.errors import ConfigError, ParamError, RvcdError
 from rvcd.geometry import (
     FRAME_MS,
     FRAMES_PER_SECOND,
@@ -38,7 +39,7 @@ from rvcd.geometry import (
     MAX_RATE_HZ,
     MIN_RATE_HZ,
 )
-from rvcd.params import BY_NAME, VOICE_PARAMS
+from rvcd.params import BY_NAME, VOICE_PARAMS, Param
 from rvcd.protocol import DEFAULT_HOST, DEFAULT_PORT, names_voice_file
 
 CONFIG_VARIABLE = "RVCD_CONFIG"
@@ -239,6 +240,7 @@ class Engine(Section):
     pitch_mode: Literal["manual", "auto"] = "manual"
     denoiser: Literal["none", "gtcrn"] = "none"
     unvoiced: Literal["keep", "interpolate"] = "keep"
+    autotune_a4_hz: float = Field(default=440.0, ge=400.0, le=480.0, allow_inf_nan=False)
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
 
     @field_validator("device")
@@ -414,13 +416,28 @@ class Log(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+def _param_value(param: Param, value: Any) -> Any:
+    """Return the number for the word of a parameter that has choices, and anything else as it is."""
+    if not param.choices or not isinstance(value, str):
+        return value
+    try:
+        return param.named(value)
+    except ParamError:
+        suggestion = config_errors.did_you_mean(value, param.choices)
+        raise ValueError(f"{config_errors.show(value)} is not {_param_takes(param)}{suggestion}") from None
+
+
+def _param_takes(param: Param) -> str:
+    return f"one of {param.range_text()}" if param.choices else f"a number, {param.range_text()}"
+
+
 InitialParams: type[Section] = create_model(
     "InitialParams",
     __base__=Section,
     **{
         param.name: (
-            float,
-            Field(param.default, ge=param.low, le=param.high, allow_inf_nan=False, description=f"a number, {param.range_text()}"),
+            Annotated[float, BeforeValidator(partial(_param_value, param))],
+            Field(param.default, ge=param.low, le=param.high, allow_inf_nan=False, description=_param_takes(param)),
         )
         for param in VOICE_PARAMS
     },  # type: ignore[call-overload]

@@ -21,6 +21,7 @@ from rvcd.engine.gate_history import GateHistory
 from rvcd.engine.graphs import Graphs
 from rvcd.engine.live_voice import LiveVoice, Phase
 from rvcd.engine.pitch import PitchMethod, PitchTrack, PitchTracker
+from rvcd.engine.pitch.autotune import A4_HZ
 from rvcd.engine.pitch.history import PitchHistory
 from rvcd.engine.shaper import Shaper
 from rvcd.engine.stopwatch import Stopwatch, Timings
@@ -74,6 +75,7 @@ class Converter:
         gain_db: float = 0.0,
         seed: int = 0,
         fill_unvoiced: bool = False,
+        a4_hz: float = A4_HZ,
         window: bool = False,
         snapshot: Snapshot | None = None,
         denoiser: Denoiser | None = None,
@@ -85,6 +87,7 @@ class Converter:
         """encoder: of voices that bring none of their own; None: all do. gain_db: the voice's own, on top of gain_out.
 
         fill_unvoiced: interpolate f0 through unvoiced frames for the generator (RVC of 2026) instead of leaving them so.
+        a4_hz: what autotune calls A4.
         window: let the content encoder go over its whole window for each block instead of remembering (engine.context).
         graphs: whether steps are recorded; None: they are not. keep_warm: as engine.keep_warm.
         denoiser: of this stream alone. Raises ValueError where its delay is not the geometry's denoise_samples.
@@ -108,7 +111,9 @@ class Converter:
         self.timeline = Timeline(geometry, self.rms_mix.delay_samples)
         self.units = UnitStreams(encoder, geometry, self.device, window=window, link=link, graphs=self.graphs)
         self.pitch = PitchHistory(pitch, frames)
-        self.shaper = Shaper(geometry.block_frames, snapshot or Snapshot(), fill_unvoiced=fill_unvoiced)
+        self.shaper = Shaper(
+            geometry.block_frames, snapshot or Snapshot(), fill_unvoiced=fill_unvoiced, capacity_frames=frames, a4_hz=a4_hz
+        )
         self.live = LiveVoice(self.new_stream(voice, speaker_id, gain_db))
         self.switch = VoiceSwitch(self.live, self.timeline, self.units, self.pitch, self.shaper)
         self.reset()
@@ -166,7 +171,7 @@ class Converter:
                     continue
                 first, count = now.settled_before, now.end - now.settled_before
                 pitch = PitchTrack(np.full(count, 200, np.float32), np.ones(count, np.bool_))
-                stream.feed(self.shaper.batch_at_rest(stream.voice, first, now.settled, units[:count], pitch))
+                stream.feed(self.shaper.batch_of_nothing(stream.voice, first, now.settled, units[:count], pitch))
                 stream.samples(max(0, now.voice_first), now.voice_end)
         stream.restart(0)
 
@@ -177,8 +182,8 @@ class Converter:
 
     def reset(self) -> None:
         """Forget all audio. Parameters and the voice stay, or the voice that is on its way in takes its place."""
-        for part in (self.pitch, self.units, self.to_encoder, self.offset, self.gate, self.gain_in, self.gain_out, self.rms_mix,
-                     self.limiter, self.gated, self.opened):  # fmt: skip
+        for part in (self.pitch, self.shaper, self.units, self.to_encoder, self.offset, self.gate, self.gain_in, self.gain_out,
+                     self.rms_mix, self.limiter, self.gated, self.opened):  # fmt: skip
             part.reset()
         if self.denoiser is not None:
             self.denoiser.reset()

@@ -10,6 +10,7 @@ work, 3 dB), the residual paths, the excitation and the output.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -93,7 +94,7 @@ class DecoderLayers:
 
     hop: int
     dtype: torch.dtype
-    """Of the residual blocks' convolutions."""
+    """Of the residual blocks' convolutions; float32 where none of them is computed in another."""
     pre: PackedConv
     cond: nn.Conv1d
     ups: list[Upsample]
@@ -112,17 +113,18 @@ class DecoderLayers:
         blocks: list[ResBlock] = list(generator.resblocks)  # type: ignore[arg-type]
         count, per_stage = len(generator.ups), generator.blocks_per_stage
         per_frame = [math.prod(generator.upsample_rates[: i + 1]) for i in range(count)]
+        stages = [
+            [pairs_of(block, dtype, ways, rate) for block in blocks[i * per_stage : (i + 1) * per_stage]]
+            for i, rate in enumerate(per_frame)
+        ]
         return cls(
             hop=generator.hop,
-            dtype=dtype,
+            dtype=coarsest([pairs for stage in stages for pairs in stage]),
             pre=packed(generator.conv_pre, torch.float32, as_product=True),
             cond=generator.cond,
             ups=[Upsample(up) for up in generator.ups],  # type: ignore[arg-type]
             taps=[SourceTap(conv) for conv in generator.noise_convs],  # type: ignore[arg-type]
-            stages=[
-                [pairs_of(block, dtype, ways, rate) for block in blocks[i * per_stage : (i + 1) * per_stage]]
-                for i, rate in enumerate(per_frame)
-            ],
+            stages=stages,
             per_frame=per_frame,
             post=packed(generator.conv_post, torch.float32),
             source=generator.m_source,
@@ -146,6 +148,12 @@ def pairs_of(block: ResBlock | RefineBlock, dtype: torch.dtype, ways: Ways | Non
         return TiledConv(module.weight, module.bias, dilation=module.dilation[0], outputs=way)
 
     return [(of(dilated), of(plain)) for dilated, plain in zip(block.convs1, block.convs2, strict=True)]  # type: ignore[arg-type]
+
+
+def coarsest(blocks: Iterable[Pairs]) -> torch.dtype:
+    """Return float32 where all of these convolutions are computed so, else what the others are computed in."""
+    found = {conv.dtype for pairs in blocks for pair in pairs for conv in pair}
+    return next((dtype for dtype in found if dtype is not torch.float32), torch.float32)
 
 
 def packed(module: nn.Conv1d, dtype: torch.dtype, *, as_product: bool = False) -> PackedConv:

@@ -16,7 +16,7 @@ from rvcd.engine.converter import Converter
 from rvcd.engine.denoiser import Denoiser
 from rvcd.engine.graphs import graphs_of
 from rvcd.engine.pitch import PitchMethod, PitchTracker, create_pitch_method
-from rvcd.engine.precision import choose_precision
+from rvcd.engine.precision import choose_decoder_precision, choose_precision
 from rvcd.engine.retrieval import UnitIndex, read_index
 from rvcd.engine.units import ContentEncoder
 from rvcd.engine.voice_stream import Voice
@@ -31,6 +31,7 @@ from rvcd.nets.contentvec_file import load_content_encoder
 from rvcd.nets.conv_ways import Ways
 from rvcd.nets.packed import worth_packing
 from rvcd.nets.synthesizer import build_synthesizer
+from rvcd.nets.way_file import WayFile
 from rvcd.params import Snapshot
 from rvcd.voices.identity import file_facts, read_unmixed
 from rvcd.voices.test_weight_paths import TestWeightPaths
@@ -91,8 +92,14 @@ class Loader:
 
     @cached_property
     def precision(self) -> torch.dtype:
-        """What the networks compute with: torch.float32, torch.bfloat16 or torch.float16."""
-        return choose_precision(self.setup.precision, self.device)
+        """What the encoder, the prior and the flow compute with: torch.float32, torch.bfloat16 or torch.float16."""
+        file = WayFile(Path(self.setup.ways_file)) if self.setup.ways_file else None
+        return choose_precision(self.setup.precision, self.device, self.geometry.block_frames // 2, file)
+
+    @cached_property
+    def decoder_precision(self) -> torch.dtype:
+        """What the decoders' residual blocks may be rounded to; without measured ways, what all else computes with."""
+        return choose_decoder_precision(self.setup.precision, self.device) if self.ways is not None else self.precision
 
     @cached_property
     def ways(self) -> Ways | None:
@@ -158,6 +165,7 @@ class Loader:
             index,
             encoder,
             precision=self.precision,
+            decoder_precision=self.decoder_precision,
             keep_decoder=keep_decoder,
             ways=self.ways,
         )
@@ -209,6 +217,7 @@ class Loader:
             gain_db=gain_db,
             seed=self.setup.seed,
             fill_unvoiced=self.setup.fill_unvoiced,
+            a4_hz=self.setup.a4_hz,
             window=self.setup.context == "window",
             snapshot=snapshot,
             denoiser=self._denoiser(geometry) if geometry.denoise_samples else None,

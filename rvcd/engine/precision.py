@@ -11,11 +11,17 @@ from __future__ import annotations
 import torch
 
 from rvcd.errors import ParamError
+from rvcd.nets.packed import worth_packing
+from rvcd.nets.precision_trial import faster_precision
+from rvcd.nets.way_file import WayFile
 from rvcd.protocol import PRECISIONS
 
 
-def choose_precision(name: str, device: str) -> torch.dtype:
-    """Return torch.float32, torch.bfloat16 or torch.float16 for engine.precision; auto: bf16 where the hardware multiplies it.
+def choose_precision(name: str, device: str, block_units: int = 0, file: WayFile | None = None) -> torch.dtype:
+    """Return torch.float32, torch.bfloat16 or torch.float16 for engine.precision.
+
+    auto: bf16 where the hardware multiplies it; on a processor that has kernels of our own too, float32 where these are about as
+    fast, which is measured for blocks of block_units and kept in a file. Without a file nothing is measured, and it is float32.
 
     bf16 may be demanded anywhere: without such hardware it is slow, not wrong. Raises ParamError for another name, and for fp16
     without a GPU.
@@ -28,7 +34,19 @@ def choose_precision(name: str, device: str) -> torch.dtype:
         return torch.float16
     if name == "fp32" or (name == "auto" and not multiplies_bf16(device)):
         return torch.float32
+    if name == "auto" and worth_packing(torch.float32, device):
+        return torch.float32 if file is None else faster_precision(block_units, file)
     return torch.bfloat16
+
+
+def choose_decoder_precision(name: str, device: str) -> torch.dtype:
+    """Return what the decoder's residual blocks may be rounded to for engine.precision.
+
+    auto: bf16 where the hardware multiplies it, which is then one of the ways that rvcd.nets.conv_ways chooses among.
+    """
+    if name == "auto":
+        return torch.bfloat16 if multiplies_bf16(device) else torch.float32
+    return choose_precision(name, device)
 
 
 def multiplies_bf16(device: str) -> bool:

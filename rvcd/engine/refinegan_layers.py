@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rvcd.engine.decoder_layers import Pairs, SourceTap, packed, pairs_of
+from rvcd.engine.decoder_layers import Pairs, SourceTap, coarsest, packed, pairs_of
 from rvcd.nets.conv_ways import Ways
 from rvcd.nets.excitation import Excitation
 from rvcd.nets.packed import PackedConv
@@ -93,20 +93,21 @@ class RefineLayers:
         per_frame = [math.prod(rates[: i + 1]) for i in range(len(rates))]
         down: list[nn.Conv1d] = list(generator.downsample_blocks)  # type: ignore[arg-type]
         first, device = generator.is_first, generator.pre_conv.weight.device
+        stages = [
+            _stage(rate, stage, dtype, ways, count)  # type: ignore[arg-type]
+            for rate, count, stage in zip(rates, per_frame, generator.upsample_conv_blocks, strict=True)
+        ]
         levels = [] if first else [DownLevel(Decimator(r, device), conv) for r, conv in zip(reversed(rates), down, strict=True)]
         return cls(
             hop=generator.hop,
-            dtype=dtype,
+            dtype=coarsest(block.pairs for stage in stages for block in stage.blocks),
             source=generator.m_source,
             source_conv=generator.pre_conv,
             levels=levels,
             taps=[SourceTap(conv) for conv in down] if first else [],
             mel=packed(generator.mel_conv, torch.float32, as_product=True),
             cond=generator.cond,
-            stages=[
-                _stage(rate, stage, dtype, ways, count)  # type: ignore[arg-type]
-                for rate, count, stage in zip(rates, per_frame, generator.upsample_conv_blocks, strict=True)
-            ],
+            stages=stages,
             per_frame=per_frame,
             post=packed(generator.conv_post, torch.float32),
         )

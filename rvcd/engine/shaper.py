@@ -1,6 +1,8 @@
-"""The voice's parameters, applied frame by frame: transposition, formant, retrieval and protect."""
+"""The voice's parameters, applied frame by frame: transposition, autotune, formant, retrieval and protect."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -8,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rvcd.engine.faders import Faders
+from rvcd.engine.pitch.autotune import A4_HZ, Autotune, pulled
 from rvcd.engine.pitch.track import PitchTrack, fill_unvoiced, transpose
 from rvcd.engine.retrieval import blend
 from rvcd.engine.voice_stream import FrameBatch, Voice
@@ -17,10 +20,19 @@ from rvcd.params import Snapshot
 class Shaper:
     """Makes of units and pitch what a voice is fed with."""
 
-    def __init__(self, block_frames: int, snapshot: Snapshot, *, fill_unvoiced: bool) -> None:
-        """fill_unvoiced: interpolate f0 through unvoiced frames for the generator (RVC of 2026) instead of leaving them so."""
+    def __init__(
+        self, block_frames: int, snapshot: Snapshot, *, fill_unvoiced: bool, capacity_frames: int, a4_hz: float = A4_HZ
+    ) -> None:
+        """fill_unvoiced: interpolate f0 through unvoiced frames for the generator (RVC of 2026) instead of leaving them so.
+
+        capacity_frames: past frames that may be asked for again. a4_hz: what autotune calls A4.
+        """
         self.block_frames, self.fill_unvoiced = block_frames, fill_unvoiced
-        self.faders = Faders.at_rest(snapshot)
+        self.faders, self.autotune = Faders.at_rest(snapshot), Autotune(capacity_frames, a4_hz)
+
+    def reset(self) -> None:
+        """Forget the stream's frames. The parameters stay."""
+        self.autotune.reset()
 
     @property
     def applied(self) -> Snapshot:
@@ -36,13 +48,19 @@ class Shaper:
 
         Frames before `settled` are final. units (T, unit_width); pitch of the same T frames.
         """
-        return self._batch(voice, first, settled, units, pitch, self.faders)
+        return self._batch(voice, first, settled, units, pitch, self.faders, settles=True)
 
     def batch_at_rest(self, voice: Voice, first: int, settled: int, units: Tensor, pitch: PitchTrack) -> FrameBatch:
         """As batch(), of a past in which the parameters have always been what they are now."""
         return self._batch(voice, first, settled, units, pitch, Faders.at_rest(self.applied))
 
-    def _batch(self, voice: Voice, first: int, settled: int, units: Tensor, pitch: PitchTrack, faders: Faders) -> FrameBatch:
+    def batch_of_nothing(self, voice: Voice, first: int, settled: int, units: Tensor, pitch: PitchTrack) -> FrameBatch:
+        """As batch_at_rest(), of made-up frames that are none of the stream's. On any thread."""
+        return self._batch(voice, first, settled, units, pitch, Faders.at_rest(replace(self.applied, autotune=0.0)))
+
+    def _batch(
+        self, voice: Voice, first: int, settled: int, units: Tensor, pitch: PitchTrack, faders: Faders, settles: bool = False
+    ) -> FrameBatch:
         frames = np.arange(first, first + len(units)) - max(0, settled - self.block_frames)
 
         def moved(name: str) -> NDArray[np.float32]:
@@ -50,6 +68,11 @@ class Shaper:
 
         share = retrieved_share(voice, pitch.voiced, moved("index_rate"), moved("protect"))
         pitch = PitchTrack(transpose(pitch.f0_hz, moved("pitch")), pitch.voiced)
+        if (amount := moved("autotune")).any():
+            if settles:
+                self.autotune.settle(first, settled, pitch.f0_hz, pitch.voiced, faders.now)
+            pulls = self.autotune.pulls(first, pitch.f0_hz, pitch.voiced, faders.now)
+            pitch = PitchTrack(pulled(pitch.f0_hz, pitch.voiced, pulls, amount), pitch.voiced)
         if self.fill_unvoiced:
             pitch = fill_unvoiced(pitch)
         return FrameBatch(first, settled - first, units, pitch.f0_hz, pitch.voiced, moved("formant"), share)

@@ -65,6 +65,8 @@ class Voice:
     decoder: DecoderLayers | RefineLayers
     index: UnitIndex | None = None
     encoder: ContentEncoder | None = None
+    precision: torch.dtype = torch.float32
+    """Of the prior and the flow; the decoder has its own."""
 
     @property
     def unit_kind(self) -> UnitKind:
@@ -74,23 +76,25 @@ class Voice:
     @classmethod
     def of(
         cls, name: str, spec: VoiceSpec, synthesizer: Synthesizer, index: UnitIndex | None = None,
-        encoder: ContentEncoder | None = None, *, precision: torch.dtype = torch.float32, keep_decoder: bool = True,
-        ways: Ways | None = None,
+        encoder: ContentEncoder | None = None, *, precision: torch.dtype = torch.float32,
+        decoder_precision: torch.dtype | None = None, keep_decoder: bool = True, ways: Ways | None = None,
     ) -> Voice:  # fmt: skip
         """Prepare a synthesizer for streaming. enc_p and flow are packed in place where that is worth it.
+
+        decoder_precision: what its residual blocks may be rounded to; None: to precision.
 
         ways: how the decoder's convolutions are computed; None: directly.
         keep_decoder False: free the decoder's plain weights, which then cannot run offline.
         """
         generator = synthesizer.dec
         of = RefineLayers.of if isinstance(generator, RefineGan) else DecoderLayers.of
-        decoder = of(generator, precision, ways)  # type: ignore[arg-type]  # each gets its own kind
+        decoder = of(generator, decoder_precision or precision, ways)  # type: ignore[arg-type]  # each gets its own kind
         if not keep_decoder:
             del synthesizer.dec
         if worth_packing(precision, str(synthesizer.emb_g.weight.device)):
             synthesizer.enc_p.pack(precision)
             synthesizer.flow.pack(precision)
-        return cls(name, spec, synthesizer, decoder, index, encoder)
+        return cls(name, spec, synthesizer, decoder, index, encoder, precision)
 
 
 @dataclass(frozen=True)
@@ -179,7 +183,7 @@ class VoiceStream:
         config = self.synth.config
         self.unit_width, self.hop = config.unit_width, voice.decoder.hop
         self.samples_per_frame_ratio = self.hop / geometry.hop_samples
-        exact = voice.decoder.dtype is torch.float32
+        exact = voice.precision is torch.float32
         self.flow_context_frames = self.synth.flow.reach_frames if exact else min(FAST_FLOW_FRAMES, self.synth.flow.reach_frames)
         self.speaker = self.synth.speaker(speaker_id)
         self.device = self.speaker.device

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from rvcd.engine.dsp.noise import frame_noise
 from rvcd.engine.pitch import PitchMethod, PitchTrack, coarse_pitch, fill_unvoiced, transpose
+from rvcd.engine.pitch.autotune import A4_HZ, TuneState, Tuning, pulled, steer
 from rvcd.engine.refinegan_decoder import activation_noise
 from rvcd.engine.shaper import blend_units
 from rvcd.engine.units import ContentEncoder
@@ -47,6 +48,9 @@ def convert_offline(
     rates = np.full(frames, snapshot.index_rate, np.float32), np.full(frames, snapshot.protect, np.float32)
     units = blend_units(voice, units, voiced, *rates)
     f0_hz = transpose(f0_hz, np.full(frames, snapshot.pitch, np.float32))
+    if snapshot.autotune:
+        pulls = steer(TuneState(), f0_hz, voiced, Tuning.of(snapshot, A4_HZ))
+        f0_hz = pulled(f0_hz, voiced, pulls, np.full(frames, snapshot.autotune, np.float32))
     if interpolate_unvoiced:
         filled = fill_unvoiced(PitchTrack(f0_hz, voiced))
         f0_hz, voiced = filled.f0_hz, filled.voiced

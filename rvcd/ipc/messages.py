@@ -58,6 +58,7 @@ class ModelSetup(Struct, frozen=True):
     encoder: of voices that name none; "": the test weights. device, precision, cuda_graphs, keep_warm, context: as engine's.
     threads 0: as many as the voice needs. keep_loaded: voices that stay in memory, with their encoders. test_weights_cache: where
     the test weights are written. ways_file: where it is kept how convolutions are computed best on this machine; "": directly.
+    a4_hz: engine.autotune_a4_hz.
     """
 
     encoder: str
@@ -70,6 +71,7 @@ class ModelSetup(Struct, frozen=True):
     context: str = "remembered"
     threads: int = 0
     seed: int = 0
+    a4_hz: float = 440.0
     test_weights_cache: str = ""
     ways_file: str = ""
     keep_loaded: int = 3

@@ -237,7 +237,9 @@ class Router:
         """Set (or ask for) a number by its unit or by 0..1."""
         name, as_norm = call.verb.subject, call.verb.action is Action.NORM
         if call.args:
-            self._numbers.set(name, arguments.number(call.args), call.sender, as_norm=as_norm)
+            is_word = BY_NAME[name].choices and not as_norm and arguments.is_text(call.args)
+            value = BY_NAME[name].named(str(call.args[0])) if is_word else arguments.number(call.args)
+            self._numbers.set(name, value, call.sender, as_norm=as_norm)
         else:
             self._numbers.tell(name, call.sender, as_norm=as_norm)
 

@@ -113,8 +113,12 @@ def _numbers() -> Iterator[Verb]:
     for param in PARAMS:
         at, name, unit = param.address, param.name, param.unit
         full, span = PREFIX + at, f"{param.low:g}..{param.high:g}"
+        default = param.word(param.default) if param.choices else f"{param.default:g}"
+        accepts, example = "f or i; none asks", f"f {param.default + param.step:g}"
+        if param.choices:
+            accepts, example, span = "s, f or i; none asks", f"s {param.choices[1]}", f"{span}: {param.range_text()}"
         yield Verb(
-            at, Action.NUMBER, "f or i; none asks", f"{full} ,f", param.doc, f"{full} f {param.default + param.step:g}", name,
+            at, Action.NUMBER, accepts, f"{full} ,f", param.doc, f"{full} {example}", name,
             wildcard=Wildcard.SET, limit=Limit.FREE, range=span, unit=unit,
         )  # fmt: skip
         yield Verb(
@@ -126,7 +130,7 @@ def _numbers() -> Iterator[Verb]:
             range="relative", unit=unit,
         )  # fmt: skip
         yield Verb(
-            at + "/reset", Action.RESET, TRIGGER, f"{full} ,f", f"{name} back to {param.default:g}", f"{full}/reset", name,
+            at + "/reset", Action.RESET, TRIGGER, f"{full} ,f", f"{name} back to {default}", f"{full}/reset", name,
             trigger=True,
         )  # fmt: skip
 

@@ -14,7 +14,6 @@ from typing import Protocol
 from rvcd.audio.files import FORMATS, remove_leftovers
 from rvcd.config.settings import Settings
 from rvcd.errors import ParamError, RvcdError
-from rvcd.protocol import PITCH_MANUAL
 from rvcd.rendering.cluster_pool import ClusterPool
 from rvcd.rendering.job_pool import JobPool, Observer
 from rvcd.rendering.manifest import Manifest, Record
@@ -34,9 +33,9 @@ MOST_JOBS = 256
 class BatchRequest:
     """What to convert. inputs: files, folders and patterns. out: a folder. format: a name of FORMATS, without the dot.
 
-    jobs 0: as many as cores and memory allow. resume: what is finished and unchanged is not done again. force: replace files
-    that are no batch's. report: where the JSON goes; None: REPORT_NAME in the output folder. ray: the address of a Ray cluster
-    that does the work; "": this machine.
+    pitch_mode "": as configured. jobs 0: as many as cores and memory allow. resume: what is finished and unchanged is not done
+    again. force: replace files that are no batch's. report: where the JSON goes; None: REPORT_NAME in the output folder. ray: the
+    address of a Ray cluster that does the work; "": this machine.
     """
 
     inputs: tuple[str, ...]
@@ -48,7 +47,7 @@ class BatchRequest:
     params: dict[str, float] = field(default_factory=dict)
     channels: str = "1"
     loudness_lufs: float | None = None
-    pitch_mode: str = PITCH_MANUAL
+    pitch_mode: str = ""
     format: str = "wav"
     jobs: int = 0
     resume: bool = False

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from rvcd.audio.files import AtomicAudioWriter, AudioReader
 from rvcd.config.settings import Settings
-from rvcd.protocol import PITCH_MANUAL
 from rvcd.rendering.messages import Levels
 from rvcd.rendering.renderer import Renderer, use_machine
 from rvcd.rendering.setup import render_setup
@@ -18,8 +17,8 @@ from rvcd.rendering.setup import render_setup
 class RenderRequest:
     """What to convert. voice: a name of the registry or a .pth file; "": the configured one. rate_hz 0: the voice's own.
 
-    params: live parameters by name that replace the configured ones. channels, loudness_lufs: as in RenderSetup. force: replace
-    an existing target.
+    params: live parameters by name that replace the configured ones. channels, loudness_lufs: as in RenderSetup. pitch_mode "":
+    as configured. force: replace an existing target.
     """
 
     source: Path
@@ -31,7 +30,7 @@ class RenderRequest:
     params: dict[str, float] = field(default_factory=dict)
     channels: str = "1"
     loudness_lufs: float | None = None
-    pitch_mode: str = PITCH_MANUAL
+    pitch_mode: str = ""
     force: bool = False
 
 

@@ -15,7 +15,7 @@ class RenderSetup(Struct, frozen=True):
     params: values of every live parameter, in the table's order. rate_hz 0: the voice's own, or the next that the format holds.
     channels: "1": all mixed into one voice; "keep": each channel is a voice of its own; "2" and so on: the same, for files that
     have so many. loudness_lufs None: as it comes. index_wanted: a voice whose index cannot serve is refused. threads 0: one for
-    each core. register_hz: that each file's own median pitch is brought to, 0: only `pitch` transposes.
+    each core. register_hz: that each file's own median pitch is brought to, 0: only `pitch` transposes. notes: what to tell.
     """
 
     models: ModelSetup
@@ -29,6 +29,7 @@ class RenderSetup(Struct, frozen=True):
     index_wanted: bool = False
     threads: int = 0
     register_hz: float = 0.0
+    notes: tuple[str, ...] = ()
 
 
 class Levels(Struct, frozen=True):

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import msgspec
+
 from rvcd.audio.files import AtomicAudioWriter, AudioReader
 from rvcd.config.settings import Settings
 from rvcd.errors import ParamError
+from rvcd.protocol import PITCH_AUTO
 from rvcd.rendering.file import RenderRequest
 from rvcd.rendering.pcm import FORMATS, RAW_FORMATS, WRITTEN_AS, ByteReader, PcmSink, PcmSource
 from rvcd.rendering.renderer import Renderer, Source, progressing, use_machine
@@ -20,6 +23,8 @@ STANDARD = Path("-")
 """The name of standard input and standard output."""
 OF_FILES = "s24"
 """The samples of a WAV on the standard output that was made from a file, as those of files are."""
+
+NO_AUTO = "engine.pitch_mode is auto, which takes the median of a whole file, and - is a stream; only pitch transposes it"
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,8 @@ def render_pipe(
         settings, voice=wanted.voice, index=wanted.index, f0_method=wanted.f0_method, rate_hz=wanted.rate_hz,
         params=wanted.params, channels=wanted.channels, loudness_lufs=wanted.loudness_lufs,
     )  # fmt: skip
+    if settings.engine.pitch_mode == PITCH_AUTO and not wanted.pitch_mode:
+        setup = msgspec.structs.replace(setup, notes=(*setup.notes, NO_AUTO))
     with contextlib.ExitStack() as stack:
         source: Source
         if wanted.source == STANDARD:

@@ -87,8 +87,8 @@ class Renderer:
     def __init__(self, setup: RenderSetup) -> None:
         """Load everything."""
         self.setup = setup
-        self.notes: list[str] = []
-        """Why the voice runs without its index."""
+        self.notes = list(setup.notes)
+        """What is done without: the voice's index, a register."""
         # An index that the command line names is wanted; one that was found or configured is optional, as for the daemon.
         self._loader = Loader(setup.models, geometry_at(48000), warn=None if setup.index_wanted else self.notes.append)
         self.voice = self._loader.voice(setup.voice)

@@ -12,7 +12,7 @@ import msgspec
 
 from rvcd.config.settings import Settings
 from rvcd.errors import ParamError, RvcdError
-from rvcd.params import ParamStore
+from rvcd.params import BY_NAME, VOICE_PARAMS, ParamStore
 from rvcd.protocol import PITCH_AUTO, PITCH_MANUAL, PITCH_MODES
 from rvcd.rendering.messages import RenderSetup
 from rvcd.voices.configured import model_setup, named_voice, voice_files
@@ -24,6 +24,8 @@ LOWEST_LUFS, HIGHEST_LUFS = -60.0, -5.0
 METHOD = 1
 """Goes up when a file would come out different from the same settings: what was rendered before counts as stale then."""
 HASH_BYTES = 16
+AT = {param.name: number for number, param in enumerate(VOICE_PARAMS)}
+TUNE = BY_NAME["autotune"].group
 READ_BYTES = 2**20
 
 
@@ -34,13 +36,14 @@ def render_setup(
     index: str = "",
     f0_method: str = "",
     rate_hz: int = 0,
-    params: Mapping[str, float] | None = None,
+    params: Mapping[str, float | str] | None = None,
     channels: str = "1",
     loudness_lufs: float | None = None,
     threads: int = 0,
     pitch_mode: str = PITCH_MANUAL,
 ) -> RenderSetup:
-    """Return the setup. params: live parameters that replace the voice's own and the configured ones.
+    """Return the setup. params: live parameters that replace the voice's own and the configured ones. pitch_mode "": as
+    configured, where a voice without a register is transposed by `pitch` alone, and a note says so.
 
     Raises RvcdError for a voice, a parameter or a number that cannot be.
     """
@@ -52,20 +55,24 @@ def render_setup(
     for name, value in {**entry.params, **(params or {})}.items():
         store.set(name, value)
     check_channels(channels)
-    if pitch_mode not in PITCH_MODES:
+    if pitch_mode and pitch_mode not in PITCH_MODES:
         raise ParamError(f"--pitch-mode {pitch_mode}: takes {' or '.join(PITCH_MODES)}")
-    register_hz = entry.f0_median_hz if pitch_mode == PITCH_AUTO else 0.0
-    if pitch_mode == PITCH_AUTO and not register_hz:
-        raise ParamError(
-            f"--pitch-mode auto: {entry.name} has no register (f0_median_hz in its voice.toml); "
+    notes: tuple[str, ...] = ()
+    register_hz = entry.f0_median_hz if (pitch_mode or settings.engine.pitch_mode) == PITCH_AUTO else 0.0
+    if (pitch_mode or settings.engine.pitch_mode) == PITCH_AUTO and not register_hz:
+        problem = (
+            f"{entry.name} has no register (f0_median_hz in its voice.toml); "
             f"`rvcd voice register '{entry.name}' --sample FILE` measures it"
         )
+        if pitch_mode:
+            raise ParamError(f"--pitch-mode auto: {problem}")
+        notes = (f"engine.pitch_mode is auto, but {problem}; until then only pitch transposes it",)
     if register_hz and "pitch" not in (params or {}):
         store.set("pitch", 0.0)  # the voice's and the configuration's are meant for manual
     if loudness_lufs is not None and not LOWEST_LUFS <= loudness_lufs <= HIGHEST_LUFS:
         raise ParamError(f"--loudness {loudness_lufs:g}: takes {LOWEST_LUFS:g}..{HIGHEST_LUFS:g} LUFS, for example -16")
     made = _setup(settings, entry, f0_method, store, rate_hz, channels, loudness_lufs, bool(index), threads)
-    return msgspec.structs.replace(made, register_hz=register_hz)
+    return msgspec.structs.replace(made, register_hz=register_hz, notes=notes)
 
 
 def _setup(
@@ -107,7 +114,10 @@ def settings_hash(setup: RenderSetup) -> str:
         del said["voice"][name]
     for name in ("encoder", "rmvpe", "threads", "keep_loaded", "test_weights_cache", "ways_file"):
         del said["models"][name]
-    del said["threads"]
+    del said["threads"], said["notes"]
+    if not setup.params[AT["autotune"]]:  # then nothing that it goes by is heard, and what was rendered before it is as good
+        said["params"] = [value for value, param in zip(setup.params, VOICE_PARAMS, strict=True) if param.group != TUNE]
+        del said["models"]["a4_hz"]
     if not setup.register_hz:
         del said["register_hz"]  # what was rendered before there was one is as good
     said["files"] = [content_hash(Path(name)) if name else "" for name in files]

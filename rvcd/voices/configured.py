@@ -82,6 +82,7 @@ def model_setup(settings: Settings) -> ModelSetup:
         context=settings.engine.context,
         threads=settings.engine.threads,
         seed=settings.engine.seed,
+        a4_hz=settings.engine.autotune_a4_hz,
         test_weights_cache=str(cache_folder()) if tested else "",
         ways_file=str(cache_folder() / "convolutions.json"),
         keep_loaded=settings.voices.keep_loaded,

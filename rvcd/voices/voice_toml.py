@@ -11,10 +11,12 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rvcd.config.toml_text import decode_toml, parse_toml, windows_path_problem
+from rvcd.errors import ParamError
 from rvcd.params import VOICE_BY_NAME, Param
 from rvcd.protocol import NAME_PATTERN, NAME_RULE
 
@@ -119,8 +121,12 @@ def voice_toml_text(settings: VoiceSettings) -> str:
         line = f"{key} = {json.dumps(value, ensure_ascii=False)}" if said else f"# {key} ="
         lines.append(f"{line:<24}# {doc}")
     lines += ["", "[params]                # set when the voice is switched to: pitch, formant, index_rate, ..."]
-    lines += [f"{name} = {float(value)!r}" for name, value in settings.params.items()]
+    lines += [f"{name} = {_param_text(VOICE_BY_NAME.get(name), value)}" for name, value in settings.params.items()]
     return "\n".join(lines) + "\n"
+
+
+def _param_text(param: Param | None, value: float) -> str:
+    return json.dumps(param.word(value)) if param is not None and param.choices else repr(float(value))
 
 
 def printable(text: object) -> str:
@@ -179,7 +185,18 @@ def _params(table: object, problems: list[str]) -> dict[str, float]:
 
 
 def _param_check(param: Param) -> Callable[[object], float]:
+    if param.choices:
+        return partial(_choice, param)
     return lambda value: _number(value, param.low, param.high, f"a number, {param.range_text()}")
+
+
+def _choice(param: Param, value: object) -> float:
+    if not isinstance(value, str):
+        return param.clamp(_number(value, param.low, param.high, f"one of {param.range_text()}"))
+    try:
+        return param.named(value)
+    except ParamError:
+        raise _BadValue(f"{_shown(value)} is not one of {param.range_text()}") from None
 
 
 def _name(value: object) -> str:

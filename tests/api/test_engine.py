@@ -84,6 +84,10 @@ def test_a_stream_is_the_same_whatever_the_pieces_and_is_where_its_delay_says(en
 def test_parameters_are_limited_kept_by_reset_and_each_streams_own(engine: Engine) -> None:
     one, other = engine.stream(16000), engine.stream(16000, params={"pitch": 2.0})
     assert one.set("pitch", 99) == 24.0 and one.params["pitch"] == 24.0
+    assert (
+        one.set("autotune_key", "Bb") == 10.0
+        and engine.stream(16000, params={"autotune_scale": "minor"}).set("autotune", 2) == 1.0
+    )
     one.reset()
     assert (one.params["pitch"], other.params["pitch"], engine.params["pitch"]) == (24.0, 2.0, 0.0)
     assert {param.name for param in engine.parameters()} == set(engine.params)
@@ -94,6 +98,7 @@ def test_parameters_are_limited_kept_by_reset_and_each_streams_own(engine: Engin
     ("call", "words"),
     [
         (lambda e: e.convert(np.zeros((10, 9)), 16000), r"shape \(10, 9\) cannot be converted"),
+        (lambda e: e.stream(params={"autotune_key": "H"}), r"autotune_key takes one of C, C#, D"),
         (lambda e: e.convert(np.float32(0), 16000), r"shape \(\) cannot be"),
         (lambda e: e.convert(np.zeros(10, np.complex64), 16000), "type complex64"),
         (lambda e: e.convert(np.zeros(10, np.uint8), 16000), "type uint8"),

@@ -25,7 +25,7 @@ from rvcd.bench.figures import (
 from rvcd.config.settings import LatencyBudget
 from tests.bench.invented import BUDGETS, ENVIRONMENT, a_case, a_comparison, a_measurement, found
 
-FP32 = replace(ENVIRONMENT, precision="fp32")
+FP32 = replace(ENVIRONMENT, precision="fp32", instructions="baseline")
 
 
 @pytest.fixture(autouse=True)

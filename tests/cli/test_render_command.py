@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from rvcd.config.settings import Settings
+from rvcd.params import VOICE_PARAMS
 from tests.cli.machine import Machine
 from tests.waiting import signals_as_at_a_terminal
 
@@ -21,14 +22,16 @@ def test_render_hands_over_what_was_asked(machine: Machine, rvcd: Any, tmp_path:
     source = tmp_path / "in.wav"
     source.touch()
     code, out, _ = rvcd(
-        "render", source, tmp_path / "out.wav", "--voice", "anna", "--pitch", "-3", "--gain-out", "2.5", "--f0-method", "yin"
-    )
+        "render", source, tmp_path / "out.wav", "--voice", "anna", "--pitch", "-3", "--gain-out", "2.5", "--f0-method", "yin",
+        "--autotune", "0.8", "--autotune-key", "bb", "--autotune-scale", "major",
+    )  # fmt: skip
     assert code == 0
     assert machine.rendered == [
         {
             "source": source, "target": tmp_path / "out.wav", "voice": "anna", "index": "", "f0_method": "yin", "rate_hz": 0,
-            "params": {"pitch": -3.0, "gain_out": 2.5}, "channels": "1", "loudness_lufs": None, "force": False,
-            "pitch_mode": "manual",
+            "params": {"pitch": -3.0, "gain_out": 2.5, "autotune": 0.8, "autotune_key": 10.0, "autotune_scale": 1.0},
+            "channels": "1", "loudness_lufs": None, "force": False,
+            "pitch_mode": "",
         }
     ]  # fmt: skip
     assert out == f"{tmp_path / 'out.wav'}: 10.0 s, 40000 Hz, voice anna (5.0 x real time)\n"
@@ -153,5 +156,5 @@ def test_a_render_that_is_told_to_end_cleans_up_first(
 
 def test_render_offers_every_parameter(rvcd: Any) -> None:
     _, out, _ = rvcd("render", "--help")
-    for option in ("--pitch", "--formant", "--index-rate", "--protect", "--rms-mix", "--gate", "--gain-in", "--gain-out"):
-        assert option in out
+    for param in VOICE_PARAMS:
+        assert f"--{param.name.replace('_', '-')}"[:14] in out

@@ -86,7 +86,7 @@ def test_the_documented_file_says_the_ranges_of_the_parameters() -> None:
     for param in PARAMS:
         key = param.name if param.of_voice else "gain_db"
         (line,) = re.findall(rf"(?m)^{key} = .*$", text)
-        assert f"{param.low:g}..{param.high:g}" in line or (param.low, param.high) == (0, 1), line
+        assert f"{param.low:g}..{param.high:g}" in line or (param.low, param.high) == (0, 1) or param.choices, line
         assert param.unit in line
 
 
@@ -321,6 +321,18 @@ def test_the_start_values_are_those_of_the_table() -> None:
         **{param.name: param.default for param in PARAMS},
         "pitch": 3.0,
     }
+
+
+def test_a_parameter_of_words_takes_each_in_any_case_and_names_them_all_for_another() -> None:
+    found = parse_config({"params": {"autotune_key": "Eb", "autotune_scale": "Minor"}}, DEFAULT_CONFIG).initial_params()
+    assert (found["autotune_key"], found["autotune_scale"]) == (3.0, 2.0)
+    with pytest.raises(ConfigError) as caught:
+        parse_config({"params": {"autotune_key": "H", "autotune_scale": "majr"}}, DEFAULT_CONFIG)
+    assert caught.value.problems == [
+        "params.autotune_key: 'H' is not one of C, C#, D, D#, E, F, F#, G, G#, A, A#, B",
+        "params.autotune_scale: 'majr' is not one of chromatic, major, minor, harmonic-minor, major-pentatonic, minor-pentatonic"
+        "; did you mean 'major'?",
+    ]
 
 
 def test_the_monitor_is_off_by_default_and_its_gain_starts_from_its_own_table() -> None:

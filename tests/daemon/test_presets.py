@@ -13,6 +13,7 @@ from rvcd.daemon.presets import MAX_PRESETS, Preset, PresetBook, load_presets, p
 from rvcd.errors import PresetError
 from rvcd.params import BY_NAME, VOICE_PARAMS
 from rvcd.protocol import NAME_PATTERN
+from tests.param_values import values_of
 
 VALUES = {param.name: param.default for param in VOICE_PARAMS}
 BOOK = PresetBook((Preset("Deep", {**VALUES, "pitch": -5.0}), Preset("Robot 2", VALUES)))
@@ -111,7 +112,7 @@ def test_whatever_is_done_names_stay_unique_and_numbers_dense(changes: list[tupl
 
 
 NAMES = st.from_regex(NAME_PATTERN, fullmatch=True).map(str.strip).filter(bool)
-PARAMS_OF_A_PRESET = st.fixed_dictionaries({}, optional={param.name: st.floats(param.low, param.high) for param in VOICE_PARAMS})
+PARAMS_OF_A_PRESET = st.fixed_dictionaries({}, optional={param.name: values_of(param) for param in VOICE_PARAMS})
 
 
 @given(st.lists(st.builds(Preset, name=NAMES, params=PARAMS_OF_A_PRESET), unique_by=lambda preset: preset.name, max_size=5))

@@ -14,6 +14,7 @@ from rvcd.daemon.state import SavedState, load_state, read_state, save_state
 from rvcd.errors import RvcdError
 from rvcd.params import PARAMS
 from rvcd.protocol import F0_METHODS, LATENCY_PRESET_NAMES
+from tests.param_values import values_of
 
 STATE = SavedState(voice="Anna", f0_method="yin", params={"pitch": 3.0, "gate": -45.5}, mute=True, panic=True)
 
@@ -147,7 +148,7 @@ STATES = st.builds(
     f0_method=st.sampled_from(["", *F0_METHODS]),
     latency_preset=st.sampled_from(["", *LATENCY_PRESET_NAMES]),
     preset=st.text(max_size=64),
-    params=st.fixed_dictionaries({}, optional={param.name: st.floats(param.low, param.high) for param in PARAMS}),
+    params=st.fixed_dictionaries({}, optional={param.name: values_of(param) for param in PARAMS}),
     mute=st.booleans(),
     panic=st.booleans(),
 )

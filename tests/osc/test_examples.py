@@ -45,7 +45,7 @@ def of_widgets() -> Iterator[Message]:
         elif widget["type"] == "button":
             values = [widget["on"]] if widget["mode"] == "tap" else [widget["on"], widget["off"]]
         else:
-            values = widget["values"]
+            values = list(widget["values"].values() if isinstance(widget["values"], dict) else widget["values"])
         for value in values:
             yield widget["address"], widget["typeTags"], (value,)
 
@@ -119,7 +119,11 @@ def test_the_session_has_a_fader_for_every_parameter_over_its_whole_range() -> N
     faders = {
         widget["address"]: widget["range"] for widget in widgets() if widget["type"] == "fader" and not widget.get("bypass")
     }
-    assert faders == {PREFIX + param.address: {"min": param.low, "max": param.high} for param in PARAMS}
+    assert faders == {PREFIX + param.address: {"min": param.low, "max": param.high} for param in PARAMS if not param.choices}
+    switches = {widget["address"]: widget["values"] for widget in widgets() if widget["type"] == "switch"}
+    for param in PARAMS:
+        if param.choices:
+            assert switches[PREFIX + param.address] == {word: param.named(word) for word in param.choices}
 
 
 def test_the_widgets_of_the_session_lie_side_by_side_and_show_only_what_rvcd_tells() -> None:

@@ -20,7 +20,7 @@ from rvcd.rendering.batch import BatchRequest, run_batch
 from rvcd.rendering.file import RenderRequest, RenderResult, render_file
 from rvcd.rendering.renderer import Renderer
 from rvcd.rendering.report import Status
-from rvcd.rendering.setup import render_setup
+from rvcd.rendering.setup import render_setup, settings_hash
 from tests.rendering.test_batch import Watcher
 from tests.support import speech_like
 
@@ -312,3 +312,34 @@ def test_auto_is_refused_for_a_voice_without_a_register_and_for_a_pipe(tmp_path)
         render_setup(settings, pitch_mode="auto")
     with pytest.raises(ParamError, match="takes manual or auto"):
         render_setup(settings, pitch_mode="on")
+
+
+def test_a_configured_auto_holds_for_files_unless_the_command_says_manual(tmp_path):
+    voice = voice_with_a_register(tmp_path, 220.0)
+    settings = parse_config({"models": {"content_encoder": "test"}, "engine": {"pitch_mode": "auto"}}, Path("test.toml"))
+    assert render_setup(settings, voice=str(voice), pitch_mode="").register_hz == 220.0
+    by_hand = render_setup(settings, voice=str(voice), pitch_mode="manual")
+    assert by_hand.register_hz == 0 and by_hand.params[0] == 9.0
+    without = render_setup(settings, pitch_mode="", params={"pitch": 2.0})
+    assert without.register_hz == 0 and without.params[0] == 2.0
+    assert len(without.notes) == 1 and "engine.pitch_mode is auto, but test-buzz has no register" in without.notes[0]
+
+
+def test_what_was_rendered_before_autotune_is_as_good_where_it_is_off(tmp_path):
+    settings = parse_config({"models": {"content_encoder": "test"}}, Path("test.toml"))
+    other = parse_config({"models": {"content_encoder": "test"}, "engine": {"autotune_a4_hz": 442.0}}, Path("test.toml"))
+    off = settings_hash(render_setup(settings))
+    assert settings_hash(render_setup(other, params={"autotune_key": "D", "autotune_time": 10.0})) == off
+    on = {settings_hash(render_setup(which, params={"autotune": 1.0, "autotune_key": key}))
+          for which in (settings, other) for key in ("C", "D")}  # fmt: skip
+    assert len(on) == 4 and off not in on
+
+
+def test_a_file_is_tuned_as_the_parameters_say(tmp_path):
+    source = harmonics(tmp_path / "in.wav", 215.0)  # 40 cents below A3
+    settings = parse_config({"models": {"content_encoder": "test"}, "params": {"autotune": 1.0}}, Path("test.toml"))
+    for params, wanted_hz in (({}, 220.0), ({"autotune_scale": 1.0, "autotune_key": 5.0, "pitch": 1.6}, 233.1)):
+        render_file(settings, RenderRequest(source, tmp_path / "out.wav", params=params, force=True), lambda done: None)
+        out, rate_hz = soundfile.read(tmp_path / "out.wav", dtype="float32")
+        track = YinPitch().estimate(soxr.resample(out, rate_hz, 16000))
+        assert np.median(track.f0_hz[track.voiced]) == pytest.approx(wanted_hz, rel=0.003)

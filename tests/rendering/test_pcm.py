@@ -21,7 +21,7 @@ from rvcd.config.settings import Settings, parse_config
 from rvcd.errors import AudioFileError, ParamError, RvcdError
 from rvcd.rendering.file import RenderRequest
 from rvcd.rendering.pcm import FORMATS, PcmSink, PcmSource, decoded, encoded, wav_header
-from rvcd.rendering.pipe import PipeRequest, PipeResult, render_pipe
+from rvcd.rendering.pipe import NO_AUTO, PipeRequest, PipeResult, render_pipe
 from tests.support import speech_like
 
 ROOT = Path(__file__).parents[2]
@@ -227,6 +227,14 @@ def test_the_rate_of_raw_input_may_be_another_than_the_outputs(convert: Convert)
 def test_what_a_pipe_cannot_have_is_said(convert: Convert, data: bytes, options: dict[str, Any], words: str) -> None:
     with pytest.raises((ParamError, AudioFileError), match=words):
         convert(data, **options)
+
+
+def test_a_configured_auto_pitch_is_passed_over_with_a_note(settings: Settings) -> None:
+    auto = parse_config({"models": {"content_encoder": "test"}, "engine": {"pitch_mode": "auto"}}, Path("test.toml"))
+    for mode, notes in (("", (NO_AUTO,)), ("manual", ())):
+        request = PipeRequest(RenderRequest(Path("-"), Path("-"), rate_hz=16000, pitch_mode=mode), "s16")
+        result = render_pipe(auto, request, io.BytesIO(bytes(3200)), io.BytesIO, lambda done: None)
+        assert result.notes == notes
 
 
 def test_samples_leave_while_others_still_come(settings: Settings) -> None:

@@ -110,6 +110,10 @@ def test_stats_that_cannot_be_read_are_reported(daemon: FakeDaemon, rvcctl: Run)
         (("set", "pitch", "3"), "pitch 3"),
         (("set", "pitch", "-3.5"), "pitch -3.5"),
         (("set", "/gain/out", "-6"), "gain_out -6"),
+        (("set", "autotune_key", "bb"), "autotune_key A#"),
+        (("set", "autotune_scale", "2"), "autotune_scale minor"),
+        (("step", "autotune_key", "-1"), "autotune_key C"),
+        (("reset", "autotune_scale"), "autotune_scale chromatic"),
         (("set", "pitch", "99"), "pitch 24 (limited from 99: pitch takes a number in -24..24 semitones)"),
         (("set", "bypass", "on"), "bypass on"),
         (("set", "mute", "0"), "mute off"),
@@ -416,7 +420,8 @@ def test_help_names_every_range(rvcctl: Run, monkeypatch: pytest.MonkeyPatch) ->
     code, out, _ = rvcctl("set", "--help")
     assert code == 0
     for param in PARAMS:
-        assert re.search(rf"{param.name} +a number in {re.escape(param.range_text())}", out)
+        takes = "one of" if param.choices else "a number in"
+        assert re.search(rf"{param.name} +{takes} {re.escape(param.range_text())[:60]}", out)
     for name in READABLE:
         assert name in rvcctl("get", "--help")[1]
 

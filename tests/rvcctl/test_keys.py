@@ -84,14 +84,21 @@ PARAMETERS: tuple[Case, ...] = (
     Case(ParamTable, "ctrl+right", sent=(("/pitch", (2.1,)),)),
     Case(ParamTable, "0", sent=(("/pitch", (0.0,)),)),
     Case(ParamTable, "backspace", sent=(("/pitch", (0.0,)),)),
+    Case(RvcctlApp, "p", shows="▸ autotune "),
+    Case(RvcctlApp, "p", ("p",), shows="▸ denoise"),
+    Case(RvcctlApp, "p", ("p", "p"), shows="▸ pitch"),
+    Case(RvcctlApp, "p", ("p", "down", "v"), shows="▸ autotune_key"),
+    Case(ParamTable, "right", ("p", "down"), (("/autotune/key", (1.0,)),)),
+    Case(ParamTable, "shift+right", ("p", "down", "down"), (("/autotune/scale", (1.0,)),), shows="major "),
+    Case(ParamTable, "ctrl+left", ("p", "down", "down"), (("/autotune/scale", (0.0,)),)),
 )
 ROWS: tuple[Case, ...] = (
     Case(RowList, "down", shows="▸ formant"),
     Case(RowList, "up", ("down", "down"), shows="▸ formant"),
     Case(RowList, "end", shows="▸ gain_out"),
     Case(RowList, "home", ("end",), shows="▸ pitch"),
-    Case(RowList, "pagedown", shows="▸ gain_out"),
-    Case(RowList, "pageup", ("end",), shows="▸ pitch"),
+    Case(RowList, "pagedown", shows="[tune]"),
+    Case(RowList, "pageup", ("end",), shows="[tune]"),
     Case(EntryList, "enter", ("v", "down"), (("/voice", ("alto",)),)),
     Case(PresetList, "delete", ("s", "down"), shows="delete preset 'Bright'?"),
 )
@@ -125,7 +132,8 @@ async def crowd(on: FakeStage) -> None:
     """Add what some keys act on: a log longer than its page, clips, a value for the second parameter."""
     for number in range(1, 41):
         on.client.deliver("/log", number, "info", f"line {number} ")
-    on.client.deliver("/formant", 0.0)
+    for address in ("/formant", "/autotune", "/autotune/key", "/autotune/scale"):
+        on.client.deliver(address, 0.0)
     on.client.deliver_stats(in_clips=2)
     await on.update()
 
@@ -135,10 +143,10 @@ async def back_to_start(on: FakeStage) -> None:
     while len(on.app.screen_stack) > 1:
         on.app.pop_screen()
     await on.pilot.pause()
-    for rows in on.app.query(RowList).results(RowList):
-        rows.action_first()
     on.app.query_one(LogTail).action_newest()
     on.app.action_page("params")
+    for rows in on.app.query(RowList).results(RowList):
+        rows.action_first()
     on.clock.now_s += 1.0
     on.client.deliver_stats(in_clips=2)
     await on.update()
@@ -338,12 +346,12 @@ def test_the_mouse_moves_a_slider_by_click_drag_and_wheel() -> None:
     async def scene() -> None:
         async with stage() as on:
             x, y = await place_of(on, "index_rate")
-            await on.pilot.mouse_down(offset=(x + 11, y))
+            await on.pilot.mouse_down(offset=(x + 15, y))
             assert on.client.sent[-1] == ("/index_rate", (0.0,))
             await on.pilot.hover(offset=(79, y + 1))
             await on.pilot.mouse_up(offset=(79, y + 1))
             assert on.client.sent[-1] == ("/index_rate", (1.0,))
-            await on.pilot.hover(offset=(x + 20, y))
+            await on.pilot.hover(offset=(x + 24, y))
             assert on.client.sent[-1] == ("/index_rate", (1.0,))
             await on.update()
             assert "▸ index_rate" in on.text()
@@ -351,10 +359,40 @@ def test_the_mouse_moves_a_slider_by_click_drag_and_wheel() -> None:
             for kind, shift, value in (
                 (events.MouseScrollDown, False, 0.95), (events.MouseScrollUp, False, 1.0), (events.MouseScrollDown, True, 0.99),
             ):  # fmt: skip
-                wheel = kind(table, x=5, y=2, delta_x=0, delta_y=0, button=0, shift=shift, meta=False, ctrl=False)
+                wheel = kind(table, x=5, y=3, delta_x=0, delta_y=0, button=0, shift=shift, meta=False, ctrl=False)
                 table.post_message(wheel)
                 await on.pilot.pause()
                 assert on.client.sent[-1] == ("/index_rate", (value,))
+
+    play(scene)
+
+
+def test_a_click_on_a_group_shows_its_parameters_and_what_each_does() -> None:
+    async def scene() -> None:
+        async with stage() as on:
+            await crowd(on)
+            for words, row, said in (
+                ("tune off", "▸ autotune ", "how far the pitch is pulled to the notes of a scale; 0 turns it off"),
+                ("levels", "▸ denoise ", "0..1 · default 0"),
+                ("voice pitch", "▸ pitch ", "-24..24 semitones · default 0"),
+            ):
+                await on.pilot.click(offset=await place_of(on, words))
+                await on.update()
+                assert row in on.text() and said in on.text()
+
+    play(scene)
+
+
+def test_what_autotune_does_is_seen_from_the_other_groups() -> None:
+    async def scene() -> None:
+        async with stage() as on:
+            for address, value in (("/autotune", 0.8), ("/autotune/key", 10.0), ("/autotune/scale", 0.0)):
+                on.client.deliver(address, value)
+            await on.update()
+            assert "tune 0.80 chromatic" in on.text("#params")
+            on.client.deliver("/autotune/scale", 2.0)
+            await on.update()
+            assert "tune 0.80 A# minor" in on.text("#params")
 
     play(scene)
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rvcd.params import VOICE_PARAMS
-from rvcd.protocol import NAME_PATTERN
+from rvcd.protocol import NAME_PATTERN, NOTE_NAMES
 from rvcd.voices.voice_toml import (
     MAX_BYTES,
     NOTHING_SAID,
@@ -20,6 +20,7 @@ from rvcd.voices.voice_toml import (
     read_voice_toml,
     voice_toml_text,
 )
+from tests.param_values import values_of
 
 FULL = """
 name = "Anna"
@@ -81,6 +82,9 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         ("gain_db = 2020-01-01", "gain_db: 2020-01-01 is a date or time; it takes a number, -24..24 dB"),
         ("[params]\npitch = 99", "params.pitch: 99 is too large; it takes a number, -24..24 semitones"),
         ("[params]\nprotect = -inf", "params.protect: -inf is not finite; it takes a number, 0..0.5"),
+        ("[params]\nautotune_key = 'H'", "params.autotune_key: 'H' is not one of C, C#, D, D#, E, F, F#, G, G#, A, A#, B"),
+        ("[params]\nautotune_key = 12", f"params.autotune_key: 12 is too large; it takes one of {', '.join(NOTE_NAMES)}"),
+        ("[params]\nautotune_key = true", f"params.autotune_key: true is a boolean; it takes one of {', '.join(NOTE_NAMES)}"),
         ("[params]\ngate = [1]", "params.gate: '[...]' is a list; it takes a number, -90..0 dBFS"),
         ('name = "a/b"', "name: 'a/b' will not do; it takes 1 to 64 letters, digits, spaces, dots, dashes or underscores, "
                          "no space at either end"),
@@ -187,7 +191,13 @@ def test_whatever_the_tables_hold_the_settings_are_within_their_bounds(tables: d
 
 
 names = st.from_regex(NAME_PATTERN, fullmatch=True).filter(lambda name: name == name.strip())
-params = st.fixed_dictionaries({}, optional={p.name: st.floats(p.low, p.high) for p in VOICE_PARAMS})
+params = st.fixed_dictionaries({}, optional={p.name: values_of(p) for p in VOICE_PARAMS})
+
+
+def test_a_parameter_of_words_is_read_and_written_as_one(tmp_path: Path) -> None:
+    found, problems = read(tmp_path, '[params]\nautotune_key = "eb"\nautotune_scale = "minor"\n')
+    assert (found.params, problems) == ({"autotune_key": 3.0, "autotune_scale": 2.0}, ())
+    assert 'autotune_key = "D#"\nautotune_scale = "minor"' in voice_toml_text(found)
 
 
 @given(names, st.integers(1, 999), st.none() | st.sampled_from(["", "x.index", "ä'\"é.index"]), st.integers(0, 9999),

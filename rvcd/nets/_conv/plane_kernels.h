@@ -8,7 +8,7 @@
 
 #define PANEL (2 * LANES)
 #define INLINE static inline __attribute__((always_inline))
-#define AHEAD 32 /* rows of PANEL weights that are asked for before they are wanted */
+#define AHEAD (4096 / PANEL) /* rows of PANEL weights that are asked for before they are wanted: memory takes that long */
 
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
@@ -30,10 +30,11 @@ INLINE void ask_for(const void *weights, int64_t at, int halves) {
 }
 
 /* sums[row] of PANEL channels, for `rows` positions beside each other: over the taps of times, and over depth, which is the
- * taps of bands and the channels in one, because they lie in one piece.
+ * taps of bands and the channels in one, because they lie in one piece. vectors: 1 where only the panel's first half exists, as
+ * in the first level, which would be multiplied with zeros for half of its time.
  */
-INLINE void product_of(int rows, int halves, int64_t taps, int64_t tap_pitch, int64_t depth, const float *x, int64_t x_step,
-                       const void *weights, float *sums) {
+INLINE void product_of(int rows, int halves, int vectors, int64_t taps, int64_t tap_pitch, int64_t depth, const float *x,
+                       int64_t x_step, const void *weights, float *sums) {
     vec sum[ROWS][2];
     int64_t at = 0;
 #pragma GCC unroll 12
@@ -42,43 +43,44 @@ INLINE void product_of(int rows, int halves, int64_t taps, int64_t tap_pitch, in
     for (int64_t tap = 0; tap < taps; tap++, x += tap_pitch) {
         for (int64_t k = 0; k < depth; k++, at += PANEL) {
             ask_for(weights, at + AHEAD * PANEL, halves);
-            vec w0 = weight_at(weights, at, halves), w1 = weight_at(weights, at + LANES, halves);
+            vec w0 = weight_at(weights, at, halves), w1 = vectors == 2 ? weight_at(weights, at + LANES, halves) : w0;
 #pragma GCC unroll 12
             for (int r = 0; r < rows; r++) {
                 vec value = spread(x[r * x_step + k]);
                 sum[r][0] += value * w0;
-                sum[r][1] += value * w1;
+                if (vectors == 2)
+                    sum[r][1] += value * w1;
             }
         }
     }
 #pragma GCC unroll 12
     for (int r = 0; r < rows; r++) {
         store(sums + r * PANEL, sum[r][0]);
-        store(sums + r * PANEL + LANES, sum[r][1]);
+        if (vectors == 2)
+            store(sums + r * PANEL + LANES, sum[r][1]);
     }
 }
 
 typedef void product_function(int64_t taps, int64_t tap_pitch, int64_t depth, const float *x, int64_t x_step,
                               const void *weights, float *sums);
 
-#define PRODUCT(rows, halves)                                                                                              \
-    static __attribute__((noinline)) void product_##rows##_##halves(int64_t taps, int64_t tap_pitch, int64_t depth,        \
-                                                                    const float *x, int64_t x_step, const void *weights,   \
-                                                                    float *sums) {                                         \
-        product_of(rows, halves, taps, tap_pitch, depth, x, x_step, weights, sums);                                        \
+#define PRODUCT(rows, halves, vectors)                                                                                     \
+    static __attribute__((noinline)) void product_##rows##_##halves##_##vectors(                                           \
+        int64_t taps, int64_t tap_pitch, int64_t depth, const float *x, int64_t x_step, const void *weights, float *sums) { \
+        product_of(rows, halves, vectors, taps, tap_pitch, depth, x, x_step, weights, sums);                               \
     }
-#define PRODUCTS(rows) PRODUCT(rows, 0) PRODUCT(rows, 1)
+#define PRODUCTS(rows) PRODUCT(rows, 0, 1) PRODUCT(rows, 1, 1) PRODUCT(rows, 0, 2) PRODUCT(rows, 1, 2)
 PRODUCTS(1) PRODUCTS(2) PRODUCTS(3) PRODUCTS(4) PRODUCTS(5) PRODUCTS(6)
 #if ROWS > 6
 PRODUCTS(7) PRODUCTS(8) PRODUCTS(9) PRODUCTS(10) PRODUCTS(11) PRODUCTS(12)
 #endif
 
-static product_function *const products[ROWS][2] = {
-    {product_1_0, product_1_1}, {product_2_0, product_2_1}, {product_3_0, product_3_1},
-    {product_4_0, product_4_1}, {product_5_0, product_5_1}, {product_6_0, product_6_1},
+/* By the rows less one, whether the weights are halves, and the vectors less one. */
+#define NAMES(rows) {{product_##rows##_0_1, product_##rows##_0_2}, {product_##rows##_1_1, product_##rows##_1_2}}
+static product_function *const products[ROWS][2][2] = {
+    NAMES(1), NAMES(2), NAMES(3), NAMES(4), NAMES(5), NAMES(6),
 #if ROWS > 6
-    {product_7_0, product_7_1}, {product_8_0, product_8_1}, {product_9_0, product_9_1},
-    {product_10_0, product_10_1}, {product_11_0, product_11_1}, {product_12_0, product_12_1},
+    NAMES(7), NAMES(8), NAMES(9), NAMES(10), NAMES(11), NAMES(12),
 #endif
 };
 
@@ -108,6 +110,7 @@ INLINE void finish(const struct plane_plan *plan, int64_t panel, const float *su
 static void convolve(const struct plane_plan *plan, const struct plane_call *call, struct plane_piece piece) {
     int64_t depth = (int64_t)plan->taps_bands * plan->channels_in, panel_size = plan->taps_times * depth * PANEL;
     float sums[ROWS * PANEL] __attribute__((aligned(64)));
+    int whole = plan->channels_out - piece.panel * PANEL > LANES;
     for (int64_t t = piece.first; t < piece.first + piece.count; t++) {
         /* Rows of zeros give nothing: their weights are not even read. */
         int64_t first = call->first > t ? call->first - t : 0, end = call->first + call->rows - t;
@@ -120,8 +123,8 @@ static void convolve(const struct plane_plan *plan, const struct plane_call *cal
         int64_t groups = (call->bands + ROWS - 1) / ROWS;
         for (int64_t m = 0, now; m < call->bands; m += now, groups--) {
             now = (call->bands - m + groups - 1) / groups;
-            products[now - 1][plan->halves](end - first, call->x_pitch, depth, x + m * plan->channels_in, plan->channels_in,
-                                            weights, sums);
+            products[now - 1][plan->halves][whole](end - first, call->x_pitch, depth, x + m * plan->channels_in,
+                                                   plan->channels_in, weights, sums);
             for (int64_t r = 0; r < now; r++) {
                 const float *residual = call->residual + t * call->residual_pitch + (m + r) * call->residual_step;
                 finish(plan, piece.panel, sums + r * PANEL, call->residual ? residual : NULL,
