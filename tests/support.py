@@ -12,9 +12,11 @@ from torch import Tensor
 
 from rvcd.engine.pitch import FRAME_SAMPLES, PitchTrack
 from rvcd.engine.voice_stream import Voice
-from rvcd.formats.voice_config import SynthesizerConfig
+from rvcd.formats.voice_config import SynthesizerConfig, Vocoder
 from rvcd.formats.voice_file import read_voice
 from rvcd.formats.voice_header import VoiceSpec
+from rvcd.nets.envelope_encoder import EnvelopeEncoder
+from rvcd.nets.spectral_envelope import BANDS
 from rvcd.nets.synthesizer import Synthesizer, build_synthesizer
 
 PARITY = Path(__file__).parent / "data" / "parity"
@@ -52,6 +54,24 @@ def small_voice(name: str = "small", seed: int = 1, **changes: object) -> Voice:
     return Voice.of(name, spec, model)
 
 
+def source_filter_voice(seed: int = 1) -> Voice:
+    """As small_voice(), of the built-in voice's kind: it takes the units of envelope_encoder()."""
+    return small_voice(
+        "source-filter", seed, vocoder=Vocoder.SOURCE_FILTER, unit_width=BANDS, inter_channels=BANDS, hidden_channels=24,
+        filter_channels=32, n_layers=2, kernel_size=5, upsample_rates=(240,), upsample_kernel_sizes=(480,), rate_hz=24000,
+    )  # fmt: skip
+
+
+def envelope_encoder() -> EnvelopeEncoder:
+    """The built-in voice's kind of content encoder, for a target and people who are all alike."""
+    encoder = EnvelopeEncoder().eval().requires_grad_(False)
+    for variance in (encoder.match.target_variance, encoder.match.usual_variance):
+        variance.fill_(1.0)
+    encoder.match.target_mean.fill_(-3.0)
+    encoder.match.usual_level.fill_(-3.0)
+    return encoder
+
+
 @dataclass
 class FakeUnitState:
     """Nothing is carried."""
@@ -68,7 +88,8 @@ class FakeUnitState:
 class FakeEncoder:
     """Units from a fixed random filter over each 25 ms: no context, any width, like the real one in shape."""
 
-    attends = False
+    attends = hears_pitch = False
+    before_samples, field_samples = 0, 400
 
     def __init__(self, seed: int = 0) -> None:
         self.kernel = torch.randn(768, 1, 400, generator=torch.Generator().manual_seed(seed)) * 0.3
@@ -86,11 +107,14 @@ class FakeEncoder:
     def start_units(self, unit_width: int, context_units: int, layer: int = 0) -> FakeUnitState:
         return FakeUnitState(unit_width)
 
-    def step(self, features: Tensor, state: FakeUnitState, final: int) -> Tensor:
+    def step(self, features: Tensor, state: FakeUnitState, final: int, pitch: object = None) -> Tensor:
         self.calls += 1
         return features[..., : state.width]
 
-    def units(self, audio_16k: Tensor, *, unit_width: int, layer: int = 0) -> Tensor:
+    def per_frame(self, units: Tensor) -> Tensor:
+        return units.repeat_interleave(2, dim=0)
+
+    def units(self, audio_16k: Tensor, *, unit_width: int, layer: int = 0, pitch: object = None) -> Tensor:
         return self.front_end(audio_16k)[..., :unit_width]
 
 

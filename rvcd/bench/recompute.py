@@ -59,6 +59,8 @@ def load_plain(encoder: Path | str, voice: Path | str, index: Path | str = "", *
     """Load the files of a content encoder, a voice and its index ("": none). Raises ModelFileError with one sentence."""
     file, content = read_voice(voice), load_content_encoder(encoder, device=device)
     unit_width = file.spec.config.unit_width
+    if content.hears_pitch:
+        raise ModelFileError(f"{voice}: is no RVC voice, so upstream has no way to run it; name one, or use --synthetic")
     try:
         content.check_units(unit_width, file.spec.unit_layer)
     except ModelFileError as error:

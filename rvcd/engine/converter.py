@@ -109,8 +109,8 @@ class Converter:
         self.opened = GateHistory(geometry.hop_samples, frames)
 
         self.timeline = Timeline(geometry, self.rms_mix.delay_samples)
-        self.units = UnitStreams(encoder, geometry, self.device, window=window, link=link, graphs=self.graphs)
         self.pitch = PitchHistory(pitch, frames)
+        self.units = UnitStreams(encoder, geometry, self.device, window=window, link=link, graphs=self.graphs, pitch=self.pitch)
         self.shaper = Shaper(
             geometry.block_frames, snapshot or Snapshot(), fill_unvoiced=fill_unvoiced, capacity_frames=frames, a4_hz=a4_hz
         )
@@ -230,10 +230,14 @@ class Converter:
         if live.phase is Phase.IDLE:
             first = self._first_frame_of(stream)
             stream.restart(now.voice_frame)
+        if told := self.units.hear_pitch(stream.voice):
+            self.pitch.settle(now.settled_before, now.settled)
+            watch.lap("pitch")
         units = self.units.per_frame(first, now.end, stream.voice)
         watch.lap("encode")
         yield_point()
-        self.pitch.settle(now.settled_before, now.settled)
+        if not told:
+            self.pitch.settle(now.settled_before, now.settled)
         pitch = self.pitch.frames(first, now.end)
         watch.lap("pitch")
         stream.feed(self.shaper.batch(stream.voice, first, now.settled, units, pitch), watch)

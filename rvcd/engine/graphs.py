@@ -206,7 +206,7 @@ def _put(state: Sequence[Tensor], numbers: Sequence[Tensor]) -> None:
 def _alike(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
     """Say whether all numbers are near what they should be; a number that is none never is."""
     for x, y in zip(found, expected, strict=True):
-        largest = float(y.abs().max()) if y.numel() else 0.0
+        largest = float(y.double().abs().max()) if y.numel() else 0.0
         apart = float((x.double() - y.double()).abs().max()) if y.numel() else 0.0
         if not apart <= CLOSE.get(y.dtype, CLOSE_FLOAT32) * largest + 1e-6:
             return False

@@ -112,9 +112,9 @@ class UnitIndex:
         return rate * retrieved + (1.0 - rate) * units
 
 
-def blend(index: UnitIndex, units: Tensor, share: Tensor) -> Tensor:
-    """Blend rows (T, width), two for each unit, with their neighbours in an index. share (T,): 0 none of it, 1 all."""
-    retrieved = index.blend(units[::FRAMES_PER_UNIT], 1.0).repeat_interleave(FRAMES_PER_UNIT, dim=0)
+def blend(index: UnitIndex, units: Tensor, share: Tensor, repeats: int = FRAMES_PER_UNIT) -> Tensor:
+    """Blend rows (T, width), `repeats` alike for each unit, with their neighbours in an index. share (T,): 0 none, 1 all."""
+    retrieved = index.blend(units[::repeats], 1.0).repeat_interleave(repeats, dim=0)
     return units + (retrieved[: len(units)] - units) * share[:, None]
 
 

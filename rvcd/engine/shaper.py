@@ -98,4 +98,4 @@ def blend_units(
     share = retrieved_share(voice, voiced, index_rate, protect)
     if voice.index is None or share is None:
         return units
-    return blend(voice.index, units, torch.from_numpy(share).to(units.device))
+    return blend(voice.index, units, torch.from_numpy(share).to(units.device), voice.rows_alike)

@@ -14,8 +14,9 @@ from torch import Tensor
 from rvcd.engine.device_link import DeviceLink, LinkMaker, link_to
 from rvcd.engine.dsp.history_buffer import HistoryBuffer
 from rvcd.engine.graphs import Graphs, Step
+from rvcd.engine.pitch.track import PitchTrack
 from rvcd.geometry import ENCODER_HOP_SAMPLES, FRAMES_PER_UNIT, StreamGeometry
-from rvcd.nets.contentvec_state import RECEPTIVE_FIELD_SAMPLES, UNIT_HOP_SAMPLES
+from rvcd.nets.contentvec_state import UNIT_HOP_SAMPLES
 from rvcd.nets.rolling_buffer import RollingBuffer
 
 CATCH_UP_FRAMES = 24
@@ -27,10 +28,15 @@ speaker or level (docs/context.md)."""
 
 
 class ContentEncoder(Protocol):
-    """What the engine needs of rvcd.nets.contentvec.ContentEncoder, and rvcd.nets.lite_encoder.LiteEncoder has too."""
+    """What the engine needs of rvcd.nets.contentvec.ContentEncoder, and rvcd.nets.envelope_encoder.EnvelopeEncoder has too."""
 
     attends: bool
     """Whether a unit depends on all that is seen at once, so that remembering and a window give different units."""
+    hears_pitch: bool
+    """Whether step() is told the pitch of the units' frames."""
+    before_samples: int
+    field_samples: int
+    """What a unit hears: so much before its first sample, and so much from there on."""
 
     def check_units(self, unit_width: int, layer: int = 0) -> None:
         """Raise ModelFileError when it cannot make units of this width from this layer (0: the usual one of that width)."""
@@ -45,19 +51,26 @@ class ContentEncoder(Protocol):
         ...
 
     def front_end(self, audio_16k: Tensor, state: Any = None) -> Tensor:
-        """(1, samples) -> features (1, floor((samples - 400) / 320) + 1, channels)."""
+        """(1, before_samples + samples) -> features (1, floor((samples - field_samples) / 320) + 1, channels)."""
         ...
 
     def start_units(self, unit_width: int, context_units: int, layer: int = 0) -> Any:
         """Return what a stream of step() calls carries, with reset() and tensors() of what is updated in place."""
         ...
 
-    def step(self, features: Tensor, state: Any, final: int) -> Tensor:
-        """(1, N, channels) behind the state's final rows -> (1, N, unit_width), the first `final` of them final from now on."""
+    def step(self, features: Tensor, state: Any, final: int, pitch: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """(1, N, channels) behind the state's final rows -> (1, N, width), the first `final` of them final from now on.
+
+        pitch, where it hears that: f0_hz (2 N,) and voiced (2 N,) of the units' frames.
+        """
         ...
 
-    def units(self, audio_16k: Tensor, *, unit_width: int, layer: int = 0) -> Tensor:
-        """Offline: (B, samples) -> (B, floor((samples - 400) / 320) + 1, unit_width)."""
+    def per_frame(self, units: Tensor) -> Tensor:
+        """(N, width) -> (2 N, unit_width): what the voice takes for each frame."""
+        ...
+
+    def units(self, audio_16k: Tensor, *, unit_width: int, layer: int = 0, pitch: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Offline: (B, samples), pitch (B, frames) each -> (B, floor((samples - 400) / 320) + 1, width)."""
         ...
 
 
@@ -67,6 +80,14 @@ class UnitKind:
 
     width: int
     layer: int = 0
+
+
+class PitchOfFrames(Protocol):
+    """What an encoder that hears the pitch is told by: rvcd.engine.pitch.history.PitchHistory."""
+
+    def frames(self, first: int, end: int) -> PitchTrack:
+        """Return the pitch of frames first .. end."""
+        ...
 
 
 class UnitTaker(Protocol):
@@ -129,11 +150,11 @@ class UnitStreams:
 
     def __init__(
         self, encoder: ContentEncoder | None, geometry: StreamGeometry, device: torch.device, *, window: bool = False,
-        link: LinkMaker = link_to, graphs: Graphs | None = None,
+        link: LinkMaker = link_to, graphs: Graphs | None = None, pitch: PitchOfFrames | None = None,
     ) -> None:  # fmt: skip
-        """encoder: of takers that want none in particular; None: all do. window: as UnitStream's."""
+        """encoder: of takers that want none in particular; None: all do. window, pitch: as UnitStream's."""
         self.encoder, self.geometry, self.device, self.window, self._link = encoder, geometry, device, window, link
-        self._graphs = graphs or Graphs()
+        self._graphs, self._pitch = graphs or Graphs(), pitch
         self._audio = HistoryBuffer((geometry.window_frames + geometry.block_frames) * ENCODER_HOP_SAMPLES)
         self._streams: dict[int, UnitStream] = {}
 
@@ -167,6 +188,10 @@ class UnitStreams:
         """Make some of the units that are missing for follows(): as many as fit between two blocks."""
         self._of(taker).catch_up(first_frame, end_frame, taker.unit_kind)
 
+    def hear_pitch(self, taker: UnitTaker) -> bool:
+        """Say whether the units that a taker wants depend on the pitch, which must be known before they are made then."""
+        return self._of(taker).encoder.hears_pitch
+
     def keep_only(self, taker: UnitTaker) -> None:
         """Forget what other encoders have made."""
         encoder = taker.encoder or self.encoder
@@ -183,13 +208,13 @@ class UnitStreams:
         if stream is None:
             link = self._link(self.device)
             stream = self._streams[id(encoder)] = UnitStream(
-                encoder, self.geometry, link, self._audio, window=self.window, graphs=self._graphs
+                encoder, self.geometry, link, self._audio, window=self.window, graphs=self._graphs, pitch=self._pitch
             )
         return stream
 
 
 class UnitStream:
-    """Turns the newest audio into one row a frame, each unit twice, as RVC does. One encoder's.
+    """Turns the newest audio into one row a frame. One encoder's.
 
     What a unit's front end hears (25 ms) is computed once, and so are a final unit's keys and values, by which the
     transformer sees it from then on: a block costs its own units and its lookahead's, whatever the context.
@@ -207,8 +232,15 @@ class UnitStream:
         *,
         window: bool = False,
         graphs: Graphs | None = None,
+        pitch: PitchOfFrames | None = None,
     ) -> None:
-        """audio: at 16 kHz, kept by the caller. window: go over the whole window for each block (engine.context)."""
+        """audio: at 16 kHz, kept by the caller. window: go over the whole window for each block (engine.context).
+
+        pitch: of the stream's frames, for an encoder that hears it. Raises ValueError where that is missing.
+        """
+        if encoder.hears_pitch and pitch is None:
+            raise ValueError("this content encoder hears the pitch")
+        self._pitch = pitch
         self.encoder, self.geometry, self._link, self._audio = encoder, geometry, link, audio
         self._window = window and encoder.attends
         self._front_end = encoder.start_front_end(STATISTICS_MEMORY_S)
@@ -250,12 +282,12 @@ class UnitStream:
         units = made[min(first, len(made) - 1) :]
         if len(units) < wanted:
             units = torch.cat((units, units[-1:].expand(wanted - len(units), -1)))
-        return units[len(units) - wanted :].repeat_interleave(FRAMES_PER_UNIT, dim=0)
+        return self.encoder.per_frame(units[len(units) - wanted :])
 
     def _held_back(self, units: Tensor, missing: int, wanted: int) -> Tensor:
         held = torch.cat((units[:1].expand(missing, -1), units))[:wanted]
         held = torch.cat((held, held[-1:].expand(wanted - len(held), -1)))
-        return held.repeat_interleave(FRAMES_PER_UNIT, dim=0)
+        return self.encoder.per_frame(held)
 
     def follows(self, end_frame: int, kind: UnitKind) -> bool:
         """Say whether units of this kind have been made up to a block before end_frame, so that only the newest are missing."""
@@ -302,58 +334,70 @@ class UnitStream:
                 begin = self._first_unit
             track.reset(begin, begin)
         first = max(track.first, window_first)
-        audio, kept, used = self._fresh_audio(first if self._window else track.final_end, window_first, end_frame)
+        start = first if self._window else track.final_end
+        audio, kept, used = self._fresh_audio(start, window_first, end_frame)
         made = used[1] - used[0]
+        pitch = self._pitch_of(start, made)
         settled = (end_frame - geometry.settle_frames) // FRAMES_PER_UNIT
         if self._window:
-            self._run(kind, audio, UnitStep(kept, used, 0, (0, 0), anew=True))
+            self._run(kind, audio, pitch, UnitStep(kept, used, 0, (0, 0), anew=True))
             track.final_end = min(max(track.final_end, settled), first + made)
         else:
             final = min(max(0, settled - track.final_end), made)
             old = (0, 0) if track.units.content is None else (first - track.first, max(first, track.final_end) - track.first)
-            self._run(kind, audio, UnitStep(kept, used, final, old))
+            self._run(kind, audio, pitch, UnitStep(kept, used, final, old))
             track.final_end += final
         track.first, track.end_frame = first, end_frame
         return track
 
-    def _run(self, kind: UnitKind, audio: Tensor | None, step: UnitStep) -> None:
+    def _pitch_of(self, first_unit: int, count: int) -> tuple[NDArray[Any], ...]:
+        """Return f0_hz and voiced of units' frames, as the encoder is told them: nothing where it does not hear them."""
+        if not self.encoder.hears_pitch or self._pitch is None:
+            return ()
+        track = self._pitch.frames(first_unit * FRAMES_PER_UNIT, (first_unit + count) * FRAMES_PER_UNIT)
+        return track.f0_hz, track.voiced
+
+    def _run(self, kind: UnitKind, audio: NDArray[Any] | None, pitch: tuple[NDArray[Any], ...], step: UnitStep) -> None:
         """Make units, as a step that can be recorded where there is audio that the front end remembers."""
         track = self._tracks[kind]
         started = self._front_end is None or self._front_end.started
         key = None if audio is None or step.kept is None or not started else step
-        self._steps[kind].run(key, [] if audio is None else [audio], lambda given: self._make(track, given, step))
+        heard = [] if audio is None else [np.asarray(audio, np.float32)[None]]
+        inputs = self._link.upload(*pitch, *heard) if pitch or heard else []
+        self._steps[kind].run(key, inputs, lambda given: self._make(track, given, step))
 
     def _make(self, track: UnitTrack, given: list[Tensor], step: UnitStep) -> Tensor:
-        """Make units. given: audio (1, samples) that the front end has not heard; nothing where it has heard all."""
-        audio = given[0] if given else None
+        """Make units. given: their pitch for an encoder that hears it; audio (1, samples) that the front end has not heard."""
+        told = 2 if self.encoder.hears_pitch else 0
+        pitch, audio = given[:told], given[told] if len(given) > told else None
         if audio is not None and step.kept is not None:
             self._features.roll(*step.kept, self.encoder.front_end(audio, self._front_end))
         features = self._features.content if step.kept is not None or audio is None else self.encoder.front_end(audio)
         assert features is not None
         if step.anew:
             track.state.reset()
-        units = self.encoder.step(features[:, slice(*step.used)], track.state, step.final)[0]
+        heard = features[:, slice(*step.used)]
+        units = self.encoder.step(heard, track.state, step.final, (pitch[0], pitch[1]) if pitch else None)[0]
         return track.units.roll(*step.units, units)
 
     def _fresh_audio(
         self, first_unit: int, keep_from: int, end_frame: int
-    ) -> tuple[Tensor | None, tuple[int, int] | None, tuple[int, int]]:
+    ) -> tuple[NDArray[Any] | None, tuple[int, int] | None, tuple[int, int]]:
         """Return the audio that the front end has not heard of the full units from first_unit to end_frame, None if it has.
 
         With it, counted in what is kept of the features: those that stay at hand, which are those from keep_from on, and then
         those of the units.
         """
-        end = min(self._audio.end, end_frame * ENCODER_HOP_SAMPLES)
-        end_unit = (end - RECEPTIVE_FIELD_SAMPLES) // UNIT_HOP_SAMPLES + 1
+        end, field = min(self._audio.end, end_frame * ENCODER_HOP_SAMPLES), self.encoder.field_samples
+        end_unit = (end - field) // UNIT_HOP_SAMPLES + 1
         if end_unit <= first_unit:
             # The first block of a stream may be shorter than one unit.
-            audio = self._audio.rows(first_unit * UNIT_HOP_SAMPLES, end)
-            return self._tensor(np.pad(audio, (0, RECEPTIVE_FIELD_SAMPLES - len(audio)))), None, (0, 1)
+            audio = self._heard(first_unit * UNIT_HOP_SAMPLES, end)
+            return np.pad(audio, (0, self.encoder.before_samples + field - len(audio))), None, (0, 1)
         start, kept = max(self._end_unit, first_unit), (0, 0)
-        samples: Tensor | None = None
+        samples: NDArray[Any] | None = None
         if start < end_unit:
-            rows = self._audio.rows(start * UNIT_HOP_SAMPLES, (end_unit - 1) * UNIT_HOP_SAMPLES + RECEPTIVE_FIELD_SAMPLES)
-            samples = self._tensor(rows)
+            samples = self._heard(start * UNIT_HOP_SAMPLES, (end_unit - 1) * UNIT_HOP_SAMPLES + field)
             if self._features.content is not None and start == self._end_unit:
                 first = max(keep_from, self._first_unit)
                 kept = (first - self._first_unit, self._end_unit - self._first_unit)
@@ -363,5 +407,6 @@ class UnitStream:
             self._end_unit = end_unit
         return samples, kept, (first_unit - self._first_unit, end_unit - self._first_unit)
 
-    def _tensor(self, audio: NDArray[Any]) -> Tensor:
-        return self._link.upload(np.asarray(audio, np.float32))[0][None]
+    def _heard(self, first: int, end: int) -> NDArray[Any]:
+        """Return samples first .. end and those that a unit hears before."""
+        return self._audio.rows(first - self.encoder.before_samples, end)

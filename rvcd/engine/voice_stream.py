@@ -28,16 +28,18 @@ from rvcd.engine.pitch import coarse_pitch
 from rvcd.engine.refinegan_decoder import RefineDecoder
 from rvcd.engine.refinegan_layers import RefineLayers
 from rvcd.engine.retrieval import UnitIndex, blend
+from rvcd.engine.source_filter_decoder import SourceFilterDecoder, SourceFilterLayers
 from rvcd.engine.stopwatch import Stopwatch
 from rvcd.engine.units import ContentEncoder, UnitKind
 from rvcd.formats.voice_file import VoiceSpec
-from rvcd.geometry import StreamGeometry
+from rvcd.geometry import FRAMES_PER_UNIT, StreamGeometry
 from rvcd.nets.conv_ways import Ways
 from rvcd.nets.excitation import Excitation, SourceState
 from rvcd.nets.packed import worth_packing
 from rvcd.nets.refinegan import RefineGan
 from rvcd.nets.rolling_buffer import Past, RollingBuffer
-from rvcd.nets.synthesizer import PRIOR_NOISE_SCALE, LayerMemory, PriorMemory, Synthesizer
+from rvcd.nets.source_filter import SourceFilter
+from rvcd.nets.synthesizer import PRIOR_NOISE_SCALE, LayerMemory, PriorMemory, Synthesizer, UnitsAsLatents
 from rvcd.yielding import yield_point
 
 WARM_UP_FRAMES = 12
@@ -51,6 +53,26 @@ PRIOR_STREAM, SOURCE_STREAM = 0, 1
 """Independent noise sequences."""
 
 
+Layers = DecoderLayers | RefineLayers | SourceFilterLayers
+Decoder = StreamingDecoder | RefineDecoder | SourceFilterDecoder
+
+
+def layers_of(generator: torch.nn.Module, precision: torch.dtype, ways: Ways | None) -> Layers:
+    """Return what the streams of a generator share."""
+    if isinstance(generator, SourceFilter):
+        return SourceFilterLayers.of(generator, precision)
+    if isinstance(generator, RefineGan):
+        return RefineLayers.of(generator, precision, ways)
+    return DecoderLayers.of(generator, precision, ways)  # type: ignore[arg-type]  # the only kind left
+
+
+def start_decoder(layers: Layers, speaker: Tensor, seed: int) -> Decoder:
+    """Return a stream of them. speaker (1, gin, 1)."""
+    if isinstance(layers, SourceFilterLayers):
+        return SourceFilterDecoder(layers)
+    return RefineDecoder(layers, speaker, seed) if isinstance(layers, RefineLayers) else StreamingDecoder(layers, speaker)
+
+
 @dataclass(frozen=True)
 class Voice:
     """A loaded voice: networks and, if it has one, the index of its units.
@@ -62,11 +84,16 @@ class Voice:
     name: str
     spec: VoiceSpec
     synthesizer: Synthesizer
-    decoder: DecoderLayers | RefineLayers
+    decoder: Layers
     index: UnitIndex | None = None
     encoder: ContentEncoder | None = None
     precision: torch.dtype = torch.float32
     """Of the prior and the flow; the decoder has its own."""
+
+    @property
+    def rows_alike(self) -> int:
+        """How many frames in a row have the same unit: two, but of an encoder that tells each frame something else."""
+        return 1 if isinstance(self.synthesizer.enc_p, UnitsAsLatents) else FRAMES_PER_UNIT
 
     @property
     def unit_kind(self) -> UnitKind:
@@ -86,9 +113,7 @@ class Voice:
         ways: how the decoder's convolutions are computed; None: directly.
         keep_decoder False: free the decoder's plain weights, which then cannot run offline.
         """
-        generator = synthesizer.dec
-        of = RefineLayers.of if isinstance(generator, RefineGan) else DecoderLayers.of
-        decoder = of(generator, decoder_precision or precision, ways)  # type: ignore[arg-type]  # each gets its own kind
+        decoder = layers_of(synthesizer.dec, decoder_precision or precision, ways)
         if not keep_decoder:
             del synthesizer.dec
         if worth_packing(precision, str(synthesizer.emb_g.weight.device)):
@@ -188,11 +213,7 @@ class VoiceStream:
         self.speaker = self.synth.speaker(speaker_id)
         self.device = self.speaker.device
         layers = voice.decoder
-        self.decoder: StreamingDecoder | RefineDecoder = (
-            RefineDecoder(layers, self.speaker, seed)
-            if isinstance(layers, RefineLayers)
-            else StreamingDecoder(layers, self.speaker)
-        )
+        self.decoder = start_decoder(layers, self.speaker, seed)
         yield_point()
         # The stretched clock runs up to twice as fast as the real one.
         self.decoded = HistoryBuffer(2 * self.hop * (geometry.window_frames + 2 * WARM_UP_FRAMES))
@@ -261,7 +282,7 @@ class VoiceStream:
         watch.lap("prior")
         units = batch.units
         if batch.share is not None and self.voice.index is not None:
-            units = blend(self.voice.index, units, on_device[2])
+            units = blend(self.voice.index, units, on_device[2], self.voice.rows_alike)
             watch.lap("retrieval")
             yield_point()
         join = state.latents.join(batch.first, math.floor(state.edges[-1]) - KEPT_LATENT_FRAMES)
@@ -340,6 +361,8 @@ class VoiceStream:
         z, source, given = self.state.latents.z.content, self.voice.decoder.source, iter(inputs)
         assert z is not None
         z = take_columns(z, next(given), next(given), next(given), between=between)
+        if isinstance(self.decoder, SourceFilterDecoder):
+            return self.decoder.run(z[None], (next(given), next(given), next(given).flatten()), count, []).float()
         excitation: Tensor | None = None
         if source is not None:
             f0, voiced, noise = next(given), next(given), next(given)
@@ -350,12 +373,13 @@ class VoiceStream:
     def _source_inputs(self, frames: NDArray[np.int64], lengths: NDArray[np.float64]) -> tuple[NDArray[Any], ...]:
         """Return pitch, voicing and noise of stretched frames, nothing for a voice without f0."""
         source = self.voice.decoder.source
-        if source is None:
+        if source is None and not isinstance(self.decoder, SourceFilterDecoder):
             return ()
+        harmonics = 1 if source is None else source.harmonics
         latents = self.state.latents
         frames = np.clip(frames, 0, len(latents.f0_hz) - 1)
         f0 = (latents.f0_hz[frames] * lengths).astype(np.float32)
-        noise = frame_noise(self.seed, self.decoder.state.frames, len(frames), self.hop * source.harmonics, SOURCE_STREAM)
+        noise = frame_noise(self.seed, self.decoder.state.frames, len(frames), self.hop * harmonics, SOURCE_STREAM)
         return f0, latents.voiced[frames], noise
 
 

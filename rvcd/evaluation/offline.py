@@ -39,12 +39,13 @@ def convert_offline(
     padded = np.pad(audio_16k, (0, max(0, RECEPTIVE_FIELD_SAMPLES - len(audio_16k))))
     synth, width = voice.synthesizer, voice.synthesizer.config.unit_width
     device = synth.emb_g.weight.device
-    units = encoder.units(torch.from_numpy(padded)[None].to(device), unit_width=width, layer=voice.unit_kind.layer)[0]
-    missing = max(0, frames // FRAMES_PER_UNIT - len(units))
-    units = torch.cat((units, units[-1:].expand(missing, -1))).repeat_interleave(FRAMES_PER_UNIT, dim=0)[:frames]
-
     track = pitch.estimate(audio_16k)
     f0_hz, voiced = track.f0_hz[:frames], track.voiced[:frames]
+    told = torch.from_numpy(f0_hz)[None].to(device), torch.from_numpy(voiced)[None].to(device)
+    heard = torch.from_numpy(padded)[None].to(device)
+    units = encoder.units(heard, unit_width=width, layer=voice.unit_kind.layer, pitch=told if encoder.hears_pitch else None)[0]
+    missing = max(0, frames // FRAMES_PER_UNIT - len(units))
+    units = encoder.per_frame(torch.cat((units, units[-1:].expand(missing, -1))))[:frames]
     rates = np.full(frames, snapshot.index_rate, np.float32), np.full(frames, snapshot.protect, np.float32)
     units = blend_units(voice, units, voiced, *rates)
     f0_hz = transpose(f0_hz, np.full(frames, snapshot.pitch, np.float32))

@@ -13,6 +13,7 @@ from rvcd.engine.converter import Converter
 from rvcd.engine.decoder import StreamingDecoder
 from rvcd.engine.decoder_layers import DecoderLayers
 from rvcd.engine.refinegan_decoder import RefineDecoder
+from rvcd.engine.source_filter_decoder import SourceFilterDecoder
 from rvcd.geometry import FRAMES_PER_SECOND
 from rvcd.nets.synthesizer import Generator
 from rvcd.params import Snapshot
@@ -54,7 +55,9 @@ class LatentRecorder:
 
 def latents_of(converter: Converter, audio: NDArray[np.float32]) -> tuple[Tensor, Tensor | None]:
     """Convert audio at the stream's rate and return the latents and excitation of its frames."""
-    recorder = LatentRecorder(converter.stream.decoder)
+    decoder = converter.stream.decoder
+    assert not isinstance(decoder, SourceFilterDecoder)  # it has no excitation of its own
+    recorder = LatentRecorder(decoder)
     converter.stream.decoder = recorder  # type: ignore[assignment]
     size, snapshot = converter.geometry.block_samples, Snapshot(gate=-90.0)
     for start in range(0, len(audio) - size + 1, size):

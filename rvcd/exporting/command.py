@@ -10,10 +10,11 @@ from rvcd.errors import ModelFileError
 from rvcd.exporting.networks import ExportedEncoder, ExportedVoice
 from rvcd.exporting.onnx_file import OPSET, Written, write_onnx
 from rvcd.formats.onnx_header import METADATA_PREFIX
+from rvcd.formats.voice_config import Vocoder
 from rvcd.formats.voice_file import read_voice
+from rvcd.nets.contentvec import ContentEncoder
 from rvcd.nets.contentvec_file import load_content_encoder
 from rvcd.nets.contentvec_state import RECEPTIVE_FIELD_SAMPLES
-from rvcd.nets.lite_encoder import LiteEncoder
 from rvcd.nets.synthesizer import build_synthesizer
 
 EXAMPLE_FRAMES = (40, 61, 130)
@@ -26,6 +27,8 @@ def export_voice(voice: Path, name: str, out: Path, *, replace: bool = False) ->
     """Write the networks behind the content encoder of a voice's `.pth`. Raises RvcdError."""
     file = read_voice(voice)
     config = file.spec.config
+    if config.vocoder is Vocoder.SOURCE_FILTER:
+        raise ModelFileError(f"{voice}: has rvcd's source-filter decoder, which cannot be exported; name an RVC voice")
     network = ExportedVoice(build_synthesizer(config, file.weights, path=str(voice))).eval()
     frames = torch.export.Dim("frames", min=MIN_FRAMES, max=MAX_FRAMES)
     axes = {
@@ -54,7 +57,7 @@ def export_voice(voice: Path, name: str, out: Path, *, replace: bool = False) ->
 def export_encoder(encoder: Path, unit_width: int, layer: int, out: Path, *, replace: bool = False) -> Written:
     """Write a content encoder that makes units of one width (of `layer`; 0: the usual one). Raises RvcdError."""
     loaded = load_content_encoder(encoder)
-    if isinstance(loaded, LiteEncoder):
+    if not isinstance(loaded, ContentEncoder):
         raise ModelFileError(
             f"{encoder}: the built-in voice's own content encoder cannot be exported, only those of RVC voices;"
             " leave --content-encoder away"

@@ -32,6 +32,9 @@ class Vocoder(str, enum.Enum):
     REFINEGAN_329 = "RefineGAN of Applio 3.2.9"
     """The first released one, another network under the same label."""
 
+    SOURCE_FILTER = "rvcd source-filter"
+    """rvcd's own, of the built-in voice: pulses and noise coloured by its units, which are spectral envelopes."""
+
     @property
     def is_refinegan(self) -> bool:
         return self in (Vocoder.REFINEGAN, Vocoder.REFINEGAN_329)

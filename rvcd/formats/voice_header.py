@@ -14,6 +14,8 @@ from rvcd.formats.torch_file import Outline, read_outline
 from rvcd.formats.voice_config import ConfigProblem, SynthesizerConfig, Vocoder, parse_config
 from rvcd.formats.voice_shapes import expected_shapes
 
+SOURCE_FILTER_KEY = "dec.net.mean"
+"""By it rvcd's own decoder is known, of which there is one voice; so wide are its units."""
 VOCODER_LABELS = (Vocoder.HIFIGAN, Vocoder.MRF, Vocoder.REFINEGAN)
 """What makers write; the two generations of RefineGAN have one label."""
 VERSION_OF_WIDTH = {256: "v1", 768: "v2"}
@@ -75,7 +77,9 @@ def voice_spec(outline: Outline) -> VoiceSpec:
         raise ModelFileError(f"{path}: is a GPT-SoVITS voice, which speaks text; rvcd converts speech with RVC voices only")
     embedder = root.get("embedder_model") or root.get("embedder_name") or ""
     shapes = _weight_shapes(path, root["weight"])
-    n_speakers, unit_width = _rows(path, shapes, "emb_g.weight", 0), _rows(path, shapes, "enc_p.emb_phone.weight", 1)
+    n_speakers = _rows(path, shapes, "emb_g.weight", 0)
+    is_source_filter = SOURCE_FILTER_KEY in shapes
+    unit_width = _rows(path, shapes, *((SOURCE_FILTER_KEY, 0) if is_source_filter else ("enc_p.emb_phone.weight", 1)))
     unit_layer = _unit_layer(path, root.get("embedder_output_layer"), unit_width)
     vocoder = _vocoder(path, root.get("vocoder"), shapes)
     has_f0 = vocoder is not Vocoder.HIFIGAN or any(key.startswith("dec.m_source.") for key in shapes)
@@ -128,6 +132,8 @@ def plain_name(name: str) -> str:
 
 def _vocoder(path: Path, label: Any, shapes: Mapping[str, tuple[int, ...]]) -> Vocoder:
     """Say what decodes: a known label is needed, the tensors decide. Raises ModelFileError for what rvcd has not."""
+    if SOURCE_FILTER_KEY in shapes:
+        return Vocoder.SOURCE_FILTER
     known = [vocoder.value for vocoder in VOCODER_LABELS]
     if label and (not isinstance(label, str) or _plain(label) not in [_plain(name) for name in known]):
         raise ModelFileError(

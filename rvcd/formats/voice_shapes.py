@@ -17,6 +17,8 @@ from rvcd.formats.voice_config import (
     source_kernel,
 )
 
+SOURCE_FILTER_VALUES = 640
+"""What its network says of a frame (rvcd.nets.source_filter)."""
 REFINEGAN_KERNELS = (3, 7, 11)
 REFINEGAN_DILATIONS = (1, 3, 5)
 """Of its residual blocks: not in the config, the same in every voice."""
@@ -38,6 +40,8 @@ def expected_shapes(config: SynthesizerConfig, has: Mapping[str, Any], window: i
     has: the voice's own tensors, by key, which say whether a weight-normed layer is stored folded. window: reach of the
     relative positions in frames.
     """
+    if config.vocoder is Vocoder.SOURCE_FILTER:
+        return _source_filter_shapes(config)
     hidden, heads = config.hidden_channels, config.n_heads
     shapes: dict[str, tuple[int, ...]] = {"emb_g.weight": (config.n_speakers, config.gin_channels)}
     if config.has_f0:
@@ -61,6 +65,20 @@ def expected_shapes(config: SynthesizerConfig, has: Mapping[str, Any], window: i
             shapes[f"{layer.stem}.weight_g"] = (layer.weight[0], *(1 for _ in layer.weight[1:]))
         else:
             shapes[f"{layer.stem}.weight"] = layer.weight
+    return shapes
+
+
+def _source_filter_shapes(config: SynthesizerConfig) -> dict[str, tuple[int, ...]]:
+    width, inner, bands = config.hidden_channels, config.filter_channels, config.unit_width
+    shapes: dict[str, tuple[int, ...]] = {"emb_g.weight": (config.n_speakers, config.gin_channels)}
+    shapes |= {f"dec.net.{name}": (bands,) for name in ("mean", "spread")}
+    layers: list[tuple[str, tuple[int, ...]]] = [("enter", (width, bands + 2)), ("leave", (SOURCE_FILTER_VALUES, width))]
+    for i in range(config.n_layers):
+        layers += [(f"blocks.{i}.over_time", (width, 1, config.kernel_size)), (f"blocks.{i}.inner", (inner, width)),
+                   (f"blocks.{i}.outer", (width, inner)), (f"blocks.{i}.norm", (width,))]  # fmt: skip
+    layers.append(("norm", (width,)))
+    for stem, weight in layers:
+        shapes[f"dec.net.{stem}.weight"], shapes[f"dec.net.{stem}.bias"] = weight, (weight[0],)
     return shapes
 
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rvcd.errors import ModelFileError
+from rvcd.geometry import FRAMES_PER_UNIT
 from rvcd.nets.attention_memory import AttentionMemory
 from rvcd.nets.contentvec_state import RECEPTIVE_FIELD_SAMPLES, FrontEndState, UnitState
 from rvcd.nets.packed import PackedConv1d, PackedGroups, PackedLinear, pack, worth_packing
@@ -135,6 +136,9 @@ class ContentEncoder(nn.Module):
 
     attends = True
     """A unit depends on all that is seen at once."""
+    hears_pitch = False
+    before_samples, field_samples = 0, RECEPTIVE_FIELD_SAMPLES
+    """What a unit hears: so much before its first sample, and so much from there on."""
 
     def __init__(self, sizes: EncoderSizes, path: str = "content encoder") -> None:
         super().__init__()
@@ -233,6 +237,10 @@ class ContentEncoder(nn.Module):
             position = F.conv1d(seen, self.position.weight, self.position.bias, groups=self.position.groups)
         return self.norm(x[:, known:] + F.gelu(position).transpose(1, 2))  # type: ignore[no-any-return]
 
+    def per_frame(self, units: Tensor) -> Tensor:
+        """(N, width) -> (2 N, width): each unit twice, as RVC does."""
+        return units.repeat_interleave(FRAMES_PER_UNIT, dim=0)
+
     def start_units(self, unit_width: int, context_units: int, layer: int = 0) -> UnitState:
         """Return what a stream of step() calls carries. Raises ModelFileError for units it cannot make (see check_units)."""
         self.check_units(unit_width, layer)
@@ -243,11 +251,12 @@ class ContentEncoder(nn.Module):
             return UnitState(unit_width, [TransformerStream(weights, context_units)], inputs)
         return UnitState(unit_width, [AttentionMemory(context_units) for _ in blocks], inputs)
 
-    def step(self, features: Tensor, state: UnitState, final: int) -> Tensor:
+    def step(self, features: Tensor, state: UnitState, final: int, pitch: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """(1, N, channels) that follow the state's final rows -> (1, N, unit_width); the first `final` of them become final.
 
         A final row's keys and values stay what they are now and are seen by the context_units rows behind it, so a step costs
         its own rows only. It has seen the rows of this step behind it, and through its own past more than context_units.
+        pitch: not heard.
         """
         x: Tensor = self.projection(self.feature_norm(features))
         known = state.inputs.known
@@ -277,11 +286,11 @@ class ContentEncoder(nn.Module):
         """Return units of a width from the last of its layers."""
         return self.final_proj(x) if self._is_projected(unit_width) else x  # type: ignore[misc]
 
-    def units(self, audio_16k: Tensor, *, unit_width: int, layer: int = 0) -> Tensor:
+    def units(self, audio_16k: Tensor, *, unit_width: int, layer: int = 0, pitch: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """(B, T >= 400) at 16 kHz -> (B, floor((T - 400) / 320) + 1, unit_width).
 
         The model's own width: the last layer (RVC v2). final_proj's width: layer 9, then final_proj (RVC v1). layer: another
-        one in their place. Raises ModelFileError for units it cannot make.
+        one in their place. pitch: not heard. Raises ModelFileError for units it cannot make.
         """
         self.check_units(unit_width, layer)
         return self._named(self.encode(self.front_end(audio_16k), self._depth(unit_width, layer)), unit_width)

@@ -22,6 +22,8 @@ from rvcd.formats.pickle_scan import InertObject
 from rvcd.formats.torch_file import Outline, open_model_file, read_outline
 from rvcd.nets.contentvec import ContentEncoder, EncoderSizes
 from rvcd.nets.contentvec_state import RECEPTIVE_FIELD_SAMPLES, UNIT_HOP_SAMPLES
+from rvcd.nets.envelope_encoder import EnvelopeEncoder
+from rvcd.nets.envelope_encoder_file import build_envelope_encoder, is_envelope_encoder
 from rvcd.nets.lite_encoder import LiteEncoder
 from rvcd.nets.lite_encoder_file import build_lite_encoder, is_lite
 from rvcd.yielding import yield_point
@@ -34,10 +36,10 @@ MAX_SETTINGS_BYTES = 1 << 20
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
-def load_content_encoder(path: Path | str, device: str = "cpu") -> ContentEncoder | LiteEncoder:
+def load_content_encoder(path: Path | str, device: str = "cpu") -> ContentEncoder | LiteEncoder | EnvelopeEncoder:
     """Load a fairseq `.pt` file, a Transformers folder, or a weight file inside one; float32, in eval mode, without gradients.
 
-    A weight file may also be a lite encoder's.
+    A weight file may also be a lite encoder's or an envelope encoder's.
 
     Raises ModelFileError when the file is damaged, is another network, or has sizes that cannot work.
     """
@@ -51,6 +53,8 @@ def load_content_encoder(path: Path | str, device: str = "cpu") -> ContentEncode
     settings: dict[str, Any]
     if weights_path.suffix == ".safetensors":
         tensors = load_tensors(weights_path)
+        if is_envelope_encoder(tensors):
+            return build_envelope_encoder(weights_path, tensors, device=device)
         if is_lite(tensors):
             return build_lite_encoder(weights_path, tensors, device=device)
         settings = _transformers_settings(weights_path.parent)

@@ -12,13 +12,13 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rvcd.errors import ModelFileError
+from rvcd.geometry import FRAMES_PER_UNIT
 from rvcd.nets.contentvec_state import ENCODER_RATE_HZ, RECEPTIVE_FIELD_SAMPLES, UNIT_HOP_SAMPLES
+from rvcd.nets.convnext import ConvNextBlock, ConvNextShape
 from rvcd.nets.own_envelope import OwnEnvelope, OwnEnvelopeSizes
-from rvcd.nets.packed import PackedLinear
 from rvcd.nets.rolling_buffer import Past
 from rvcd.yielding import yield_point
 
@@ -31,30 +31,13 @@ LOWEST_HZ, HIGHEST_HZ = 40.0, 7800.0
 
 
 @dataclass(frozen=True)
-class LiteBlockShape:
-    """kernel: taps of the convolution over time, dilation units apart, the last `lookahead` of them in the future."""
-
-    kernel: int
-    dilation: int
-    lookahead: int
-
-    @property
-    def right(self) -> int:
-        return self.lookahead * self.dilation
-
-    @property
-    def left(self) -> int:
-        return (self.kernel - 1 - self.lookahead) * self.dilation
-
-
-@dataclass(frozen=True)
 class LiteSizes:
     """own_envelope: None for an encoder whose units are its guess alone."""
 
     width: int
     inner_width: int
     unit_width: int
-    blocks: tuple[LiteBlockShape, ...]
+    blocks: tuple[ConvNextShape, ...]
     own_envelope: OwnEnvelopeSizes | None = None
 
 
@@ -123,48 +106,21 @@ def mel_bands(count: int) -> Tensor:
     return triangles.float()
 
 
-class LiteBlock(nn.Module):
-    """Depthwise convolution over time, norm, two dense layers, residual."""
-
-    def __init__(self, shape: LiteBlockShape, width: int, inner_width: int) -> None:
-        super().__init__()
-        self.shape = shape
-        self.over_time = nn.Conv1d(width, width, shape.kernel, dilation=shape.dilation, groups=width)
-        self.norm = nn.LayerNorm(width)
-        self.inner: nn.Linear | PackedLinear = nn.Linear(width, inner_width)
-        self.activation: nn.Module = nn.GELU()
-        self.outer: nn.Linear | PackedLinear = nn.Linear(inner_width, width)
-
-    def forward(self, x: Tensor, past: Past | None = None, final: int = 0) -> Tensor:
-        """(B, N, W) -> (B, N, W); past: the inputs before x, to which its first `final` rows belong from now on.
-
-        Zeros stand beyond both ends.
-        """
-        rows = x.transpose(1, 2)
-        seen = F.pad(rows, (self.shape.left, 0)) if past is None else past.extend(rows, final)
-        y = self.over_time(F.pad(seen, (0, self.shape.right))).transpose(1, 2)
-        yield_point()
-        return x + self.outer(self.activation(self.inner(self.norm(y))))  # type: ignore[no-any-return]
-
-    def pack(self, dtype: torch.dtype) -> None:
-        """Compute the dense layers in dtype from now on."""
-        inner, outer = self.inner, self.outer
-        self.inner, self.activation = PackedLinear(inner.weight, inner.bias, dtype, "gelu"), nn.Identity()
-        self.outer = PackedLinear(outer.weight, outer.bias, dtype)
-
-
 class LiteEncoder(nn.Module):
     """Audio -> units of one width."""
 
     attends = False
     """A unit depends on what its convolutions reach, which a stream remembers exactly."""
+    hears_pitch = False
+    before_samples, field_samples = 0, RECEPTIVE_FIELD_SAMPLES
+    """What a unit hears: so much before its first sample, and so much from there on."""
 
     def __init__(self, sizes: LiteSizes, path: str = "content encoder") -> None:
         super().__init__()
         self.sizes, self.path = sizes, path
         self.log_mel = LogMel()
         self.enter = nn.Linear(FEATURES, sizes.width)
-        self.blocks = nn.ModuleList(LiteBlock(shape, sizes.width, sizes.inner_width) for shape in sizes.blocks)
+        self.blocks = nn.ModuleList(ConvNextBlock(shape, sizes.width, sizes.inner_width) for shape in sizes.blocks)
         self.norm = nn.LayerNorm(sizes.width)
         self.leave = nn.Linear(sizes.width, sizes.unit_width)
         self.own_envelope = OwnEnvelope(sizes.own_envelope, FEATURES) if sizes.own_envelope else None
@@ -203,15 +159,19 @@ class LiteEncoder(nn.Module):
             x = block(x)
         return self.norm(x)  # type: ignore[no-any-return]
 
+    def per_frame(self, units: Tensor) -> Tensor:
+        """(N, width) -> (2 N, width): each unit twice, as RVC does."""
+        return units.repeat_interleave(FRAMES_PER_UNIT, dim=0)
+
     def start_units(self, unit_width: int, context_units: int, layer: int = 0) -> LiteState:
         """Return what a stream of step() calls carries; its reach into the past is the network's own, whatever context_units."""
         self.check_units(unit_width, layer)
         return LiteState([Past(shape.left, 2, zeros=True) for shape in self.sizes.blocks])
 
-    def step(self, features: Tensor, state: LiteState, final: int) -> Tensor:
+    def step(self, features: Tensor, state: LiteState, final: int, pitch: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """(1, N, FEATURES) that follow the state's final rows -> (1, N, unit_width); the first `final` of them become final.
 
-        With lookahead_units rows behind the final ones they equal the offline ones.
+        With lookahead_units rows behind the final ones they equal the offline ones. pitch: not heard.
         """
         x: Tensor = self.enter(features)
         for block, past in zip(self.blocks, state.blocks, strict=True):
@@ -226,8 +186,8 @@ class LiteEncoder(nn.Module):
             state.speaker.copy_(speaker[:, final - 1])
         return leaned  # type: ignore[no-any-return]
 
-    def units(self, audio_16k: Tensor, *, unit_width: int, layer: int = 0) -> Tensor:
-        """Offline: (B, T >= 400) -> (B, floor((T - 400) / 320) + 1, unit_width)."""
+    def units(self, audio_16k: Tensor, *, unit_width: int, layer: int = 0, pitch: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Offline, whatever the pitch: (B, T >= 400) -> (B, floor((T - 400) / 320) + 1, unit_width)."""
         self.check_units(unit_width, layer)
         return self.from_features(self.front_end(audio_16k))
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from rvcd.errors import ModelFileError
 from rvcd.formats.checkpoint import check_finite
 from rvcd.formats.contentvec_header import LITE_LAYOUT_KEY
-from rvcd.nets.lite_encoder import FEATURES, LiteBlockShape, LiteEncoder, LiteSizes
+from rvcd.nets.convnext import ConvNextShape
+from rvcd.nets.lite_encoder import FEATURES, LiteEncoder, LiteSizes
 from rvcd.nets.own_envelope import OwnEnvelopeSizes
 from rvcd.yielding import yield_point
 
@@ -54,7 +55,7 @@ def _sizes(path: Path, tensors: Mapping[str, Tensor]) -> LiteSizes:
     layout = tensors[LITE_LAYOUT_KEY]
     if layout.dim() != 2 or layout.shape[1] != 3 or layout.is_floating_point() or not 0 < len(layout) <= MAX_BLOCKS:
         raise ModelFileError(f"{path}: is not a usable lite content encoder: its {LITE_LAYOUT_KEY} is no list of blocks")
-    blocks = tuple(LiteBlockShape(*(int(n) for n in row)) for row in layout)
+    blocks = tuple(ConvNextShape(*(int(n) for n in row)) for row in layout)
     for block in blocks:
         if not (1 <= block.kernel <= MAX_KERNEL and 1 <= block.dilation <= MAX_DILATION and 0 <= block.lookahead < block.kernel):
             raise ModelFileError(

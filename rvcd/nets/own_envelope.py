@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from rvcd.nets.decayed_sums import decayed_sums
+
 MEMORY_UNITS = 1000
 """Of the statistics, 20 s: after so long a sound counts 1 / e."""
 BELIEVED_UNITS = 10
@@ -21,7 +23,6 @@ USUAL_VARIANCE = 0.32
 LEAST_SPREAD, MOST_SPREAD = 0.5, 2.0
 SHARPNESS = 150.0
 """How much rather a tract length is taken that is nearer to what the encoder guesses, per unit of distance."""
-CHUNK_UNITS = 128
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class OwnEnvelope(nn.Module):
         own = torch.einsum("bnc,fcd->bnfd", self.hear(features), self.throats)
         seen = torch.cat((torch.ones_like(speech), own.flatten(2), own.square().flatten(2), guess, guess.square()), dim=2)
         statistics = seen.shape[2]
-        sums = decayed_sums(speech * seen, None if state is None else state[:, :statistics])
+        sums = decayed_sums(speech * seen, None if state is None else state[:, :statistics], MEMORY_UNITS)
         count, own_sum, own_squares, guess_sum, guess_squares = torch.split(sums, [1, F * C, F * C, C, C], dim=2)
         heard = count[..., None] + 1e-3
         own_mean, own_squares = (s.reshape(own.shape) / heard for s in (own_sum, own_squares))
@@ -79,23 +80,9 @@ class OwnEnvelope(nn.Module):
         spread = (guess_variance / own_variance).sqrt().clamp(LEAST_SPREAD, MOST_SPREAD)
         moved = (own - own_mean) * spread + guess_mean
         apart = (moved - guess[:, :, None]).abs().mean(3)
-        errors = decayed_sums(speech * apart, None if state is None else state[:, statistics:])
+        errors = decayed_sums(speech * apart, None if state is None else state[:, statistics:], MEMORY_UNITS)
         weights = (-SHARPNESS * errors / heard[..., 0]).softmax(2)
         nearest = (weights[..., None] * moved).sum(2)
         trust = self.share * speech * count / (count + BELIEVED_UNITS)
         leaned = guess + trust * (nearest - guess)
         return torch.cat((leaned, units[..., C:]), dim=2), torch.cat((sums, errors), dim=2)
-
-
-def decayed_sums(rows: Tensor, start: Tensor | None) -> Tensor:
-    """(B, N, D), the sum before them (B, D) or None -> (B, N, D): each the row plus what remains of the sum before it."""
-    keep = torch.exp(torch.full((), -1.0 / MEMORY_UNITS, dtype=rows.dtype, device=rows.device))
-    done, before = [], start
-    for part in torch.split(rows, CHUNK_UNITS, dim=1):
-        steps = torch.arange(part.shape[1], device=rows.device, dtype=rows.dtype)
-        sums = torch.tril(keep ** (steps[:, None] - steps)) @ part
-        if before is not None:
-            sums = sums + keep ** (steps[:, None] + 1) * before[:, None]
-        before = sums[:, -1]
-        done.append(sums)
-    return torch.cat(done, dim=1)

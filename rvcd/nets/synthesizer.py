@@ -34,6 +34,7 @@ from rvcd.nets.packed import PackedPointwise, own_of, pack
 from rvcd.nets.prior_steps import PriorLayer, PriorStream
 from rvcd.nets.refinegan import ActivationNoise, RefineGan
 from rvcd.nets.rolling_buffer import Past
+from rvcd.nets.source_filter import SourceFilter, sizes_of
 from rvcd.nets.tiled_conv import TiledConv, available
 from rvcd.yielding import yield_point
 
@@ -367,6 +368,25 @@ class IdleFlow(nn.Module):
         return z_p
 
 
+class UnitsAsLatents(nn.Module):
+    """Stands in for an enc_p where the units are what the decoder takes."""
+
+    def pack(self, dtype: torch.dtype) -> None:
+        """There is nothing to pack."""
+
+    def start(self, context_frames: int) -> PriorMemory:
+        """Nothing is remembered."""
+        return []
+
+    def step(self, units: Tensor, coarse: Tensor | None, memory: PriorMemory, final: int) -> tuple[Tensor, Tensor]:
+        """(1, T, unit_width) -> (1, unit_width, T), and minus infinity: no noise."""
+        return self(units, coarse)  # type: ignore[no-any-return]
+
+    def forward(self, units: Tensor, coarse: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        latents = units.transpose(1, 2)
+        return latents, torch.full_like(latents, -math.inf)
+
+
 class ResBlock(nn.Module):
     """Three pairs of convolutions (dilated, then plain), each with a residual connection."""
 
@@ -429,9 +449,14 @@ class Synthesizer(nn.Module):
     def __init__(self, config: SynthesizerConfig, attention_window: int = 10) -> None:
         super().__init__()
         self.config = config
-        self.enc_p = PriorEncoder(config, attention_window)
-        self.dec: Generator | RefineGan = RefineGan(config) if config.vocoder.is_refinegan else Generator(config)
-        self.flow: Flow | IdleFlow = Flow(config)
+        self.enc_p: PriorEncoder | UnitsAsLatents
+        self.flow: Flow | IdleFlow
+        self.dec: Generator | RefineGan | SourceFilter
+        if config.vocoder is Vocoder.SOURCE_FILTER:
+            self.enc_p, self.flow, self.dec = UnitsAsLatents(), IdleFlow(), SourceFilter(sizes_of(config))
+        else:
+            self.enc_p, self.flow = PriorEncoder(config, attention_window), Flow(config)
+            self.dec = RefineGan(config) if config.vocoder.is_refinegan else Generator(config)
         self.emb_g = Table(config.n_speakers, config.gin_channels)
 
     def speaker(self, speaker_id: int) -> Tensor:
@@ -472,6 +497,11 @@ class Synthesizer(nn.Module):
         first = max(skip_head - self.flow.reach_frames, 0)
         z_p = mean if prior_noise is None else mean + torch.exp(log_std) * prior_noise * PRIOR_NOISE_SCALE
         z = self.flow(z_p[:, :, first:], speaker)[:, :, skip_head - first : skip_head - first + length]
+        if isinstance(self.dec, SourceFilter):
+            if f0_hz is None or source_noise is None or resized != length:
+                raise ValueError("this voice needs f0_hz and noise, and is not resized")
+            pitch = f0_hz[:, skip_head : skip_head + length]
+            return self.dec(z.transpose(1, 2), pitch, pitch > 0, source_noise.reshape(1, -1))  # type: ignore[no-any-return]
         source = None
         if self.dec.m_source is not None:
             if f0_hz is None:
@@ -534,8 +564,11 @@ def build_synthesizer(
     """
     ours = {_hifigan_key(config, k): v for k, v in weights.items() if not k.startswith("enc_q.")}
     folded = fold_weight_norm(ours)
-    window = (folded["enc_p.encoder.attn_layers.0.emb_rel_k"].shape[1] - 1) // 2 if config.n_layers else 10
-    with torch.device("meta"):
+    is_source_filter = config.vocoder is Vocoder.SOURCE_FILTER
+    has_attention = config.n_layers and not is_source_filter
+    window = (folded["enc_p.encoder.attn_layers.0.emb_rel_k"].shape[1] - 1) // 2 if has_attention else 10
+    # A source-filter decoder computes its tables when it is built.
+    with torch.device("cpu" if is_source_filter else "meta"):
         model = Synthesizer(config, window)
     try:
         model.load_state_dict(folded, strict=True, assign=True)
@@ -543,6 +576,6 @@ def build_synthesizer(
         first_line = str(error).strip().splitlines()[-1].strip()
         raise ModelFileError(f"{path}: the weights do not fit the voice's config ({first_line})") from None
     yield_point()
-    if _is_idle_flow(folded):
+    if isinstance(model.flow, Flow) and _is_idle_flow(folded):
         model.flow = IdleFlow()
     return model.to(device).eval().requires_grad_(False)

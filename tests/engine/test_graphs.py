@@ -21,8 +21,9 @@ from rvcd.errors import ParamError
 from rvcd.geometry import StreamGeometry
 from rvcd.nets import packed
 from rvcd.worker.warm_up import warm_up
-from tests.engine.test_steady_state import DECODERS, RATE_HZ, SPEAKING, encoder_of
-from tests.support import FakePitch, small_voice
+from tests.engine import test_steady_state
+from tests.engine.test_steady_state import RATE_HZ, SPEAKING, encoder_of
+from tests.support import FakePitch
 from tests.tape import TapeRecorder
 
 SMALL: dict[str, Any] = {"n_layers": 1, "resblock_kernel_sizes": (3,), "resblock_dilation_sizes": ((1, 3),)}
@@ -37,7 +38,7 @@ def operators_of_torch_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def voice_of(decoder: str, encoder: str, seed: int = 1) -> Voice:
     made, width = encoder_of(encoder)
-    voice = small_voice(unit_width=width, seed=seed, **SMALL, **DECODERS[decoder])
+    voice = test_steady_state.voice_of(decoder, width, seed=seed, **SMALL)
     return Voice(voice.name, voice.spec, voice.synthesizer, voice.decoder, None, made)
 
 
@@ -64,7 +65,14 @@ def recorded(converter: Converter) -> list[bool]:
 
 
 @pytest.mark.parametrize(
-    ("decoder", "encoder"), [("nsf-hifigan", "hubert"), ("mrf", "lite"), ("refinegan", "lite"), ("refinegan 3.2.9", "hubert")]
+    ("decoder", "encoder"),
+    [
+        ("nsf-hifigan", "hubert"),
+        ("mrf", "envelope"),
+        ("refinegan", "envelope"),
+        ("refinegan 3.2.9", "hubert"),
+        ("source-filter", "envelope"),
+    ],
 )
 def test_recorded_steps_make_the_same_samples(decoder: str, encoder: str) -> None:
     voice, recorder, lines = voice_of(decoder, encoder), TapeRecorder(), list[str]()
@@ -95,16 +103,16 @@ def test_a_reset_and_a_pause_keep_what_was_recorded_and_its_samples() -> None:
 
 def test_nothing_is_recorded_while_something_is_heard() -> None:
     recorder = TapeRecorder()
-    converter = converter_of(voice_of("nsf-hifigan", "lite"), None)
+    converter = converter_of(voice_of("nsf-hifigan", "envelope"), None)
     converter.graphs._recorder = recorder
     heard(converter, 30)
     assert recorder.warmed == 0
 
 
 def test_another_voice_is_recorded_before_it_is_heard_and_the_old_ones_record_goes() -> None:
-    voice, recorder = voice_of("nsf-hifigan", "lite"), TapeRecorder()
+    voice, recorder = voice_of("nsf-hifigan", "envelope"), TapeRecorder()
     converter = converter_of(voice, Graphs(recorder))
-    other = voice_of("mrf", "lite", seed=2)
+    other = voice_of("mrf", "envelope", seed=2)
     stream = converter.new_stream(Voice("b", other.spec, other.synthesizer, other.decoder, None, voice.encoder))
     converter.rehearse(stream)
     assert stream.prior_step.recorded and stream.decoder_step.recorded
@@ -118,7 +126,7 @@ def test_another_voice_is_recorded_before_it_is_heard_and_the_old_ones_record_go
 
 
 def test_a_formant_shift_runs_as_it_does_without_records() -> None:
-    voice, shifted = voice_of("nsf-hifigan", "lite"), replace(SPEAKING, formant=2.0)
+    voice, shifted = voice_of("nsf-hifigan", "envelope"), replace(SPEAKING, formant=2.0)
     found = []
     for graphs in (None, Graphs(TapeRecorder())):
         converter = converter_of(voice, graphs)

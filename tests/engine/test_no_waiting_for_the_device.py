@@ -19,11 +19,12 @@ from rvcd.engine.units import ContentEncoder
 from rvcd.engine.voice_stream import Voice, VoiceStream
 from rvcd.geometry import StreamGeometry
 from rvcd.nets.contentvec_file import load_content_encoder
+from rvcd.nets.spectral_envelope import BANDS
 from rvcd.nets.synthesizer import Synthesizer, _known_band
 from rvcd.params import Snapshot
-from tests.engine.test_steady_state import DECODERS, RATE_HZ, SPEAKING, UNIT_WIDTH, lite_encoder
+from tests.engine.test_steady_state import RATE_HZ, SPEAKING, voice_of
 from tests.fake_cuda import CUDA, Crossings, FakeLink, fake_cuda
-from tests.support import PARITY, FakePitch, small_voice
+from tests.support import PARITY, FakePitch, envelope_encoder
 
 SMALL: dict[str, Any] = {"n_layers": 1, "resblock_kernel_sizes": (3,), "resblock_dilation_sizes": ((1,),)}
 """Enough for every kind of step: a fake operator takes a millisecond."""
@@ -47,8 +48,8 @@ def _fake(tensor: Tensor) -> Tensor:
 
 
 def encoder_of(kind: str) -> tuple[Any, int]:
-    if kind == "lite":
-        return lite_encoder(), UNIT_WIDTH
+    if kind == "envelope":
+        return envelope_encoder(), BANDS
     hubert = load_content_encoder(Path(PARITY / "hubert_tiny"))
     return hubert, hubert.unit_widths[0]
 
@@ -58,7 +59,7 @@ class Stage:
 
     def __init__(self, decoder: str, encoder: str, precision: torch.dtype = torch.float32) -> None:
         plain, width = encoder_of(encoder)
-        spec = small_voice(unit_width=width, **SMALL, **DECODERS[decoder]).spec
+        spec = voice_of(decoder, width, **SMALL).spec
         synthesizer = Synthesizer(spec.config).eval().requires_grad_(False)
         self.counts, self.crossings, self.mode = {"uploads": 0, "downloads": 0}, Crossings(), FakeTensorMode()
         _known_band.cache_clear()
@@ -95,11 +96,12 @@ class Stage:
 @pytest.mark.parametrize(
     ("decoder", "encoder"),
     [
-        ("hifigan without f0", "lite"),
+        ("hifigan without f0", "envelope"),
         ("nsf-hifigan", "hubert"),
-        ("mrf", "lite"),
+        ("mrf", "envelope"),
         ("refinegan", "hubert"),
-        ("refinegan 3.2.9", "lite"),
+        ("refinegan 3.2.9", "envelope"),
+        ("source-filter", "envelope"),
     ],
 )
 def test_a_block_asks_the_device_for_nothing_before_its_samples(decoder: str, encoder: str) -> None:
@@ -117,7 +119,7 @@ def test_it_does_so_in_half_precision_too(precision: torch.dtype) -> None:
 
 
 def test_it_does_so_with_a_formant_shift_too() -> None:
-    stage = Stage("mrf", "lite")
+    stage = Stage("mrf", "envelope")
     stage.run(snapshot=Snapshot(gate=-90.0, index_rate=0.5, formant=3.0))
     assert stage.counts == {"uploads": 3, "downloads": 1} and stage.crossings.seen == []
 
@@ -140,7 +142,7 @@ def goes_to_numpy(x: Tensor) -> object:
 
 @pytest.mark.parametrize("mistake", [asks_for_a_number, branches_on_a_number, takes_by_a_mask, goes_to_numpy])
 def test_this_test_fails_for_a_block_that_waits(mistake: Callable[[Tensor], object], monkeypatch: pytest.MonkeyPatch) -> None:
-    stage, right = Stage("nsf-hifigan", "lite"), VoiceStream._make_samples
+    stage, right = Stage("nsf-hifigan", "envelope"), VoiceStream._make_samples
 
     def wrong(self: VoiceStream, inputs: list[Tensor], count: int, *, between: bool) -> Tensor:
         mistake(inputs[-1])
@@ -152,7 +154,7 @@ def test_this_test_fails_for_a_block_that_waits(mistake: Callable[[Tensor], obje
 
 
 def test_this_test_sees_a_copy_that_is_not_the_links(monkeypatch: pytest.MonkeyPatch) -> None:
-    stage, right = Stage("nsf-hifigan", "lite"), VoiceStream._make_samples
+    stage, right = Stage("nsf-hifigan", "envelope"), VoiceStream._make_samples
 
     def wrong(self: VoiceStream, inputs: list[Tensor], count: int, *, between: bool) -> Tensor:
         inputs[-1] = inputs[-1] + torch.zeros(inputs[-1].shape).to(CUDA)

@@ -23,7 +23,7 @@ class CountingEncoder(FakeEncoder):
         super().__init__()
         self.steps: list[int] = []
 
-    def step(self, features: Tensor, state: int, final: int) -> Tensor:
+    def step(self, features: Tensor, state: int, final: int, pitch: object = None) -> Tensor:
         self.steps.append(features.shape[1])
         return super().step(features, state, final)
 

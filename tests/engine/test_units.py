@@ -5,17 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from rvcd.engine.pitch import PitchTrack
 from rvcd.engine.units import UnitKind, UnitStreams
 from rvcd.geometry import ENCODER_HOP_SAMPLES, FRAMES_PER_UNIT, StreamGeometry
 from rvcd.nets.contentvec import ContentEncoder, EncoderSizes
 from rvcd.nets.contentvec_file import load_content_encoder
+from rvcd.nets.spectral_envelope import BANDS
 from rvcd.voices.builtin_paths import BUILT_IN_ENCODER
 from tests.engine.test_converter import RATE_HZ, make, run
-from tests.support import FakeEncoder, speech_like
+from tests.support import FakeEncoder, envelope_encoder, speech_like
 
 SIZES = EncoderSizes(
     conv_channels=(8,) * 7, conv_kernels=(10, 3, 3, 3, 3, 2, 2), conv_strides=(5, 2, 2, 2, 2, 2, 2), conv_bias=False,
@@ -40,7 +44,7 @@ class CountingEncoder(ContentEncoder):
         super().__init__(SIZES)
         self.rows: list[int] = []
 
-    def step(self, features: Tensor, state: Any, final: int) -> Tensor:
+    def step(self, features: Tensor, state: Any, final: int, pitch: Any = None) -> Tensor:
         self.rows.append(features.shape[1])
         return super().step(features, state, final)
 
@@ -125,11 +129,53 @@ def test_units_of_the_two_ways_differ_but_little_changes_with_more_to_see() -> N
     assert error(True, 100, 1000) != error(False, 100, 1000)
 
 
+class EvenPitch:
+    """Says 150 Hz, and every third frame unvoiced."""
+
+    def frames(self, first: int, end: int) -> PitchTrack:
+        voiced = np.arange(first, end) % 3 > 0
+        return PitchTrack(np.where(voiced, 150, 0).astype(np.float32), voiced)
+
+
+def stream_envelopes(geometry: StreamGeometry, audio: NDArray[np.float32], *, window: bool = False) -> Tensor:
+    """Return the final rows of an encoder that hears the pitch, (T, BANDS)."""
+    encoder = envelope_encoder()
+    streams = UnitStreams(encoder, geometry, torch.device("cpu"), window=window, pitch=EvenPitch())
+    taker, rows, done, step = Taker(encoder, UnitKind(BANDS)), [], 0, geometry.block_frames
+    with torch.inference_mode():
+        for end in range(step, len(audio) // ENCODER_HOP_SAMPLES, step):
+            streams.push(audio[(end - step) * ENCODER_HOP_SAMPLES : end * ENCODER_HOP_SAMPLES])
+            settled = max(0, end - geometry.settle_frames) // FRAMES_PER_UNIT * FRAMES_PER_UNIT
+            rows.append(streams.per_frame(done, end, taker)[: settled - done])
+            done = settled
+    return torch.cat(rows)
+
+
+@pytest.mark.parametrize(("block_ms", "lookahead_ms"), [(20, 100), (60, 60), (140, 100)])
+def test_envelopes_of_a_stream_are_those_of_the_whole_recording(block_ms: int, lookahead_ms: int) -> None:
+    audio, encoder = speech_like(16000, SECONDS), envelope_encoder()
+    found = stream_envelopes(geometry_of(block_ms, lookahead_ms), audio)
+    track = EvenPitch().frames(0, len(audio) // ENCODER_HOP_SAMPLES)
+    pitch = torch.from_numpy(track.f0_hz)[None], torch.from_numpy(track.voiced)[None]
+    with torch.inference_mode():
+        offline = encoder.per_frame(encoder.units(torch.from_numpy(audio)[None], unit_width=BANDS, pitch=pitch)[0])
+    torch.testing.assert_close(found, offline[: len(found)], rtol=1e-4, atol=1e-4)
+
+
 def test_an_encoder_without_attention_remembers_in_any_case() -> None:
-    encoder, audio = load_content_encoder(BUILT_IN_ENCODER), speech_like(16000, 1.5)
-    width = encoder.sizes.unit_width if encoder.own_envelope is None else 56
-    both = [stream(encoder, geometry_of(60, 100), audio, window=window, width=width) for window in (False, True)]
+    audio = speech_like(16000, 1.5)
+    both = [stream_envelopes(geometry_of(60, 100), audio, window=window) for window in (False, True)]
     assert torch.equal(*both)
+    lite = load_content_encoder(BUILT_IN_ENCODER)
+    both = [stream(lite, geometry_of(60, 100), audio, window=window, width=56) for window in (False, True)]
+    assert torch.equal(*both)
+
+
+def test_an_encoder_that_hears_the_pitch_must_be_told_it() -> None:
+    encoder = envelope_encoder()
+    streams = UnitStreams(encoder, geometry_of(60, 100), torch.device("cpu"))
+    with pytest.raises(ValueError, match="hears the pitch"):
+        streams.per_frame(0, 6, Taker(encoder, UnitKind(BANDS)))
 
 
 def test_both_ways_have_the_same_latency_and_take_up_a_voice_again_after_a_pause() -> None:

@@ -16,12 +16,13 @@ from safetensors.torch import load_file, save_file
 from rvcd.errors import ModelFileError
 from rvcd.formats.contentvec_header import LITE_LAYOUT_KEY, read_unit_widths
 from rvcd.nets.contentvec_file import load_content_encoder
-from rvcd.nets.lite_encoder import FEATURES, LiteBlockShape, LiteEncoder, LiteSizes, mel_bands
+from rvcd.nets.convnext import ConvNextShape
+from rvcd.nets.lite_encoder import FEATURES, LiteEncoder, LiteSizes, mel_bands
 from rvcd.nets.lite_encoder_file import save_lite_encoder
 from rvcd.nets.own_envelope import OwnEnvelope, OwnEnvelopeSizes
 
 SIZES = LiteSizes(
-    width=16, inner_width=24, unit_width=12, blocks=(LiteBlockShape(5, 1, 1), LiteBlockShape(3, 2, 0), LiteBlockShape(5, 1, 1))
+    width=16, inner_width=24, unit_width=12, blocks=(ConvNextShape(5, 1, 1), ConvNextShape(3, 2, 0), ConvNextShape(5, 1, 1))
 )
 
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rvcd.nets.own_envelope import CHUNK_UNITS, MEMORY_UNITS, OwnEnvelope, OwnEnvelopeSizes, decayed_sums
+from rvcd.nets.decayed_sums import CHUNK_ROWS, decayed_sums
+from rvcd.nets.own_envelope import MEMORY_UNITS, OwnEnvelope, OwnEnvelopeSizes
 
 BANDS = 12
 
@@ -34,7 +35,7 @@ def speech(units: int, seed: int) -> Tensor:
 
 
 @settings(deadline=None, max_examples=30)
-@given(lengths=st.lists(st.integers(1, 2 * CHUNK_UNITS), min_size=1, max_size=4))
+@given(lengths=st.lists(st.integers(1, 2 * CHUNK_ROWS), min_size=1, max_size=4))
 def test_decayed_sums_are_those_of_one_row_after_the_other(lengths: list[int]) -> None:
     rows = torch.randn(1, sum(lengths), 2, generator=torch.Generator().manual_seed(len(lengths)))
     keep, total, expected = torch.exp(torch.tensor(-1 / MEMORY_UNITS)), torch.zeros(1, 2), []
@@ -43,7 +44,7 @@ def test_decayed_sums_are_those_of_one_row_after_the_other(lengths: list[int]) -
         expected.append(total)
     state, done = None, []
     for part in rows.split(lengths, dim=1):
-        sums = decayed_sums(part, state)
+        sums = decayed_sums(part, state, MEMORY_UNITS)
         state = sums[:, -1]
         done.append(sums)
     torch.testing.assert_close(torch.cat(done, dim=1), torch.stack(expected, dim=1), rtol=1e-4, atol=1e-4)
