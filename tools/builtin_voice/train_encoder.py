@@ -25,7 +25,8 @@ from labels import frame_tokens
 from realign import shifts
 from torch import Tensor, nn
 
-from rvcd.nets.lite_encoder import LiteBlockShape, LiteEncoder, LiteSizes
+from rvcd.nets.convnext import ConvNextShape
+from rvcd.nets.lite_encoder import LiteEncoder, LiteSizes
 from rvcd.nets.own_envelope import OwnEnvelopeSizes
 
 COMPONENTS, ENERGIES = 70, 2
@@ -35,7 +36,7 @@ SIZES = LiteSizes(
     width=256,
     inner_width=768,
     unit_width=BANDS + ENERGIES + COMPONENTS,
-    blocks=tuple(LiteBlockShape(*shape) for shape in (
+    blocks=tuple(ConvNextShape(*shape) for shape in (
         (5, 1, 0), (5, 1, 1), (7, 1, 1), (7, 2, 0), (5, 1, 1), (7, 4, 0), (7, 2, 0), (7, 8, 0),
     )),
 )  # fmt: skip

@@ -1,0 +1,357 @@
+"""Train the built-in voice: what its source-filter decoder adds to the envelope that it is given.
+
+    train_voice.py TARGET_CACHE SOURCE_CACHE PEOPLE_CACHE ENCODER.safetensors OUT --minutes 60
+
+A batch has four kinds of speech. The target's own, and other synthetic voices saying the same at the same instants (their
+envelopes moved to the target): both are held against the target's samples. People's, moved to the target: nobody knows how that
+should sound, so discriminators tell it from the target's speech, and what it may differ from the envelope by is bounded. And
+people's as it is, held against their own samples, so that the network learns envelopes that the target never has; a vector of its
+own says that these are not to sound like the target. Saves OUT/voice.pt every four minutes and goes on from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from discriminators import Discriminators, features_apart, not_believed, told_apart
+from torch import Tensor, nn
+
+from rvcd.nets import speaker_match
+from rvcd.nets.contentvec_file import load_content_encoder
+from rvcd.nets.convnext import ConvNextShape
+from rvcd.nets.source_filter import (
+    HOP_SAMPLES,
+    MARGIN_SAMPLES,
+    RATE_HZ,
+    STEPS,
+    TAIL_SAMPLES,
+    SourceFilter,
+    SourceFilterSizes,
+    between_frames,
+    excite,
+    filled_pitch,
+    filtered_pieces,
+    glide,
+    held,
+    overlap_add,
+)
+from rvcd.nets.speaker_match import LEVEL_BANDS, SpeakerMatch
+
+SIZES = SourceFilterSizes(320, 960, (*(ConvNextShape(7, 1, 1),) * 5, ConvNextShape(7, 1, 0)))
+REGISTER_HZ = 179.1
+"""The target's; people's pitch is moved to it in whole semitones, as `pitch_mode = "auto"` does."""
+KINDS = {"target": 2, "pair": 3, "moved": 3, "people": 2}
+"""How many of each a batch has."""
+REAL = 5
+PAST_FRAMES, SLICE_FRAMES, AHEAD_FRAMES, SIDE_FRAMES = 32, 40, 8, 2
+RATE, DISCRIMINATOR_RATE = 5e-4, 4e-4
+ALONE_STEPS = 400
+"""Without discriminators, at first."""
+KEPT_AVERAGE = 0.998
+SAVE_EVERY_S = 240.0
+FRESH_SHARE = 0.25
+"""So often a slice begins soon after the stream does: nothing was before it."""
+LOUD = -4.5
+"""Mean log10 power of a frame that is speech."""
+MEL_WEIGHT, ADVERSARIAL_WEIGHT, FEATURE_WEIGHT, BOUND_WEIGHT = 15.0, 1.0, 2.0, 20.0
+BOUND = 0.7
+"""Nepers (6 dB), by which the power may leave the envelope for nothing."""
+PAIR_WEIGHT = 0.5
+FFT_BANDS = {2048: 96, 1024: 80, 512: 56, 256: 32, 128: 16}
+NARROW_HZ = 7500.0
+"""Up to here recordings at 16 kHz tell what is true."""
+
+
+@dataclass
+class Utterance:
+    """env (T, C), f0_hz, voiced (T,); audio (T * hop,) int16 or None; full: it has a treble."""
+
+    env: Tensor
+    f0_hz: Tensor
+    voiced: Tensor
+    audio: Tensor | None
+    full: bool
+
+
+def load(path: Path) -> Utterance:
+    data = np.load(path)
+    env, f0_hz, voiced = (
+        torch.from_numpy(data["env"].astype(np.float32)),
+        torch.from_numpy(data["f0"]),
+        torch.from_numpy(data["voiced"]),
+    )
+    return Utterance(env, f0_hz, voiced, torch.from_numpy(data["audio"]), bool(data["full"]))
+
+
+@torch.no_grad()
+def moved(match: SpeakerMatch, u: Utterance) -> Tensor:
+    """Return the envelopes as the target would have them, from a speaker who is known already."""
+    _, known = match(u.env[None], u.f0_hz[None], u.voiced[None])
+    return match(u.env[None], u.f0_hz[None], u.voiced[None], known[:, -1])[0][0]
+
+
+@dataclass
+class Data:
+    """By kind."""
+
+    kinds: dict[str, list[Utterance]]
+
+    @classmethod
+    def read(cls, target: Path, source: Path, people: Path, match: SpeakerMatch) -> Data:
+        kinds: dict[str, list[Utterance]] = {kind: [] for kind in KINDS}
+        for path in sorted(target.glob("*.npz")):
+            mine = load(path)
+            kinds["target"].append(mine)
+            if (source / path.name).exists():
+                theirs = load(source / path.name)
+                T = min(len(mine.env), len(theirs.env))
+                assert mine.audio is not None
+                kinds["pair"].append(
+                    Utterance(moved(match, theirs)[:T], mine.f0_hz[:T], mine.voiced[:T], mine.audio[: T * HOP_SAMPLES], full=True)
+                )
+        for path in sorted(people.glob("*.npz")):
+            u = load(path)
+            kinds["people"].append(u)
+            if u.voiced.sum() < 30:
+                continue
+            semitones = round(12 * math.log2(REGISTER_HZ / float(u.f0_hz[u.voiced].median())))
+            kinds["moved"].append(Utterance(moved(match, u), u.f0_hz * 2 ** (semitones / 12), u.voiced, None, full=True))
+        return cls(kinds)
+
+
+@dataclass
+class Batch:
+    """env (B, frames, C), f0_hz, voiced (B, frames), audio (B, L), full (B,), names of kinds; real (R, L): of the target."""
+
+    env: Tensor
+    f0_hz: Tensor
+    voiced: Tensor
+    audio: Tensor
+    full: Tensor
+    kinds: list[str]
+    real: Tensor
+
+    def of(self, *kinds: str) -> Tensor:
+        """Say which of them are of these kinds, (B,)."""
+        return torch.tensor([kind in kinds for kind in self.kinds])
+
+
+def draw(data: Data, dice: np.random.Generator) -> Batch:
+    drawn, kinds = [], []
+    for kind, count in KINDS.items():
+        for _ in range(count):
+            drawn.append(_slice(data.kinds[kind], dice, strayed=kind == "moved"))
+            kinds.append(kind)
+    columns = [torch.stack(column) for column in zip(*(d[:4] for d in drawn), strict=True)]
+    full = torch.tensor([d[4] for d in drawn])
+    real = torch.stack([_slice(data.kinds["target"], dice)[3] for _ in range(REAL)])
+    return Batch(columns[0], columns[1], columns[2], columns[3], full, kinds, real)
+
+
+def _slice(
+    part: Sequence[Utterance], dice: np.random.Generator, *, strayed: bool = False
+) -> tuple[Tensor, Tensor, Tensor, Tensor, bool]:
+    """Return a slice in which somebody speaks. strayed: at a pitch that is a little off."""
+    frames = PAST_FRAMES + SLICE_FRAMES + AHEAD_FRAMES
+    while True:
+        u = part[dice.integers(len(part))]
+        if len(u.env) < frames:
+            continue
+        start = int(dice.integers(0, len(u.env) - frames + 1))
+        first, end = start + PAST_FRAMES, start + PAST_FRAMES + SLICE_FRAMES
+        if u.env[first:end, :LEVEL_BANDS].mean(1).max() > LOUD + 0.5:
+            break
+    seen = slice(start, start + frames)
+    audio = (
+        torch.zeros(SLICE_FRAMES * HOP_SAMPLES)
+        if u.audio is None
+        else u.audio[first * HOP_SAMPLES : end * HOP_SAMPLES].float() / 32768
+    )
+    f0_hz = u.f0_hz[seen] * 2 ** (float(dice.normal(0, 2)) / 12) if strayed else u.f0_hz[seen]
+    return u.env[seen], f0_hz, u.voiced[seen], audio, u.full
+
+
+class Trained(SourceFilter):
+    """The voice, and the vector that tells it to sound like whoever is heard."""
+
+    def __init__(self) -> None:
+        super().__init__(SIZES)
+        self.as_heard = nn.Parameter(torch.zeros(SIZES.width))
+        with torch.no_grad():
+            self.net.leave.weight.mul_(0.05)
+            self.net.leave.bias.zero_()
+
+    def say(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the slice's samples (B, L), and by how many nepers their power leaves the envelope, (B, steps, bins)."""
+        B, frames = batch.f0_hz.shape
+        begun = torch.where(torch.rand(B) < FRESH_SHARE, torch.randint(0, PAST_FRAMES, (B,)), torch.zeros(B, dtype=torch.long))
+        there = (torch.arange(frames)[None] >= begun[:, None]).float()[..., None]
+        x = (
+            self.net.enter_frames(batch.env, batch.f0_hz, batch.voiced)
+            + batch.of("people").float()[:, None, None] * self.as_heard
+        )
+        for block in self.net.blocks:
+            x = block(x * there)
+        part = slice(PAST_FRAMES - SIDE_FRAMES, PAST_FRAMES + SLICE_FRAMES + SIDE_FRAMES)
+        said = self.net.leave(self.net.norm(x[:, part])).float()
+        bands, f0_hz, voiced = held(batch.env[:, part]), batch.f0_hz[:, part], batch.voiced[:, part]
+        around = held(voiced)
+        white = torch.randn(B, voiced.shape[1] * HOP_SAMPLES)
+        pulses, pulsed, _ = excite(
+            held(filled_pitch(held(f0_hz), around)), around, white, torch.rand((B, 1), dtype=torch.float64)
+        )
+        sources = tuple(F.pad(source, (MARGIN_SAMPLES, MARGIN_SAMPLES)) for source in (pulses, white, pulsed))
+        filters = self.filters(bands, said, around)
+        added = overlap_add(filtered_pieces(sources, filters))
+        start = TAIL_SAMPLES + SIDE_FRAMES * HOP_SAMPLES
+        given = (between_frames(bands) @ self.filters.from_bands) * (math.log(10) / 2) + 0.5 * math.log(1.5)
+        harmonic, steady, gated = filters
+        power = harmonic.abs().square() * glide(around.float(), STEPS)[..., None] + steady.square() + gated.square()
+        apart = power.clamp_min(1e-12).log() / 2 - given
+        return added[:, start : start + SLICE_FRAMES * HOP_SAMPLES], apart[:, SIDE_FRAMES * STEPS : -SIDE_FRAMES * STEPS]
+
+
+class MelDistance(nn.Module):
+    """How far log-mel spectra are, at several resolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for fft, count in FFT_BANDS.items():
+            top = 2595 * math.log10(1 + RATE_HZ / 2 / 700)
+            edges = 700 * (10 ** (torch.linspace(0, top, count + 2) / 2595) - 1)
+            hz = torch.linspace(0, RATE_HZ / 2, fft // 2 + 1)[:, None]
+            bands = torch.minimum((hz - edges[:-2]) / (edges[1:-1] - edges[:-2]), (edges[2:] - hz) / (edges[2:] - edges[1:-1]))
+            bands = bands.clamp_min(0)
+            nearest = (hz - edges[1:-1]).abs().argmin(0)
+            bands[nearest, torch.arange(count)] = bands[nearest, torch.arange(count)].clamp_min(0.5)
+            self.register_buffer(f"bands_{fft}", bands)
+            self.register_buffer(f"narrow_{fft}", edges[2:] < NARROW_HZ)
+
+    def forward(self, made: Tensor, true: Tensor, full: Tensor, weight: Tensor) -> Tensor:
+        total = torch.zeros(())
+        for fft in FFT_BANDS:
+            counts = (full[:, None] | getattr(self, f"narrow_{fft}")[None])[:, None].float() * weight[:, None, None]
+            a, b = (self._log_bands(audio, fft) for audio in (made, true))
+            total = total + ((a - b).abs() * counts).sum() / (counts.expand_as(a).sum() + 1e-6)
+        return total / len(FFT_BANDS)
+
+    def _log_bands(self, audio: Tensor, fft: int) -> Tensor:
+        spectrum = torch.stft(audio, fft, fft // 4, window=torch.hann_window(fft), return_complex=True)
+        powers = torch.einsum("bft,fm->btm", spectrum.abs().square() / fft, getattr(self, f"bands_{fft}"))
+        return (powers + 1e-6).log() / 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("target", "source", "people", "encoder", "out"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--minutes", type=float, required=True)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    args.out.mkdir(parents=True, exist_ok=True)
+    encoder = load_content_encoder(args.encoder)
+    speaker_match.NOISE_TAKEN = 0.0  # or the network learns to fill the holes, with noise where people speak
+    data = Data.read(args.target, args.source, args.people, encoder.match)  # type: ignore[union-attr]
+    voice, judges, distance, checkpoint = Trained(), Discriminators(), MelDistance(), args.out / "voice.pt"
+    rows = torch.cat([u.env for kind in ("target", "people") for u in data.kinds[kind][:60]])
+    voice.net.mean.copy_(rows.mean(0))
+    voice.net.spread.copy_(rows.std(0))
+    optimiser = torch.optim.AdamW(voice.parameters(), RATE, betas=(0.8, 0.99), weight_decay=0.01)
+    against = torch.optim.AdamW(judges.parameters(), DISCRIMINATOR_RATE, betas=(0.8, 0.99))
+    parts = {"voice": voice, "judges": judges, "optimiser": optimiser, "against": against}
+    average, step, spent_s = {k: v.clone() for k, v in voice.state_dict().items()}, 0, 0.0
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        for name, part in parts.items():
+            part.load_state_dict(saved[name])
+        average, step, spent_s = saved["average"], saved["step"], saved["spent_s"]
+    dice = np.random.default_rng((args.seed, step))
+    began = last_saved = time.monotonic()
+    shown: dict[str, float] = {}
+    while True:
+        now = time.monotonic()
+        progress = min(1.0, (now - began) / 60 / args.minutes)
+        for part, rate in ((optimiser, RATE), (against, DISCRIMINATOR_RATE)):
+            for group in part.param_groups:
+                group["lr"] = rate * min(1, (step + 1) / 100) * (1 if progress < 0.6 else 0.1 + 0.9 * (1 - progress) / 0.4)
+        losses = learn(voice, judges, distance, draw(data, dice), optimiser, against, step)
+        step += 1
+        kept = min(KEPT_AVERAGE, step / (step + 20))
+        with torch.no_grad():
+            for key, value in voice.state_dict().items():
+                average[key].lerp_(value, 1 - kept)
+        for name, value in losses.items():
+            shown[name] = 0.97 * shown.get(name, value) + 0.03 * value
+        if step % 25 == 0:
+            print(f"{step} ({(now - began) / 60:.1f} min): " + " ".join(f"{k} {v:.3f}" for k, v in shown.items()), flush=True)
+        if progress >= 1 or now - last_saved > SAVE_EVERY_S:
+            last_saved = now
+            state = {name: part.state_dict() for name, part in parts.items()}
+            torch.save(
+                {**state, "average": average, "step": step, "spent_s": spent_s + now - began}, checkpoint.with_suffix(".part")
+            )
+            checkpoint.with_suffix(".part").replace(checkpoint)
+        if progress >= 1:
+            return
+
+
+def learn(
+    voice: Trained, judges: Discriminators, distance: MelDistance, batch: Batch, optimiser: torch.optim.Optimizer,
+    against: torch.optim.Optimizer, step: int,
+) -> dict[str, float]:  # fmt: skip
+    """Make one step of both; return the losses."""
+    with torch.autocast("cpu", torch.bfloat16):
+        made, apart = voice.say(batch)
+    made, as_target = made.float(), ~batch.of("people")
+    weight = torch.where(batch.of("pair"), PAIR_WEIGHT, torch.where(batch.of("moved"), 0.0, 1.0))
+    mel = distance(made, batch.audio, batch.full, weight)
+    loud = (batch.env[:, PAST_FRAMES : PAST_FRAMES + SLICE_FRAMES, :LEVEL_BANDS].mean(2) > LOUD).float()
+    loud = loud.repeat_interleave(STEPS, 1)[..., None]
+    beyond = ((apart.abs() - BOUND).clamp_min(0) * loud).mean((1, 2))
+    bound = (beyond * as_target).mean() + 0.02 * ((apart.abs() * loud).mean((1, 2)) * batch.of("moved")).mean()
+    loss = MEL_WEIGHT * mel + BOUND_WEIGHT * bound
+    losses = {"mel": mel, "bound": bound}
+    if step >= ALONE_STEPS:
+        losses |= _judge(judges, batch, made, against)
+        warm = min(1.0, (step - ALONE_STEPS) / 200)
+        loss = loss + warm * (ADVERSARIAL_WEIGHT * losses["not believed"] + FEATURE_WEIGHT * losses["features"])
+    optimiser.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(voice.parameters(), 20.0)
+    optimiser.step()
+    judges.requires_grad_(True)
+    return {name: float(value.detach()) for name, value in losses.items()}
+
+
+def _judge(judges: Discriminators, batch: Batch, made: Tensor, against: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Teach the discriminators, then let them judge; they keep still for the voice's step."""
+    fake, known = made[~batch.of("people")], batch.of("target", "pair")
+    with torch.autocast("cpu", torch.bfloat16):
+        apart = told_apart(judges(batch.real), judges(fake.detach()))
+    against.zero_grad()
+    apart.backward()
+    nn.utils.clip_grad_norm_(judges.parameters(), 10.0)
+    against.step()
+    judges.requires_grad_(False)
+    with torch.autocast("cpu", torch.bfloat16):
+        judged = judges(fake)
+        with torch.no_grad():
+            true = judges(batch.audio[known])
+    # What has a true counterpart comes first: see KINDS.
+    features = features_apart(judged, true, int(known.sum()))
+    return {"not believed": not_believed(judged), "features": features, "told apart": apart.detach()}
+
+
+if __name__ == "__main__":
+    main()
