@@ -8,6 +8,7 @@ that nobody has heard before keeps its words. Shapes: B batch, T frames (10 ms),
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +46,26 @@ SPREAD_REACH = 2.0
 SHARPNESS = 120.0
 """How much rather a tract length is taken that comes nearer to the target's mean, per unit of log10 power."""
 LEVEL_BANDS = BANDS * 2 // 3
+"""The lower ones, whose mean is called level."""
+MIDDLE_HZ = 160.0
+PEAK_FALL = 0.003
+"""Of the loudest level, log10 power a frame: 3 dB a second."""
 HIGHEST_WARPED_HZ = 7700.0
+SUMS = 2 * BANDS + 2
+"""Statistics of a speaker: see voiced_statistics()."""
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """What is known of who speaks, at each frame (B, T, ...): mean and variance of voiced frames, (C,), level, and pitch, (1,).
+
+    pitch: the logarithm of its ratio to MIDDLE_HZ.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    level: Tensor
+    pitch: Tensor
 
 
 class SpeakerMatch(nn.Module):
@@ -81,45 +101,62 @@ class SpeakerMatch(nn.Module):
 
         state: that after the frame before, (B, S), float64; None at the start.
         """
-        known_peak, known_floor = (None, None) if state is None else (state[:, -1:], state[:, -1 - BANDS : -1])
-        floors = running_floor(bands.double(), known_floor)
-        bands = bands - NOISE_TAKEN * (1 - ((bands - floors.to(bands.dtype) - NOISE_REACH) / NOISE_SLOPE).clamp(0, 1))
+        statistics, floor, peak = (None, None, None) if state is None else torch.split(state, [SUMS, BANDS, 1], dim=1)
+        floors = running_floor(bands.double(), floor)
+        bands = without_noise(bands, floors.to(bands.dtype))
         level = bands[..., :LEVEL_BANDS].mean(2)
-        weight = (torch.pow(10.0, WEIGHT * level.double()) * voiced)[..., None]
-        pitch = torch.log(f0_hz.clamp_min(20.0) / MIDDLE_HZ).double()[..., None]
-        exact = bands.double()
-        seen = torch.cat((weight, weight * exact, weight * exact.square(), weight * pitch), dim=2)
-        sums = decayed_sums(seen, None if state is None else state[:, : -1 - BANDS], MEMORY_FRAMES)
+        sums = decayed_sums(voiced_statistics(bands, level, f0_hz, voiced), statistics, MEMORY_FRAMES)
         voiced_level = torch.where(voiced, level, torch.full_like(level, LEAST_LEVEL)).double()
-        peaks = running_peak(voiced_level, known_peak)
-        # From here on loud frames count one.
-        heard = sums / torch.pow(10.0, WEIGHT * peaks)[..., None]
-        count, total, squares, pitches = torch.split(heard, [1, BANDS, BANDS, 1], dim=2)
-        mean = total / count.clamp_min(1e-9)
-        variance = (squares / count.clamp_min(1e-9) - mean.square()).clamp_min(0)
-        own_pitch = pitches / (count + LEVEL_TRUST_FRAMES)
-        usual = self.usual_mean[0] + own_pitch * self.usual_mean[1]
-        loud = mean[..., :LEVEL_BANDS].mean(2, keepdim=True)
-        loud = self.usual_level + (loud - self.usual_level) * count / (count + LEVEL_TRUST_FRAMES)
-        share = count / (count + TRUST_FRAMES)
-        mean = (loud + usual + share * (mean - mean[..., :LEVEL_BANDS].mean(2, keepdim=True) - usual)).to(bands.dtype)
-        variance = (self.usual_variance + share * (variance - self.usual_variance)).to(bands.dtype)
-        apart = (torch.einsum("btc,fcd->btfd", mean, self.warps) - self.target_mean) @ self.trend
-        expected = EXPECTED_FACTOR + EXPECTED_BY_PITCH * own_pitch
-        strayed = (torch.log(self.factors) - expected).square().to(bands.dtype)
-        taken = (-SHARPNESS * (apart.abs().mean(3) + STRAYING * strayed)).softmax(2)
-        factor = taken.double() @ self.factors
-        at = positions(factor, self.centres, bands.dtype)
-        warped_variance = between(variance, at)
-        spread = (self.target_variance / warped_variance.clamp_min(1e-4)).sqrt().clamp(LEAST_SPREAD, MOST_SPREAD)
-        # By how much the target is louder, and by how much it has another colour.
-        louder = self.target_mean[:LEVEL_BANDS].mean() - loud.to(bands.dtype)
-        own_mean = between(mean, at)
-        colour = (self.target_mean - own_mean - louder).clamp(-MOST_COLOUR, MOST_COLOUR)
-        apart = between(bands - mean, at)
-        made = own_mean + louder + colour + apart + (spread - 1) * apart.clamp(-SPREAD_REACH, SPREAD_REACH)
-        made = made + (level[..., None] - loud.to(bands.dtype) + QUIET).clamp_max(0)
+        peaks = running_peak(voiced_level, peak)
+        made = self._moved(bands, level, self._known(sums, peaks))
         return made, torch.cat((sums, floors, peaks[..., None]), dim=2)
+
+    def _known(self, sums: Tensor, peaks: Tensor) -> Speaker:
+        """Return what the sums say, mixed with what people are like as long as they say little."""
+        heard = sums / torch.pow(10.0, WEIGHT * peaks)[..., None]  # so that a loud frame counts one
+        count, total, squares, pitches = torch.split(heard, [1, BANDS, BANDS, 1], dim=2)
+        own_mean = total / count.clamp_min(1e-9)
+        own_variance = (squares / count.clamp_min(1e-9) - own_mean.square()).clamp_min(0)
+        own_level = own_mean[..., :LEVEL_BANDS].mean(2, keepdim=True)
+        pitch = pitches / (count + LEVEL_TRUST_FRAMES)
+        usual = self.usual_mean[0] + pitch * self.usual_mean[1]
+        level = self.usual_level + (own_level - self.usual_level) * count / (count + LEVEL_TRUST_FRAMES)
+        trust = count / (count + TRUST_FRAMES)
+        mean = level + usual + trust * (own_mean - own_level - usual)
+        variance = self.usual_variance + trust * (own_variance - self.usual_variance)
+        dtype = self.usual_mean.dtype
+        return Speaker(mean.to(dtype), variance.to(dtype), level.to(dtype), pitch)
+
+    def _factor(self, speaker: Speaker) -> Tensor:
+        """Return by how much the target's formants lie higher, (B, T), float64."""
+        apart = (torch.einsum("btc,fcd->btfd", speaker.mean, self.warps) - self.target_mean) @ self.trend
+        expected = EXPECTED_FACTOR + EXPECTED_BY_PITCH * speaker.pitch
+        strayed = (torch.log(self.factors) - expected).square().to(apart.dtype)
+        taken = (-SHARPNESS * (apart.abs().mean(3) + STRAYING * strayed)).softmax(2)
+        return taken.double() @ self.factors
+
+    def _moved(self, bands: Tensor, level: Tensor, speaker: Speaker) -> Tensor:
+        """Return envelopes with the target's tract, mean and spread."""
+        at = positions(self._factor(speaker), self.centres, bands.dtype)
+        mean, apart = between(speaker.mean, at), between(bands - speaker.mean, at)
+        spread = (self.target_variance / between(speaker.variance, at).clamp_min(1e-4)).sqrt().clamp(LEAST_SPREAD, MOST_SPREAD)
+        louder = self.target_mean[:LEVEL_BANDS].mean() - speaker.level
+        colour = (self.target_mean - mean - louder).clamp(-MOST_COLOUR, MOST_COLOUR)
+        made = mean + louder + colour + apart + (spread - 1) * apart.clamp(-SPREAD_REACH, SPREAD_REACH)
+        return made + (level[..., None] - speaker.level + QUIET).clamp_max(0)
+
+
+def voiced_statistics(bands: Tensor, level: Tensor, f0_hz: Tensor, voiced: Tensor) -> Tensor:
+    """Return what is summed up of each frame, (B, T, SUMS), float64: a weight, and that times bands, their squares and pitch."""
+    weight = (torch.pow(10.0, WEIGHT * level.double()) * voiced)[..., None]
+    pitch = torch.log(f0_hz.clamp_min(20.0) / MIDDLE_HZ).double()[..., None]
+    exact = bands.double()
+    return torch.cat((weight, weight * exact, weight * exact.square(), weight * pitch), dim=2)
+
+
+def without_noise(bands: Tensor, floors: Tensor) -> Tensor:
+    """Make softer what is near the noise floor."""
+    return bands - NOISE_TAKEN * (1 - ((bands - floors - NOISE_REACH) / NOISE_SLOPE).clamp(0, 1))
 
 
 def positions(factor: Tensor, centres: Tensor, dtype: torch.dtype) -> Tensor:
@@ -136,11 +173,6 @@ def between(rows: Tensor, at: Tensor) -> Tensor:
     t, index = at - below, below.long()
     y = [rows.gather(2, (index + i).clamp(0, BANDS - 1)) for i in (-1, 0, 1, 2)]
     return y[1] + 0.5 * t * (y[2] - y[0] + t * (2 * y[0] - 5 * y[1] + 4 * y[2] - y[3] + t * (3 * (y[1] - y[2]) + y[3] - y[0])))
-
-
-MIDDLE_HZ = 160.0
-PEAK_FALL = 0.3 / 100
-"""Of the loudest level, log10 power a frame: 3 dB a second."""
 
 
 def running_peak(levels: Tensor, start: Tensor | None) -> Tensor:
