@@ -455,8 +455,9 @@ class Synthesizer(nn.Module):
         if config.vocoder is Vocoder.SOURCE_FILTER:
             self.enc_p, self.flow, self.dec = UnitsAsLatents(), IdleFlow(), SourceFilter(sizes_of(config))
         else:
-            self.enc_p, self.flow = PriorEncoder(config, attention_window), Flow(config)
+            self.enc_p = PriorEncoder(config, attention_window)
             self.dec = RefineGan(config) if config.vocoder.is_refinegan else Generator(config)
+            self.flow = Flow(config)
         self.emb_g = Table(config.n_speakers, config.gin_channels)
 
     def speaker(self, speaker_id: int) -> Tensor:
