@@ -231,7 +231,7 @@ def test_every_widget_lies_within_the_screen(size: tuple[int, int]) -> None:
                     if widget.display and widget.region.area:
                         assert whole.contains_region(widget.region), f"{widget!r} at {widget.region}"
             assert on.app.screen.max_scroll_y == 0
-            for words in ("nothing lost", "5 out 5.4", "of 40 ms", "gain_out", "? help"):
+            for words in ("nothing lost", "5 out 5.4", "of 40 ms", "rms_mix", "? help"):
                 assert words in on.text(), words
             await on.pilot.press("e")
             assert "callback gap" in on.text("#counters")
