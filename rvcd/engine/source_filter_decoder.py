@@ -49,8 +49,8 @@ class SourceFilterLayers:
     """It makes its own excitation, of the pitch that it is given."""
 
     @classmethod
-    def of(cls, decoder: SourceFilter, precision: torch.dtype = torch.float32, ways: object = None) -> SourceFilterLayers:
-        """Prepare a decoder; its network is packed in place where that is worth it. ways: of convolutions, which it has not."""
+    def of(cls, decoder: SourceFilter, precision: torch.dtype = torch.float32) -> SourceFilterLayers:
+        """Prepare a decoder; its network is packed in place where that is worth it."""
         device = decoder.net.enter.weight.device
         if worth_packing(precision, str(device)):
             for block in decoder.net.blocks:
@@ -76,7 +76,6 @@ class SourceFilterDecoder:
     """A stateful source-filter decoder. One instance holds one stream. For the figures see StreamingDecoder."""
 
     tail_samples = TAIL_SAMPLES
-    takes_pitch = True
 
     def __init__(self, layers: SourceFilterLayers) -> None:
         self.layers, self.hop = layers, layers.hop

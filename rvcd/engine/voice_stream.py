@@ -38,8 +38,8 @@ from rvcd.nets.excitation import Excitation, SourceState
 from rvcd.nets.packed import worth_packing
 from rvcd.nets.refinegan import RefineGan
 from rvcd.nets.rolling_buffer import Past, RollingBuffer
-from rvcd.nets.source_filter import SourceFilter
-from rvcd.nets.synthesizer import PRIOR_NOISE_SCALE, LayerMemory, PriorMemory, Synthesizer, UnitsAsLatents
+from rvcd.nets.source_filter import SourceFilter, UnitsAsLatents
+from rvcd.nets.synthesizer import PRIOR_NOISE_SCALE, LayerMemory, PriorMemory, Synthesizer
 from rvcd.yielding import yield_point
 
 WARM_UP_FRAMES = 12

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -246,6 +247,25 @@ class SourceFilter(nn.Module):
         sources = tuple(F.pad(source, (MARGIN_SAMPLES, MARGIN_SAMPLES)) for source in (pulses, noise, pulsed))
         added = overlap_add(filtered_pieces(sources, self.filters(held(bands), said, around)))  # type: ignore[arg-type]
         return added[:, TAIL_SAMPLES : TAIL_SAMPLES + noise.shape[1]]
+
+
+class UnitsAsLatents(nn.Module):
+    """Stands in for an enc_p where the units are what the decoder takes."""
+
+    def pack(self, dtype: torch.dtype) -> None:
+        """There is nothing to pack."""
+
+    def start(self, context_frames: int) -> list[Any]:
+        """Nothing is remembered."""
+        return []
+
+    def step(self, units: Tensor, coarse: Tensor | None, memory: list[Any], final: int) -> tuple[Tensor, Tensor]:
+        """(1, T, unit_width) -> (1, unit_width, T), and minus infinity: no noise."""
+        return self(units, coarse)  # type: ignore[no-any-return]
+
+    def forward(self, units: Tensor, coarse: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        latents = units.transpose(1, 2)
+        return latents, torch.full_like(latents, -math.inf)
 
 
 def held(frames: Tensor) -> Tensor:

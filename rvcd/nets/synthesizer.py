@@ -34,7 +34,7 @@ from rvcd.nets.packed import PackedPointwise, own_of, pack
 from rvcd.nets.prior_steps import PriorLayer, PriorStream
 from rvcd.nets.refinegan import ActivationNoise, RefineGan
 from rvcd.nets.rolling_buffer import Past
-from rvcd.nets.source_filter import SourceFilter, sizes_of
+from rvcd.nets.source_filter import SourceFilter, UnitsAsLatents, sizes_of
 from rvcd.nets.tiled_conv import TiledConv, available
 from rvcd.yielding import yield_point
 
@@ -366,25 +366,6 @@ class IdleFlow(nn.Module):
 
     def forward(self, z_p: Tensor, speaker: Tensor) -> Tensor:
         return z_p
-
-
-class UnitsAsLatents(nn.Module):
-    """Stands in for an enc_p where the units are what the decoder takes."""
-
-    def pack(self, dtype: torch.dtype) -> None:
-        """There is nothing to pack."""
-
-    def start(self, context_frames: int) -> PriorMemory:
-        """Nothing is remembered."""
-        return []
-
-    def step(self, units: Tensor, coarse: Tensor | None, memory: PriorMemory, final: int) -> tuple[Tensor, Tensor]:
-        """(1, T, unit_width) -> (1, unit_width, T), and minus infinity: no noise."""
-        return self(units, coarse)  # type: ignore[no-any-return]
-
-    def forward(self, units: Tensor, coarse: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        latents = units.transpose(1, 2)
-        return latents, torch.full_like(latents, -math.inf)
 
 
 class ResBlock(nn.Module):
