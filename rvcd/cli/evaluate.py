@@ -36,8 +36,9 @@ def evaluate(
     from rvcd.config.settings import LATENCY_PRESETS, load_config
     from rvcd.errors import ParamError
     from rvcd.evaluation import measuring
-    from rvcd.evaluation.command import HEADINGS, EvalRequest, findings_document, summary_lines, table_rows
+    from rvcd.evaluation.command import EvalRequest, findings_document
     from rvcd.evaluation.command import evaluate as run_evaluation
+    from rvcd.evaluation.verdict import HEADINGS, summary_lines, table_rows
 
     if preset and preset not in LATENCY_PRESETS:
         known = tuple(LATENCY_PRESETS)

@@ -15,6 +15,7 @@ from rvcd.errors import AudioFileError, MissingExtraError, ParamError
 from rvcd.evaluation import chart, html_report, judging, measuring
 from rvcd.evaluation.conversion import Conversion, clips_in
 from rvcd.evaluation.measures import RATE_HZ, FloatArray
+from rvcd.evaluation.verdict import HEADINGS, Verdict, summarise, summary_lines, table_rows
 from rvcd.voices.configured import named_voice
 
 TARGET_STEM = "target"
@@ -40,29 +41,6 @@ class EvalRequest:
     report: Path | None = None
     audio: Path | None = None
     judges: bool | None = None
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """All clips together. Rates and shares are 0..1, errors are counted over all words; medians over the clips."""
-
-    voice: str
-    preset: str
-    block_ms: float
-    algorithmic_ms: float
-    clips: int
-    to_target: float
-    least_to_target: float
-    closer_to_target: int
-    offline_to_target: float
-    source_wer: float
-    wer: float
-    source_mos: float
-    offline_mos: float
-    mos: float
-    cents: float
-    voicing: float
-    load: float
 
 
 @dataclass(frozen=True)
@@ -135,7 +113,8 @@ def evaluate(settings: Settings, request: EvalRequest, told: Callable[[str], Non
     if not found.measures:
         raise AudioFileError(found.failed[0])
     if judges is not None:
-        found = replace(found, verdict=summarise(found.rows, voice.name, preset, conversion))
+        verdict = summarise(found.rows, voice.name, preset, found.block_ms, found.algorithmic_ms)
+        found = replace(found, verdict=verdict)
     if request.report is not None:
         _write_page(request.report, found, pictures)
     if request.chart is not None:
@@ -173,64 +152,6 @@ def _write_page(path: Path, found: Findings, pictures: Sequence[html_report.Pict
 def _algorithmic_ms(conversion: Conversion) -> float:
     geometry = conversion.geometry
     return geometry.ms(geometry.block_samples + geometry.lookahead_frames * geometry.hop_samples + geometry.deadline_samples)
-
-
-def summarise(rows: Sequence[judging.Row], voice: str, preset: str, conversion: Conversion) -> Verdict:
-    """Return the clips' verdict."""
-    geometry = conversion.geometry
-    words = max(1, sum(row.words for row in rows))
-    known = [row for row in rows if not math.isnan(row.to_target)]
-    return Verdict(
-        voice=voice,
-        preset=preset,
-        block_ms=geometry.ms(geometry.block_samples),
-        algorithmic_ms=_algorithmic_ms(conversion),
-        clips=len(rows),
-        to_target=_mean([row.to_target for row in known]),
-        least_to_target=min((row.to_target for row in known), default=float("nan")),
-        closer_to_target=sum(row.to_target > row.to_source for row in known),
-        offline_to_target=_mean([row.offline_to_target for row in known]),
-        source_wer=sum(row.source_errors for row in rows) / words,
-        wer=sum(row.errors for row in rows) / words,
-        source_mos=_mean([row.source_mos for row in rows]),
-        offline_mos=_mean([row.offline_mos for row in rows]),
-        mos=_mean([row.mos for row in rows]),
-        cents=float(np.nanmedian([row.cents for row in rows])) if rows else float("nan"),
-        voicing=_mean([row.voicing for row in rows]),
-        load=float(np.median([row.load for row in rows])),
-    )
-
-
-HEADINGS = ("clip", "s", "pitch", "to target", "to source", "word errors", "MOS", "cents", "voicing")
-
-
-def table_rows(rows: Sequence[judging.Row]) -> list[tuple[str, ...]]:
-    """Return the clips' rows under HEADINGS: sources and offline in brackets."""
-    return [
-        (
-            row.clip, f"{row.seconds:.1f}", f"{row.pitch_semitones:+g}", _shown(row.to_target), _shown(row.to_source),
-            f"{row.errors} of {row.words} ({row.source_errors})", f"{row.mos:.2f} ({row.source_mos:.2f}, {row.offline_mos:.2f})",
-            _shown(row.cents, 0), f"{100 * row.voicing:.0f} %",
-        )
-        for row in rows
-    ]  # fmt: skip
-
-
-def summary_lines(v: Verdict) -> list[str]:
-    """Return the verdict in sentences."""
-    similar = (
-        f"speaker similarity to the target {v.to_target:.2f} (least {v.least_to_target:.2f}, in one pass "
-        f"{v.offline_to_target:.2f}); closer to the target than to the source: {v.closer_to_target} of {v.clips}"
-        if not math.isnan(v.to_target)
-        else "speaker similarity to the target: unknown; name samples of the voice with --target"
-    )
-    return [
-        similar,
-        f"word errors {100 * v.wer:.1f} %, of the source {100 * v.source_wer:.1f} %",
-        f"naturalness (MOS) {v.mos:.2f} streamed, {v.offline_mos:.2f} in one pass, {v.source_mos:.2f} source",
-        f"pitch error {_shown(v.cents, 0)} cents (median), voicing alike in {100 * v.voicing:.1f} % of frames",
-        f"load {v.load:.2f} at {v.block_ms:g} ms blocks ({v.preset}: {v.algorithmic_ms:g} ms of block, lookahead and deadline)",
-    ]
 
 
 def findings_document(found: Findings) -> str:
@@ -277,11 +198,3 @@ def _write(path: Path, audio: FloatArray) -> None:
 
     with AtomicAudioWriter(path, RATE_HZ, force=True) as writer:
         writer.write(audio)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else float("nan")
-
-
-def _shown(value: float, digits: int = 2) -> str:
-    return "-" if math.isnan(value) else f"{value:.{digits}f}"

@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 from rvcd.cli import main as cli
 from rvcd.errors import AudioFileError, MissingExtraError, ParamError
 from rvcd.evaluation import judging, measuring
-from rvcd.evaluation.command import Findings, Verdict, findings_document, summary_lines, table_rows
+from rvcd.evaluation.command import Findings, findings_document
 from rvcd.evaluation.judges import SpeakerJudge
 from rvcd.evaluation.judging import Judges, Row
+from rvcd.evaluation.verdict import Verdict, summary_lines, table_rows
 from tests.support import speech_like
 
 
@@ -112,7 +113,7 @@ def test_without_samples_of_the_target_its_similarity_is_unknown_and_said_so(
     err = capfd.readouterr().err
     assert code == 0
     assert "similarity to the target: unknown; name samples of the voice with --target" in out
-    assert "1 of 2: a.wav" in err and "word errors 16.7 %" in out
+    assert "1 of 2: a.wav" in err and "word errors 16.7 ± " in out
 
 
 @pytest.mark.parametrize(
@@ -164,13 +165,15 @@ def test_unknown_numbers_are_dashes_in_the_table_and_null_in_json() -> None:
 
 def test_the_verdict_reads_as_sentences() -> None:
     lines = summary_lines(VERDICT)
-    assert lines[0].startswith("speaker similarity to the target 0.81 (least 0.80, in one pass 0.82); closer to the target")
+    assert lines[0].startswith(
+        "speaker similarity to the target 0.81 (least 0.80, in one pass 0.82), to the source -; closer to the target"
+    )
     assert lines[-1] == "load 0.25 at 40 ms blocks (low: 170 ms of block, lookahead and deadline)"
     assert "unknown" in summary_lines(replace(VERDICT, to_target=math.nan))[0]
 
 
 def test_judging_names_the_columns_of_the_table() -> None:
-    from rvcd.evaluation.command import HEADINGS
+    from rvcd.evaluation.verdict import HEADINGS
 
     assert len(HEADINGS) == len(table_rows([ROW])[0])
     assert judging.Row is Row
