@@ -165,7 +165,7 @@ def test_readme_is_short() -> None:
 
 def test_the_first_screen_names_both_commands_says_what_is_heard_and_opens_rvcctl() -> None:
     first_screen = " ".join(README.read_text("utf-8").splitlines()[:40])
-    for words in ("`make run`", "`make test`", "built-in voice", "preview", ".venv/bin/rvcctl"):
+    for words in ("`make run`", "`make test`", "built-in voice", ".venv/bin/rvcctl"):
         assert words in first_screen
 
 

@@ -19,7 +19,6 @@ import pytest
 import soundfile
 
 from rvcd.cli.privacy import keep_to_this_machine
-from rvcd.voices.builtin_paths import BUILT_IN_FOLDER
 from tests.daemon_process import DaemonProcess
 from tests.exporting.tiny import write_tiny_voice
 from tests.fence import Fence, fence, outside, written
@@ -158,6 +157,8 @@ def test_the_screen_of_rvcctl_asks_no_other_machine_and_notes_nothing(fence: Fen
 
 
 SPEECH, VOICE = str(ROOT / "rvcd/data/demo_speech.flac"), str(ROOT / "tests/data/parity/v2_40k_f0.pth")
+HUBERT = ROOT / "tests/data/parity/hubert_tiny_fairseq.pt"
+"""Whose units are as wide as the tiny voice's."""
 COMMANDS = {
     "check": ["check"],
     "devices": ["devices"],
@@ -171,7 +172,7 @@ COMMANDS = {
     "voice check": ["voice", "check", VOICE],
     "voice import": ["voice", "import", VOICE],
     "voice export": ["voice", "export", "tiny.pth", "out/tiny.onnx"],
-    "voice index build": ["voice", "index", "build", "out/copy.pth", "recordings"],
+    "voice index build": ["voice", "index", "build", "out/copy.pth", "recordings", "--config", "index.toml"],
     "voice register": ["voice", "register", "out/copy.pth", "--sample", SPEECH],
     "render": ["render", SPEECH, "out/out.wav"],
     "bench": ["bench", "--preset", "balanced", "--seconds", "1", "--flat-out"],
@@ -194,7 +195,8 @@ def test_no_command_asks_another_machine_or_notes_anything_in_the_home_folder(na
     soundfile.write(recordings / "speech.flac", speech, rate_hz)
     write_tiny_voice(tmp_path / "tiny.pth")
     (tmp_path / "out").mkdir()
-    shutil.copy(BUILT_IN_FOLDER / "built-in.pth", tmp_path / "out/copy.pth")
+    shutil.copy(tmp_path / "tiny.pth", tmp_path / "out/copy.pth")
+    (tmp_path / "index.toml").write_text(f"[models]\ncontent_encoder = '{HUBERT}'\n")
     encoder = b"an encoder of the user's own"
     (recordings / "hubert_base.pt").write_bytes(encoder)
     (tmp_path / "assets.toml").write_text(f'[models.sha256]\ncontent_encoder = "{hashlib.sha256(encoder).hexdigest()}"\n')

@@ -95,9 +95,7 @@ class Daemon:
             self.session.start()
             loop.run_in_executor(None, self._clear_leftovers)
             if self.settings.models.content_encoder == AUTO and not has_encoders(self.settings):
-                log.info(
-                    "only the built-in voice, a preview, can speak: `rvcd assets fetch` gets the content encoder of RVC voices"
-                )
+                log.info("only the built-in voice can speak: `rvcd assets fetch` gets the content encoder of RVC voices")
             backend, why = await loop.run_in_executor(None, choose_backend, self.settings)
             log.info("audio device", extra=fields(backend=backend, why=why))
             if backend == "virtual":  # what was measured was a card's

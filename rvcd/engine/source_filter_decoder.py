@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rvcd.engine.decoder import DecoderState
+from rvcd.nets.envelope_converter import EnvelopeConverter
+from rvcd.nets.frame_net import FrameNet
 from rvcd.nets.packed import worth_packing
 from rvcd.nets.rolling_buffer import Past
 from rvcd.nets.source_filter import (
@@ -24,7 +26,6 @@ from rvcd.nets.source_filter import (
     TAIL_SAMPLES,
     Filters,
     SourceFilter,
-    SourceFilterNet,
     excite,
     filled_pitch,
     filtered_pieces,
@@ -39,9 +40,10 @@ PITCH_LOOKAHEAD_FRAMES = 2
 
 @dataclass(frozen=True)
 class SourceFilterLayers:
-    """The network and the tables of one voice, which all its streams share."""
+    """The networks and the tables of one voice, which all its streams share."""
 
-    net: SourceFilterNet
+    convert: EnvelopeConverter
+    net: FrameNet
     filters: Filters
     dtype: torch.dtype
     hop = HOP_SAMPLES
@@ -50,12 +52,11 @@ class SourceFilterLayers:
 
     @classmethod
     def of(cls, decoder: SourceFilter, precision: torch.dtype = torch.float32) -> SourceFilterLayers:
-        """Prepare a decoder; its network is packed in place where that is worth it."""
-        device = decoder.net.enter.weight.device
-        if worth_packing(precision, str(device)):
-            for block in decoder.net.blocks:
-                block.pack(precision)  # type: ignore[operator]
-        return cls(decoder.net, decoder.filters, precision)
+        """Prepare a decoder; its networks are packed in place where that is worth it."""
+        if worth_packing(precision, str(decoder.net.enter.weight.device)):
+            decoder.convert.net.pack(precision)
+            decoder.net.pack(precision)
+        return cls(decoder.convert, decoder.net, decoder.filters, precision)
 
 
 @dataclass
@@ -79,11 +80,11 @@ class SourceFilterDecoder:
 
     def __init__(self, layers: SourceFilterLayers) -> None:
         self.layers, self.hop = layers, layers.hop
-        net = layers.net
-        self.exact_lookahead_frames = max(net.sizes.lookahead_frames + 1, PITCH_LOOKAHEAD_FRAMES)
+        ahead = layers.convert.lookahead_frames + layers.net.sizes.lookahead_frames
+        self.exact_lookahead_frames = max(ahead + 1, PITCH_LOOKAHEAD_FRAMES)
         self.lookahead_frames = self.exact_lookahead_frames
-        device, bands = net.mean.device, len(net.mean)
-        self.pasts = [Past(shape.left, 2, zeros=True) for shape in net.sizes.blocks]
+        device, bands = layers.net.mean.device, len(layers.net.mean)
+        self.convert_pasts, self.pasts = layers.convert.start(), layers.net.start()
         self.sources = Past(MARGIN_SAMPLES, 1, zeros=True)
         self.before = Neighbour(
             torch.zeros((1, 1, bands), device=device), torch.zeros((1, 1), device=device), torch.zeros((1, 1), device=device),
@@ -95,7 +96,7 @@ class SourceFilterDecoder:
 
     def reset(self, first_frame: int = 0) -> None:
         """Forget everything. The next step's first frame is number first_frame of its stream; those before count as absent."""
-        for past in (*self.pasts, self.sources):
+        for past in (*self.convert_pasts.all(), *self.pasts, self.sources):
             past.reset()
         with torch.inference_mode():
             self.phase_cycles.zero_()
@@ -110,9 +111,9 @@ class SourceFilterDecoder:
 
     def tensors(self) -> list[Tensor | None]:
         """Where the stream is kept; None before the first step."""
-        before = self.before
-        return [*(past.tensor for past in self.pasts), self.sources.tensor, before.bands, before.f0_hz, before.filled_hz,
-                before.voiced, self.phase_cycles, self.overlap]  # fmt: skip
+        before, pasts = self.before, (*self.convert_pasts.all(), *self.pasts, self.sources)
+        return [*(past.tensor for past in pasts), before.bands, before.f0_hz, before.filled_hz, before.voiced,
+                self.phase_cycles, self.overlap]  # fmt: skip
 
     def noise_inputs(self, frames: int, total: int) -> list[NDArray[Any]]:
         """Return what run() is given beside the pitch: nothing here."""
@@ -125,7 +126,8 @@ class SourceFilterDecoder:
         (frames + provisional) * hop samples.
         """
         bands, (f0_hz, voiced, white) = z.transpose(1, 2), (values.reshape(1, -1) for values in pitch)
-        said = self._network(bands, f0_hz, voiced, frames)
+        bands = self.layers.convert(bands, f0_hz, voiced, self.convert_pasts, frames)
+        said = self.layers.net(bands, f0_hz, voiced, self.pasts, frames)[:, :frames]
         before, end = self.before, bands.shape[1]
         if not before.started:
             for kept, first in ((before.bands, bands), (before.f0_hz, f0_hz), (before.voiced, voiced)):
@@ -149,13 +151,6 @@ class SourceFilterDecoder:
         before.voiced.copy_(voiced[:, frames - 1 : frames])
         before.filled_hz.copy_(filled[:, frames - 1 : frames])
         return added[0, :hop]
-
-    def _network(self, bands: Tensor, f0_hz: Tensor, voiced: Tensor, frames: int) -> Tensor:
-        net = self.layers.net
-        x = net.enter_frames(bands, f0_hz, voiced)
-        for block, past in zip(net.blocks, self.pasts, strict=True):
-            x = block(x, past, frames)
-        return net.leave(net.norm(x[:, :frames]))  # type: ignore[no-any-return]
 
     def _sources(self, hz: Tensor, voiced: Tensor, white: Tensor, frames: int, end: int) -> tuple[Tensor, Tensor, Tensor]:
         """hz (1, frames + 2), voiced (1, frames + 3), from the frame before the new ones on -> (1, frames * hop + 2 MARGIN)."""

@@ -15,8 +15,6 @@ WIDTH_KEY, FINAL_KEY = "encoder.layer_norm.weight", "final_proj.weight"
 LAYER_KEY = "encoder.layers.{}.final_layer_norm.weight"
 FINAL_LAYER, MAX_LAYERS = 9, 64
 """RVC v1's units are layer 9's, through final_proj; no HuBERT has as many layers as the latter."""
-LITE_LAYOUT_KEY, LITE_UNIT_KEY = "lite.layout", "leave.weight"
-"""By the first a lite encoder is known (rvcd.nets.lite_encoder_file); the second makes its units."""
 ENVELOPE_KEY = "match.target_mean"
 """By it an envelope encoder is known (rvcd.nets.envelope_encoder_file); so wide are its units."""
 
@@ -65,8 +63,6 @@ def _read_units(path: Path) -> _Units:
     path = weights_of(path)
     shapes = shapes_of(read_header(path)) if path.suffix == SUFFIX else _torch_shapes(path)
     shapes = {key.removeprefix("hubert."): shape for key, shape in shapes.items()}
-    if LITE_LAYOUT_KEY in shapes and len(shapes.get(LITE_UNIT_KEY, ())) == 2:
-        return _Units((shapes[LITE_UNIT_KEY][0],))
     if len(shapes.get(ENVELOPE_KEY, ())) == 1:
         return _Units(shapes[ENVELOPE_KEY])
     width, final = shapes.get(WIDTH_KEY, ()), shapes.get(FINAL_KEY, ())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,10 @@ from rvcd.formats.voice_config import (
 
 SOURCE_FILTER_VALUES = 640
 """What its network says of a frame (rvcd.nets.source_filter)."""
+SOFTER_BANDS = 10
+"""In so many bands a converter of envelopes may make sounds softer (rvcd.nets.envelope_converter)."""
+CONVERT_WIDENING = 3
+"""So many times its width, inside the blocks of the network that converts envelopes."""
 REFINEGAN_KERNELS = (3, 7, 11)
 REFINEGAN_DILATIONS = (1, 3, 5)
 """Of its residual blocks: not in the config, the same in every voice."""
@@ -69,16 +73,24 @@ def expected_shapes(config: SynthesizerConfig, has: Mapping[str, Any], window: i
 
 
 def _source_filter_shapes(config: SynthesizerConfig) -> dict[str, tuple[int, ...]]:
-    width, inner, bands = config.hidden_channels, config.filter_channels, config.unit_width
+    bands, converting = config.unit_width, config.upsample_initial_channel
     shapes: dict[str, tuple[int, ...]] = {"emb_g.weight": (config.n_speakers, config.gin_channels)}
-    shapes |= {f"dec.net.{name}": (bands,) for name in ("mean", "spread")}
-    layers: list[tuple[str, tuple[int, ...]]] = [("enter", (width, bands + 2)), ("leave", (SOURCE_FILTER_VALUES, width))]
-    for i in range(config.n_layers):
-        layers += [(f"blocks.{i}.over_time", (width, 1, config.kernel_size)), (f"blocks.{i}.inner", (inner, width)),
+    shapes |= {"dec.convert.amount": ()}
+    inner, kernels = CONVERT_WIDENING * converting, config.resblock_kernel_sizes
+    shapes |= _frame_net("dec.convert.net", converting, inner, kernels, bands, 3 * bands + SOFTER_BANDS)
+    kernels = (config.kernel_size,) * config.n_layers
+    return shapes | _frame_net("dec.net", config.hidden_channels, config.filter_channels, kernels, bands, SOURCE_FILTER_VALUES)
+
+
+def _frame_net(stem: str, width: int, inner: int, kernels: Sequence[int], bands: int, values: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a rvcd.nets.frame_net."""
+    layers: list[tuple[str, tuple[int, ...]]] = [("enter", (width, bands + 2)), ("leave", (values, width)), ("norm", (width,))]
+    for i, kernel in enumerate(kernels):
+        layers += [(f"blocks.{i}.over_time", (width, 1, kernel)), (f"blocks.{i}.inner", (inner, width)),
                    (f"blocks.{i}.outer", (width, inner)), (f"blocks.{i}.norm", (width,))]  # fmt: skip
-    layers.append(("norm", (width,)))
-    for stem, weight in layers:
-        shapes[f"dec.net.{stem}.weight"], shapes[f"dec.net.{stem}.bias"] = weight, (weight[0],)
+    shapes: dict[str, tuple[int, ...]] = {f"{stem}.{name}": (bands,) for name in ("mean", "spread")}
+    for name, weight in layers:
+        shapes[f"{stem}.{name}.weight"], shapes[f"{stem}.{name}.bias"] = weight, (weight[0],)
     return shapes
 
 

@@ -128,6 +128,8 @@ def _encoder_of(settings: Settings, voice: VoiceEntry, spec: VoiceSpec) -> tuple
     geometry = StreamGeometry.from_ms(rate_hz=48000, block_ms=1000, lookahead_ms=300, deadline_ms=1000, context_ms=3300)
     loader = Loader(msgspec.structs.replace(model_setup(settings), precision="fp32"), geometry)
     encoder = loader.encoder(files.encoder)
+    if encoder.hears_pitch:
+        raise ModelFileError(f"{voice.path}: takes the spectral envelopes of rvcd's own encoder, for which no index is built")
     try:
         encoder.check_units(spec.unit_width, spec.unit_layer)
     except ModelFileError as error:

@@ -24,8 +24,6 @@ from rvcd.nets.contentvec import ContentEncoder, EncoderSizes
 from rvcd.nets.contentvec_state import RECEPTIVE_FIELD_SAMPLES, UNIT_HOP_SAMPLES
 from rvcd.nets.envelope_encoder import EnvelopeEncoder
 from rvcd.nets.envelope_encoder_file import build_envelope_encoder, is_envelope_encoder
-from rvcd.nets.lite_encoder import LiteEncoder
-from rvcd.nets.lite_encoder_file import build_lite_encoder, is_lite
 from rvcd.yielding import yield_point
 
 CONV_STRIDES = (5, 2, 2, 2, 2, 2, 2)
@@ -36,10 +34,10 @@ MAX_SETTINGS_BYTES = 1 << 20
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
-def load_content_encoder(path: Path | str, device: str = "cpu") -> ContentEncoder | LiteEncoder | EnvelopeEncoder:
+def load_content_encoder(path: Path | str, device: str = "cpu") -> ContentEncoder | EnvelopeEncoder:
     """Load a fairseq `.pt` file, a Transformers folder, or a weight file inside one; float32, in eval mode, without gradients.
 
-    A weight file may also be a lite encoder's or an envelope encoder's.
+    A weight file may also be an envelope encoder's.
 
     Raises ModelFileError when the file is damaged, is another network, or has sizes that cannot work.
     """
@@ -55,8 +53,6 @@ def load_content_encoder(path: Path | str, device: str = "cpu") -> ContentEncode
         tensors = load_tensors(weights_path)
         if is_envelope_encoder(tensors):
             return build_envelope_encoder(weights_path, tensors, device=device)
-        if is_lite(tensors):
-            return build_lite_encoder(weights_path, tensors, device=device)
         settings = _transformers_settings(weights_path.parent)
     else:
         outline = read_outline(weights_path)

@@ -1,9 +1,10 @@
 """A source-filter decoder: pulses and noise, coloured by a given spectral envelope and what a network adds to it.
 
-The envelope says what is heard; the network, blocks of rvcd.nets.convnext, says by how much the target's voice differs from it,
-how much of a sound is noise, and with which phase. So an untrained one speaks as a vocoder does (WORLD: Morise, Yokomori & Ozawa
-2016), and training only adds to that. Each 5 ms have a filter of their own, of minimal phase (Oppenheim & Schafer,
-"Discrete-time signal processing", 12.1) and a learned phase on top; what they give is overlapped and added.
+The envelope says what is heard. It is made more like the target's own first (rvcd.nets.envelope_converter); then a network
+(rvcd.nets.frame_net) says by how much the target's voice differs from it, how much of a sound is noise, and with which phase. So
+an untrained one speaks as a vocoder does (WORLD: Morise, Yokomori & Ozawa 2016), and training only adds to that. Each 5 ms have a
+filter of their own, of minimal phase (Oppenheim & Schafer, "Discrete-time signal processing", 12.1) and a learned phase on top;
+what they give is overlapped and added.
 Shapes: B batch, T frames (10 ms), L = T * HOP_SAMPLES samples, K = FFT_SAMPLES / 2 + 1 bins.
 """
 
@@ -18,9 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rvcd.formats.voice_config import SynthesizerConfig
-from rvcd.nets.convnext import ConvNextBlock, ConvNextShape
-from rvcd.nets.spectral_envelope import BANDS, band_centres_hz
+from rvcd.formats.voice_shapes import CONVERT_WIDENING
+from rvcd.nets.envelope_converter import NET_LOOKAHEAD_FRAMES, EnvelopeConverter
+from rvcd.nets.frame_net import LOWEST_HZ, MIDDLE_HZ, MOST_HZ, FrameNet, FrameNetSizes
 from rvcd.nets.spectral_envelope import RATE_HZ as ENVELOPE_RATE_HZ
+from rvcd.nets.spectral_envelope import band_centres_hz
 
 RATE_HZ = 24000
 HOP_SAMPLES = 240
@@ -40,57 +43,28 @@ HARMONIC_POINTS, NOISE_POINTS, PHASE_POINTS = 128, 64, 64
 KINDS = [HARMONIC_POINTS, NOISE_POINTS, NOISE_POINTS, PHASE_POINTS]
 TOP_HZ = 11800.0
 """No harmonic above it."""
-LOWEST_HZ, MIDDLE_HZ, MOST_HZ = 20.0, 200.0, 4000.0
-"""Of a pitch."""
 LEAST_LOG, MOST_LOG = -14.0, 5.0
 """Of a filter's magnitude."""
 
 
+LOOKAHEAD_FRAMES = 2
+"""What of the future the network sees."""
+
+
 @dataclass(frozen=True)
 class SourceFilterSizes:
-    width: int
-    inner_width: int
-    blocks: tuple[ConvNextShape, ...]
+    """convert: of the network that makes the envelope the target's. net: of the one that says what the filters add to it."""
 
-    @property
-    def lookahead_frames(self) -> int:
-        return sum(shape.right for shape in self.blocks)
+    convert: FrameNetSizes
+    net: FrameNetSizes
 
 
 def sizes_of(config: SynthesizerConfig) -> SourceFilterSizes:
-    """Return the network's sizes: every block but the last sees one frame of the future."""
-    shapes = [ConvNextShape(config.kernel_size, 1, int(i < config.n_layers - 1)) for i in range(config.n_layers)]
-    return SourceFilterSizes(config.hidden_channels, config.filter_channels, tuple(shapes))
-
-
-class SourceFilterNet(nn.Module):
-    """Envelope and pitch -> what the filters differ from the envelope by."""
-
-    mean: Tensor
-    spread: Tensor
-
-    def __init__(self, sizes: SourceFilterSizes) -> None:
-        super().__init__()
-        self.sizes = sizes
-        self.register_buffer("mean", torch.zeros(BANDS))
-        self.register_buffer("spread", torch.ones(BANDS))
-        self.enter = nn.Linear(BANDS + 2, sizes.width)
-        self.blocks = nn.ModuleList(ConvNextBlock(shape, sizes.width, sizes.inner_width) for shape in sizes.blocks)
-        self.norm = nn.LayerNorm(sizes.width)
-        self.leave = nn.Linear(sizes.width, STEPS * sum(KINDS))
-
-    def enter_frames(self, bands: Tensor, f0_hz: Tensor, voiced: Tensor) -> Tensor:
-        """bands (B, T, BANDS) log10 powers, f0_hz, voiced (B, T) -> (B, T, W)."""
-        pitch = torch.where(voiced, torch.log(f0_hz.clamp(LOWEST_HZ, MOST_HZ) / MIDDLE_HZ), torch.zeros_like(f0_hz))
-        told = torch.stack((pitch, voiced.to(bands.dtype)), dim=2)
-        return self.enter(torch.cat(((bands - self.mean) / self.spread, told), dim=2))  # type: ignore[no-any-return]
-
-    def forward(self, bands: Tensor, f0_hz: Tensor, voiced: Tensor) -> Tensor:
-        """As enter_frames() -> (B, T, STEPS * sum(KINDS))."""
-        x = self.enter_frames(bands, f0_hz, voiced)
-        for block in self.blocks:
-            x = block(x)
-        return self.leave(self.norm(x))  # type: ignore[no-any-return]
+    """Return the networks' sizes. RVC's config has no place for the first one, so what it says of upsampling stands for it."""
+    width = config.upsample_initial_channel
+    convert = FrameNetSizes.of(width, CONVERT_WIDENING * width, config.resblock_kernel_sizes, NET_LOOKAHEAD_FRAMES)
+    kernels = [config.kernel_size] * config.n_layers
+    return SourceFilterSizes(convert, FrameNetSizes.of(config.hidden_channels, config.filter_channels, kernels, LOOKAHEAD_FRAMES))
 
 
 class Filters(nn.Module):
@@ -231,16 +205,18 @@ class SourceFilter(nn.Module):
 
     def __init__(self, sizes: SourceFilterSizes) -> None:
         super().__init__()
-        self.net, self.filters = SourceFilterNet(sizes), Filters()
+        self.convert, self.net = EnvelopeConverter(sizes.convert), FrameNet(sizes.net, STEPS * sum(KINDS))
+        self.filters = Filters()
 
     def forward(self, bands: Tensor, f0_hz: Tensor, voiced: Tensor, noise: Tensor, start_cycles: Tensor | None = None) -> Tensor:
         """bands (B, T, BANDS), f0_hz, voiced (B, T), noise (B, L), start_cycles (B, 1) float64 or None for 0 -> (B, L)."""
-        return self.render(bands, self.net(bands, f0_hz, voiced), f0_hz, voiced, noise, start_cycles)
+        converted = self.convert(bands, f0_hz, voiced)
+        return self.render(converted, self.net(converted, f0_hz, voiced), f0_hz, voiced, noise, start_cycles)
 
     def render(
         self, bands: Tensor, said: Tensor, f0_hz: Tensor, voiced: Tensor, noise: Tensor, start_cycles: Tensor | None = None
     ) -> Tensor:
-        """As forward(), with what the network says, (B, T, STEPS * sum(KINDS))."""
+        """As forward(), of an envelope that sounds as the target's do, and what `net` says of it, (B, T, STEPS * sum(KINDS))."""
         start = torch.zeros((len(bands), 1), dtype=torch.float64, device=bands.device) if start_cycles is None else start_cycles
         hz, around = held(filled_pitch(held(f0_hz), held(voiced))), held(voiced)
         pulses, pulsed, _ = excite(hz, around, noise, start)

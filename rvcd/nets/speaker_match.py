@@ -19,26 +19,20 @@ from rvcd.nets.spectral_envelope import BANDS, band_centres_hz
 MEMORY_FRAMES = 1000
 """Of what is known of a speaker, 10 s of speech and silence: after so long a sound counts 1 / e."""
 FACTORS = 29
-LEAST_FACTOR, MOST_FACTOR = 0.9, 1.25
+LEAST_FACTOR, MOST_FACTOR = 0.9, 1.45
 """By how much the target's formants may lie higher than the speaker's."""
 WEIGHT = 0.5
 """A voiced frame counts by its power to this power: loud ones tell who speaks. Noise has no voice, and counts nothing."""
-TRUST_FRAMES = 60.0
-"""After so many loud frames, some three seconds of speech, half of what is known is the speaker's own."""
+TRUST_FRAMES = 20.0
+"""After so many loud frames, about a second of speech, half of what is known is the speaker's own."""
 LEVEL_TRUST_FRAMES = 3.0
 QUIET = 2.8
 """Sounds that are so much below what a speaker's voice has on average, log10 power, are noise, and made quieter: 1 dB a dB."""
 LEAST_LEVEL = -10.0
-FLOOR_RISE = 0.01
-"""Of the noise floor, log10 power a frame: 10 dB a second."""
-FIRST_FLOOR = -5.8
-"""Where it begins: that of white noise of -58 dBFS. The first softer frame tells better."""
-NOISE_REACH, NOISE_SLOPE, NOISE_TAKEN = 1.0, 1.4, 2.5
-"""What is less than NOISE_REACH above the floor, log10 power, is noise, and loses NOISE_TAKEN; NOISE_SLOPE higher all is kept."""
 MOST_COLOUR = 1.2
 """The colour changes by so much at most, log10 power: what a microphone never heard stays unheard."""
 LEAST_SPREAD, MOST_SPREAD = 0.55, 1.7
-EXPECTED_FACTOR, EXPECTED_BY_PITCH = 0.12, -0.2
+EXPECTED_FACTOR, EXPECTED_BY_PITCH = 0.22, -0.42
 """Of the logarithm of the factor: at MIDDLE_HZ, and by the logarithm of the pitch. Deep voices have long tracts."""
 STRAYING = 4.0
 SPREAD_REACH = 2.0
@@ -101,15 +95,13 @@ class SpeakerMatch(nn.Module):
 
         state: that after the frame before, (B, S), float64; None at the start.
         """
-        statistics, floor, peak = (None, None, None) if state is None else torch.split(state, [SUMS, BANDS, 1], dim=1)
-        floors = running_floor(bands.double(), floor)
-        bands = without_noise(bands, floors.to(bands.dtype))
+        statistics, peak = (None, None) if state is None else torch.split(state, [SUMS, 1], dim=1)
         level = bands[..., :LEVEL_BANDS].mean(2)
         sums = decayed_sums(voiced_statistics(bands, level, f0_hz, voiced), statistics, MEMORY_FRAMES)
         voiced_level = torch.where(voiced, level, torch.full_like(level, LEAST_LEVEL)).double()
         peaks = running_peak(voiced_level, peak)
         made = self._moved(bands, level, self._known(sums, peaks))
-        return made, torch.cat((sums, floors, peaks[..., None]), dim=2)
+        return made, torch.cat((sums, peaks[..., None]), dim=2)
 
     def _known(self, sums: Tensor, peaks: Tensor) -> Speaker:
         """Return what the sums say, mixed with what people are like as long as they say little."""
@@ -154,11 +146,6 @@ def voiced_statistics(bands: Tensor, level: Tensor, f0_hz: Tensor, voiced: Tenso
     return torch.cat((weight, weight * exact, weight * exact.square(), weight * pitch), dim=2)
 
 
-def without_noise(bands: Tensor, floors: Tensor) -> Tensor:
-    """Make softer what is near the noise floor."""
-    return bands - NOISE_TAKEN * (1 - ((bands - floors - NOISE_REACH) / NOISE_SLOPE).clamp(0, 1))
-
-
 def positions(factor: Tensor, centres: Tensor, dtype: torch.dtype) -> Tensor:
     """factor (B, T) -> (B, T, C): where each band of the target has its like among the bands. centres: band_centres_hz()."""
     hz = (centres / factor[..., None]).clamp_max(HIGHEST_WARPED_HZ)
@@ -180,13 +167,6 @@ def running_peak(levels: Tensor, start: Tensor | None) -> Tensor:
     steps = torch.arange(1, levels.shape[1] + 1, device=levels.device, dtype=levels.dtype) * PEAK_FALL
     peaks = torch.cummax(levels + steps, 1).values
     return (peaks if start is None else torch.maximum(peaks, start)) - steps
-
-
-def running_floor(bands: Tensor, start: Tensor | None) -> Tensor:
-    """(B, T, C) -> (B, T, C): the softest of each band so far, which rises slowly. start (B, C): that before the first."""
-    steps = torch.arange(1, bands.shape[1] + 1, device=bands.device, dtype=bands.dtype)[:, None] * FLOOR_RISE
-    before = torch.full_like(bands[:, 0], FIRST_FLOOR) if start is None else start
-    return torch.minimum(torch.cummin(bands - steps, 1).values, before[:, None]) + steps
 
 
 def all_factors() -> Tensor:

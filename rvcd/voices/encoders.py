@@ -17,7 +17,7 @@ from rvcd.voices.registry import VoiceEntry
 
 USUAL = ("contentvec", "contentvecbase", "hubertbase", "hubert")
 """What trainers call the encoder of models.content_encoder, in plain_name's form; most say nothing."""
-OWN = "rvcdlite"
+OWN = "rvcdenvelope"
 OTHER_NAMES: Mapping[str, str] = {
     "spinv1": "spin", "hubertbasejapanese": "japanesehubertbase", "hubertbasechinese": "chinesehubertbase",
     "hubertbasekorean": "koreanhubertbase",

@@ -28,7 +28,7 @@ def findings(out: str) -> dict[str, list[tuple[str, str]]]:
 
 
 def test_a_working_machine_passes_the_check(machine: Machine, rvcd: Any, config: Any, tmp_path: Path) -> None:
-    machine.spec = replace(machine.spec, unit_width=56, embedder="rvcd-lite")
+    machine.spec = replace(machine.spec, unit_width=80, embedder="rvcd-envelope")
     code, out, _ = rvcd("check", "--config", config("[osc]\nport = 59720"))
     assert code == 0
     assert "latency   396 ms" in out
@@ -36,7 +36,7 @@ def test_a_working_machine_passes_the_check(machine: Machine, rvcd: Any, config:
 
 
 def test_the_check_tries_what_the_daemon_would_resume(machine: Machine, rvcd: Any, config: Any, tmp_path: Path) -> None:
-    machine.spec = replace(machine.spec, unit_width=56, embedder="rvcd-lite")
+    machine.spec = replace(machine.spec, unit_width=80, embedder="rvcd-envelope")
     state = tmp_path / "XDG_STATE_HOME" / "rvcd" / "state.json"
     state.parent.mkdir(parents=True)
     save_state(SavedState(voice="anna", f0_method="yin", latency_preset="safe"), state)
@@ -51,7 +51,7 @@ def test_the_check_tries_what_the_daemon_would_resume(machine: Machine, rvcd: An
 def test_a_quick_check_loads_nothing_opens_nothing_and_hashes_nothing(
     machine: Machine, rvcd: Any, config: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine.spec = replace(machine.spec, unit_width=56, embedder="rvcd-lite")
+    machine.spec = replace(machine.spec, unit_width=80, embedder="rvcd-envelope")
     machine.closed = AudioDeviceError("must not be opened")
     monkeypatch.setattr("rvcd.voices.assets.sha256_of", None)
     code, out, _ = rvcd("check", "--quick", "--config", config("[osc]\nport = 59720"))
@@ -66,7 +66,7 @@ def test_what_the_headers_told_is_not_tried(machine: Machine, rvcd: Any, config:
 
 
 def test_a_device_that_does_not_open_fails_the_check(machine: Machine, rvcd: Any, config: Any) -> None:
-    machine.spec = replace(machine.spec, unit_width=56, embedder="rvcd-lite")
+    machine.spec = replace(machine.spec, unit_width=80, embedder="rvcd-envelope")
     machine.closed = AudioDeviceError("Desk microphone cannot run at 48000 Hz: use 44100 Hz")
     code, out, _ = rvcd("check", "--config", config("[osc]\nport = 59720"))
     assert code == 1
@@ -74,7 +74,7 @@ def test_a_device_that_does_not_open_fails_the_check(machine: Machine, rvcd: Any
 
 
 def test_an_input_channel_that_the_device_does_not_have_fails_the_check(machine: Machine, rvcd: Any, config: Any) -> None:
-    machine.spec = replace(machine.spec, unit_width=56, embedder="rvcd-lite")
+    machine.spec = replace(machine.spec, unit_width=80, embedder="rvcd-envelope")
     code, out, _ = rvcd("check", "--config", config("[audio]\ninput_channel = 3\n[osc]\nport = 59720"))
     assert code == 1
     assert "audio.input_channel is 3, but Desk microphone has 1; choose 1..1, or 0 for all of them" in out
@@ -227,11 +227,11 @@ def test_the_check_notes_an_index_that_does_not_fit_and_the_voice_runs_without_i
     index = Path(__file__).parents[1] / "data" / "parity" / "added_IVF8_Flat_nprobe_1_kit_v1.index"
     machine.voice, machine.spec = (
         VoiceEntry(1, "anna", tmp_path / "anna.pth", index),
-        FakeSpec(unit_width=56, embedder="rvcd-lite"),
+        FakeSpec(unit_width=80, embedder="rvcd-envelope"),
     )
     ((level, text),) = findings(rvcd("check", "--json")[1])["voice"]
     assert level == "note" and text.startswith(f"anna runs without its index: {index}: is an index of width 256")
-    assert "width 56" in text
+    assert "width 80" in text
 
 
 @pytest.mark.parametrize("exists", [False, True])
@@ -241,7 +241,7 @@ def test_the_check_notes_an_index_that_cannot_be_read(machine: Machine, rvcd: An
         index.write_text("hello")
     machine.voice, machine.spec = (
         VoiceEntry(1, "anna", tmp_path / "anna.pth", index),
-        FakeSpec(unit_width=56, embedder="rvcd-lite"),
+        FakeSpec(unit_width=80, embedder="rvcd-envelope"),
     )
     ((level, text),) = findings(rvcd("check", "--json")[1])["voice"]
     reason = "is not a FAISS index" if exists else "does not exist"

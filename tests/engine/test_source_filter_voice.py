@@ -22,9 +22,8 @@ from rvcd.geometry import StreamGeometry
 from rvcd.ipc.messages import ModelSetup, VoiceFiles
 from rvcd.nets.envelope_encoder_file import save_envelope_encoder
 from rvcd.nets.synthesizer import Synthesizer
-from rvcd.voices.builtin_paths import BUILT_IN_ENCODER
 from tests.engine.test_converter import PLAIN, make, rms, run
-from tests.support import FakePitch, envelope_encoder, source_filter_voice, speech_like
+from tests.support import PARITY, FakePitch, envelope_encoder, source_filter_voice, speech_like
 
 RATE_HZ = 24000
 
@@ -37,11 +36,12 @@ def write_voice(path: Path, **changes: object) -> Path:
     """Write the small voice as train_voice.py's recipe does. changes: of what stands in the file."""
     c = source_filter_voice().synthesizer.config
     synthesizer = Synthesizer(c)  # whose dense layers are not packed
-    kept = ("dec.net.", "emb_g.")
+    kept = ("dec.convert.", "dec.net.", "emb_g.")
     weights = {k: v.half().contiguous() for k, v in synthesizer.state_dict().items() if k.startswith(kept)}
     config = [
-        513, 40, c.inter_channels, c.hidden_channels, c.filter_channels, 1, c.n_layers, c.kernel_size, 0, "1", [3], [[1]],
-        list(c.upsample_rates), 2, list(c.upsample_kernel_sizes), 2, c.gin_channels, c.rate_hz,
+        513, 40, c.inter_channels, c.hidden_channels, c.filter_channels, 1, c.n_layers, c.kernel_size, 0, "1",
+        list(c.resblock_kernel_sizes), [[1]] * len(c.resblock_kernel_sizes), list(c.upsample_rates),
+        c.upsample_initial_channel, list(c.upsample_kernel_sizes), 2, c.gin_channels, c.rate_hz,
     ]  # fmt: skip
     file = {"weight": weights, "config": config, "sr": "24k", "f0": 1, "version": "v2", "vocoder": "rvcd source-filter",
             "embedder_model": "rvcd-envelope"}  # fmt: skip
@@ -82,10 +82,10 @@ def test_a_file_is_read_and_streamed(tmp_path: Path) -> None:
 
 def test_a_voice_and_an_encoder_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
     path = write_voice(tmp_path / "small.pth")
-    encoder = tmp_path / "hubert.safetensors"
+    encoder = tmp_path / "hubert.pt"
     geometry = StreamGeometry.from_ms(rate_hz=RATE_HZ, block_ms=60, lookahead_ms=100, deadline_ms=60, context_ms=500)
-    encoder.write_bytes(BUILT_IN_ENCODER.read_bytes())
-    with pytest.raises(ModelFileError, match="width 56, but the voice takes width 80"):
+    encoder.write_bytes((PARITY / "hubert_tiny_fairseq.pt").read_bytes())
+    with pytest.raises(ModelFileError, match="width 48 or 16, but the voice takes width 80"):
         Loader(ModelSetup(encoder=str(encoder)), geometry).voice(VoiceFiles("small", str(path)))
 
 

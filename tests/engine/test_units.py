@@ -15,9 +15,7 @@ from rvcd.engine.pitch import PitchTrack
 from rvcd.engine.units import UnitKind, UnitStreams
 from rvcd.geometry import ENCODER_HOP_SAMPLES, FRAMES_PER_UNIT, StreamGeometry
 from rvcd.nets.contentvec import ContentEncoder, EncoderSizes
-from rvcd.nets.contentvec_file import load_content_encoder
 from rvcd.nets.spectral_envelope import BANDS
-from rvcd.voices.builtin_paths import BUILT_IN_ENCODER
 from tests.engine.test_converter import RATE_HZ, make, run
 from tests.support import FakeEncoder, envelope_encoder, speech_like
 
@@ -165,9 +163,6 @@ def test_envelopes_of_a_stream_are_those_of_the_whole_recording(block_ms: int, l
 def test_an_encoder_without_attention_remembers_in_any_case() -> None:
     audio = speech_like(16000, 1.5)
     both = [stream_envelopes(geometry_of(60, 100), audio, window=window) for window in (False, True)]
-    assert torch.equal(*both)
-    lite = load_content_encoder(BUILT_IN_ENCODER)
-    both = [stream(lite, geometry_of(60, 100), audio, window=window, width=56) for window in (False, True)]
     assert torch.equal(*both)
 
 

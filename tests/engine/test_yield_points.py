@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,7 +36,6 @@ from rvcd.nets.synthesizer import build_synthesizer
 from rvcd.nets.test_weights import ensure_test_weights
 from rvcd.params import Snapshot
 from rvcd.protocol import F0_METHODS
-from rvcd.voices.builtin_paths import BUILT_IN_ENCODER
 from rvcd.voices.test_weight_paths import TestWeightPaths
 from rvcd.yielding import is_yielding, yield_point, yielding
 from tests.support import PARITY
@@ -231,18 +229,14 @@ def test_reading_an_index_yields_for_each_megabyte_and_for_each_list(paths) -> N
     assert points_of(lambda: read_index(paths.index_v2, width)) >= header.lists + size_bytes // READ_BYTES
 
 
-@pytest.mark.parametrize("which", ["test weights", "lite", "fairseq"])
+@pytest.mark.parametrize("which", ["test weights", "fairseq"])
 def test_a_content_encoder_yields_for_each_tensor_and_each_layer(paths, which) -> None:
-    path = {
-        "test weights": paths.encoder, "lite": Path(BUILT_IN_ENCODER), "fairseq": PARITY / "hubert_tiny_fairseq.pt"
-    }[which]  # fmt: skip
+    path = {"test weights": paths.encoder, "fairseq": PARITY / "hubert_tiny_fairseq.pt"}[which]
     encoder = load_content_encoder(path)
     assert points_of(lambda: load_content_encoder(path)) >= 2 * len(encoder.state_dict())
-    layers = encoder.layers if hasattr(encoder, "layers") else encoder.blocks
     audio = torch.zeros(1, 16000)
-    width = encoder.sizes.width if hasattr(encoder, "layers") else encoder.sizes.unit_width
-    assert points_of(lambda: encoder.units(audio, unit_width=width)) >= len(layers)
-    linears = 2 * len(layers)
+    assert points_of(lambda: encoder.units(audio, unit_width=encoder.sizes.width)) >= len(encoder.layers)
+    linears = 2 * len(encoder.layers)
     assert points_of(lambda: encoder.pack(torch.bfloat16)) >= linears
 
 

@@ -47,6 +47,6 @@ def test_what_an_encoder_cannot_make_is_told_by_its_header() -> None:
         check_units(path, 768)
     with pytest.raises(ModelFileError, match="has no layer 13, whose units the voice takes"):
         check_units(path, 48, 13)
-    check_units(BUILT_IN_ENCODER, 56)
+    check_units(BUILT_IN_ENCODER, 80)
     with pytest.raises(ModelFileError, match="has no layer 9"):
-        check_units(BUILT_IN_ENCODER, 56, 9)
+        check_units(BUILT_IN_ENCODER, 80, 9)

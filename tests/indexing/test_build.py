@@ -19,6 +19,7 @@ from rvcd.indexing import builder
 from rvcd.indexing.builder import BuiltIndex, IndexRequest, build_index
 from rvcd.nets.contentvec_file import load_content_encoder
 from rvcd.nets.test_weights import ensure_test_weights
+from rvcd.voices.builtin_paths import BUILT_IN_FOLDER
 from rvcd.voices.configured import model_setup, voice_files
 from rvcd.voices.registry import VoiceRegistry
 from rvcd.voices.test_weight_paths import TestWeightPaths
@@ -57,6 +58,12 @@ def recording(path: Path, seconds: float = 6.0, gain: float = 1.0, rate_hz: int 
 def build(settings: Settings, *files: Path, **options: object) -> BuiltIndex:
     voice = VoiceRegistry.scan(settings.voices.folders).find("Anna")
     return build_index(settings, IndexRequest(voice, list(files), **options), lambda stage, done: None)  # type: ignore[arg-type]
+
+
+def test_a_voice_that_takes_envelopes_gets_no_index(settings: Settings, tmp_path: Path) -> None:
+    shutil.copy(BUILT_IN_FOLDER / "built-in.pth", tmp_path / "voices" / "Anna" / "Anna.pth")
+    with pytest.raises(ModelFileError, match=r"Anna\.pth: takes the spectral envelopes of rvcd's own encoder"):
+        build(settings, recording(tmp_path / "a.wav"))
 
 
 def everything(folder: Path) -> dict[str, bytes]:

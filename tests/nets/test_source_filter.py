@@ -13,21 +13,23 @@ from hypothesis import strategies as st
 
 from rvcd.engine.pitch.methods.swift import SwiftPitch
 from rvcd.engine.source_filter_decoder import SourceFilterDecoder, SourceFilterLayers
-from rvcd.nets.convnext import ConvNextShape
+from rvcd.nets.frame_net import FrameNetSizes
 from rvcd.nets.source_filter import HOP_SAMPLES, RATE_HZ, TAIL_SAMPLES, SourceFilter, SourceFilterSizes
 from rvcd.nets.spectral_envelope import BANDS, SIDE_SAMPLES, SLICE_SAMPLES, band_envelope, mel_triangles
 
 FRAMES = 60
-SIZES = SourceFilterSizes(24, 32, (ConvNextShape(5, 1, 1), ConvNextShape(5, 2, 0)))
+SIZES = SourceFilterSizes(FrameNetSizes.of(16, 24, [3, 5, 3], 1), FrameNetSizes.of(24, 32, [5, 5], 1))
 
 
 def decoder(*, silent: bool = False) -> SourceFilter:
-    """silent: the network says nothing."""
+    """silent: the networks say nothing."""
     torch.manual_seed(1)
     made = SourceFilter(SIZES).eval().requires_grad_(False)
+    for net in (made.convert.net, made.net) if silent else ():
+        net.leave.weight.zero_()
+        net.leave.bias.zero_()
     if silent:
-        made.net.leave.weight.zero_()
-        made.net.leave.bias.zero_()
+        made.convert.amount.zero_()
     return made
 
 
@@ -72,7 +74,7 @@ def test_a_stream_cut_anywhere_makes_the_samples_of_the_whole(cuts: list[int]) -
     f0_hz, voiced = 100 + 200 * torch.rand((1, FRAMES), generator=random), torch.rand((1, FRAMES), generator=random) > 0.4
     white, made = noise(FRAMES), decoder()
     whole = made(bands, f0_hz, voiced, white)[0]
-    stream = SourceFilterDecoder(SourceFilterLayers(made.net, made.filters, torch.float32))
+    stream = SourceFilterDecoder(SourceFilterLayers.of(made))
     edges, parts = [0, *sorted(cuts), FRAMES], []
     for first, end in itertools.pairwise(edges):
         seen = min(FRAMES, end + stream.exact_lookahead_frames)
@@ -86,7 +88,7 @@ def test_after_a_reset_a_stream_begins_as_a_new_one() -> None:
     made, random = decoder(), torch.Generator().manual_seed(4)
     bands = torch.randn((1, BANDS, 20), generator=random) - 3
     pitch = torch.full((20,), 150.0), torch.ones(20) > 0, noise(20)[0]
-    stream = SourceFilterDecoder(SourceFilterLayers(made.net, made.filters, torch.float32))
+    stream = SourceFilterDecoder(SourceFilterLayers.of(made))
     first = stream.run(bands, pitch, 20, []).clone()
     assert not torch.equal(stream.run(bands, pitch, 20, []), first)
     stream.reset(7)

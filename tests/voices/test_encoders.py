@@ -97,7 +97,7 @@ def test_an_unknown_name_says_what_to_write(make_settings: Any) -> None:
 
 
 def test_rvcds_own_encoder_is_there_in_any_case(make_settings: Any) -> None:
-    assert choose_encoder(make_settings(), "rvcd-lite").path == str(BUILT_IN_ENCODER)
+    assert choose_encoder(make_settings(), "rvcd-envelope").path == str(BUILT_IN_ENCODER)
 
 
 @pytest.mark.parametrize("word", ["test", "built-in"])

@@ -1,107 +1,105 @@
 """Put what was trained into rvcd's formats.
 
-    export.py OUT/encoder.pt OUT/voice.pt PAIRS,MORE_PAIRS rvcd/data/builtin
+    export.py OUT/voice.pt ENCODER.safetensors TARGET_CACHE PAIRS rvcd/data/builtin --amount 0.55
 
-Writes encoder.safetensors, built-in.pth (an RVC voice, float16), built-in.index (units of the target's own speech),
-target.flac (samples of the target, for `rvcd eval`) and made.json (what they were made with). The first folder of pairs is
-render_pairs.py's.
+Writes encoder.safetensors, built-in.pth (an RVC voice's frame around a source-filter decoder, float16), built-in.index
+(envelopes of the target's own speech), target.flac (samples of the target, for `rvcd eval`) and made.json (what they were made
+with).
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import platform
+import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
 import torch
-import train_encoder
 import train_voice
-from ingredients import KOKORO_SHA256, VOICES, WHISPER_SHA256
+from ingredients import KOKORO_SHA256, VOICES
 from kokoro import RATE_HZ
 from render_pairs import TARGET
-from train_encoder import load_finished
-from train_voice import CONFIG
 
-from rvcd.nets.lite_encoder_file import save_lite_encoder
+from rvcd.formats.voice_config import Vocoder
 from rvcd.nets.random_weights import write_index
+from rvcd.nets.source_filter import HOP_SAMPLES
+from rvcd.nets.spectral_envelope import BANDS
 
 NAME = "built-in"
-INDEX_ROWS, INDEX_LISTS = 4000, 48
+INDEX_ROWS, INDEX_LISTS = 3000, 32
 TARGET_CLIPS, TARGET_F0_HZ = 3, (150, 200)
 
 
 def main() -> None:
-    encoder_path, voice_path, out = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[4])
-    folders = [Path(folder) for folder in sys.argv[3].split(",")]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("voice", "encoder", "cache", "pairs", "out"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--amount", type=float, required=True, help="of the converter's changes: less keeps more words")
+    args = parser.parse_args()
+    encoder, cache, pairs, out = args.encoder, args.cache, args.pairs, args.out
     out.mkdir(parents=True, exist_ok=True)
-    saved = torch.load(voice_path, weights_only=True, map_location="cpu")
-    encoder = load_finished(encoder_path)
-    save_lite_encoder(encoder, out / "encoder.safetensors")
+    saved = torch.load(args.voice, weights_only=True, map_location="cpu")
+    saved["average"]["convert.amount"] = torch.tensor(args.amount)
+    if encoder.resolve() != (out / "encoder.safetensors").resolve():
+        shutil.copy(encoder, out / "encoder.safetensors")
     _write_voice(out / f"{NAME}.pth", saved)
-    rows, clips = _target_speech(encoder, sorted(folders[0].glob("*.npz")))
+    rows = np.concatenate([np.load(path)["env"].astype(np.float32) for path in sorted(cache.glob("*.npz"))])
     kept = np.random.default_rng(0).permutation(len(rows))[:INDEX_ROWS]
     write_index(out / f"{NAME}.index", rows[np.sort(kept)], INDEX_LISTS)
-    soundfile.write(out / "target.flac", np.concatenate(clips), RATE_HZ, subtype="PCM_16")
-    taught = torch.load(encoder_path, weights_only=True, map_location="cpu")
-    made = _made_with(taught, saved, [path for folder in folders for path in sorted(folder.glob("*.npz"))], out)
-    (out / "made.json").write_text(json.dumps(made, indent=2) + "\n")
+    if not (out / "target.flac").exists():
+        soundfile.write(out / "target.flac", np.concatenate(_clips(pairs)), RATE_HZ, subtype="PCM_16")
+    (out / "made.json").write_text(json.dumps(_made_with(saved, cache, out), indent=2) + "\n")
     for path in sorted(out.iterdir()):
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
 
-def _made_with(encoder: dict, voice: dict, pairs: list[Path], out: Path) -> dict[str, object]:
+def _write_voice(path: Path, saved: dict) -> None:
+    kept = ("convert.", "net.")
+    weights = {f"dec.{key}": value.half().contiguous() for key, value in saved["average"].items() if key.startswith(kept)}
+    weights["emb_g.weight"] = torch.zeros((1, 1), dtype=torch.float16)
+    net, convert = train_voice.SIZES.net, train_voice.SIZES.convert
+    kernels, converting = [shape.kernel for shape in net.blocks], [shape.kernel for shape in convert.blocks]
+    config = [
+        513, train_voice.SLICE_FRAMES, BANDS, net.width, net.inner_width, 1, len(kernels), kernels[0], 0, "1", converting,
+        [[1]] * len(converting), [HOP_SAMPLES], convert.width, [2 * HOP_SAMPLES], 1, 1, RATE_HZ,
+    ]  # fmt: skip
+    info = f"{saved['step']}steps, {saved['spent_s'] / 3600:.1f} h"
+    torch.save(
+        {"weight": weights, "config": config, "info": info, "sr": f"{RATE_HZ // 1000}k", "f0": 1, "version": "v2",
+         "vocoder": Vocoder.SOURCE_FILTER.value, "embedder_model": "rvcd-envelope"}, path,
+    )  # fmt: skip
+
+
+def _clips(pairs: Path) -> list[np.ndarray]:
+    """Return a few clips of the target in its own register."""
+    clips: list[np.ndarray] = []
+    for path in sorted(pairs.glob("*.npz"))[::4]:
+        data = np.load(path)
+        track = data["target_f0_hz"]
+        if len(clips) < TARGET_CLIPS and TARGET_F0_HZ[0] < np.median(track[track > 30]) < TARGET_F0_HZ[1]:
+            clips.append(data["target"])
+    return clips
+
+
+def _made_with(saved: dict, cache: Path, out: Path) -> dict[str, object]:
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
+    clips = sorted(cache.glob("*.npz"))
     return {
-        "encoder": {"steps": encoder["step"], "hours": round(encoder["spent_s"] / 3600, 2), "seed": train_encoder.SEED},
-        "voice": {"steps": voice["step"], "hours": round(voice["spent_s"] / 3600, 2), "seed": train_voice.SEED,
-                  "blend": voice.get("blend")},
-        "pairs": {"count": len(pairs), "minutes": round(sum(len(np.load(p)["target"]) for p in pairs) / RATE_HZ / 60, 1)},
+        "converter": {"steps": saved["converter_steps"], "amount": round(float(saved["average"]["convert.amount"]), 3)},
+        "voice": {"steps": saved["step"], "hours": round(saved["spent_s"] / 3600, 2)},
+        "target speech": {"clips": len(clips), "minutes": round(sum(len(np.load(p)["env"]) for p in clips) / 6000, 1)},
         "target": TARGET,
-        "ingredients": {"kokoro_sha256": KOKORO_SHA256, "voices": VOICES, "whisper_base_sha256": WHISPER_SHA256},
+        "ingredients": {"kokoro_sha256": KOKORO_SHA256, "voices": VOICES},
         "machine": platform.machine(),
         "python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__, "commit": commit.stdout.strip(),
         "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(out.iterdir())
                    if path.suffix in (".safetensors", ".pth", ".index", ".flac")},
     }  # fmt: skip
-
-
-def _write_voice(path: Path, saved: dict) -> None:
-    c = CONFIG
-    weights = {key.replace(".inner.", "."): value.half().contiguous() for key, value in saved["average"].items()}
-    # The flow adds nothing, but the format wants it: all its tensors share one stretch of zeros in the file.
-    idle = {key: value.shape for key, value in weights.items() if key.startswith("flow.")}
-    zeros = torch.zeros(max(shape.numel() for shape in idle.values()), dtype=torch.float16)
-    weights |= {key: zeros[: shape.numel()].view(shape) for key, shape in idle.items()}
-    config = [
-        c.spec_channels, c.segment_size, c.inter_channels, c.hidden_channels, c.filter_channels, c.n_heads, c.n_layers,
-        c.kernel_size, 0, c.resblock, list(c.resblock_kernel_sizes), [list(d) for d in c.resblock_dilation_sizes],
-        list(c.upsample_rates), c.upsample_initial_channel, list(c.upsample_kernel_sizes), c.n_speakers, c.gin_channels,
-        c.rate_hz,
-    ]  # fmt: skip
-    info = f"{saved['step']}steps, {saved['spent_s'] / 3600:.1f} h"
-    torch.save(
-        {"weight": weights, "config": config, "info": info, "sr": f"{c.rate_hz // 1000}k", "f0": 1, "version": "v2",
-         "embedder_model": "rvcd-lite"}, path,
-    )  # fmt: skip
-
-
-def _target_speech(encoder: torch.nn.Module, paths: list[Path]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Return units of the target's speech, and a few clips of it in its own register."""
-    rows, clips = [], []
-    for path in paths[::4]:
-        data = np.load(path)
-        audio = torch.from_numpy(soxr.resample(data["target"].astype(np.float32) / 32768, RATE_HZ, 16000))
-        rows.append(encoder.units(audio[None], unit_width=encoder.sizes.unit_width)[0].numpy())
-        track = data["target_f0_hz"]
-        if len(clips) < TARGET_CLIPS and TARGET_F0_HZ[0] < np.median(track[track > 30]) < TARGET_F0_HZ[1]:
-            clips.append(data["target"])
-    return np.concatenate(rows), clips
 
 
 if __name__ == "__main__":

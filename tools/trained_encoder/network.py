@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from log_mel import FEATURES
 from phones import CLASSES
 from torch import Tensor, nn
 
 from rvcd.nets.contentvec import ContentEncoder, EncoderSizes
-from rvcd.nets.lite_encoder import FEATURES
 
 CHANNELS, WIDTH, LAYERS = 64, 128, 6
 SIZES = EncoderSizes(

@@ -17,11 +17,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from clips import Clip, held_out_speakers, is_held_out, load_clip
+from log_mel import LogMel
 from network import SIZES, Trained, drop_out, save_final
 from phones import SILENCE, UNKNOWN, collapse, edit_distance
 from torch import Tensor
-
-from rvcd.nets.lite_encoder import LogMel
 
 SEED = 1
 STAGES = ("front end", "transformer", "both")

@@ -60,8 +60,9 @@ def _model(settings: Settings, status: AssetStatus, hashes: bool) -> Finding:
                 "rmvpe.pt is not here, but engine.f0_method = 'rmvpe' needs it; `rvcd assets fetch rmvpe` gets it",
             )
         if settings.models.content_encoder != TEST_WEIGHTS:
-            preview = "the built-in voice's, a preview that loses many words"
-            return Finding(Level.NOTE, "models", f"{name}: {preview}; `rvcd assets fetch` gets the one for RVC voices")
+            return Finding(
+                Level.NOTE, "models", f"{name}: the built-in voice's own; `rvcd assets fetch` gets the one for RVC voices"
+            )
         return Finding(
             Level.NOTE, "models", f"{name}: test weights, no word can be understood; `rvcd assets fetch` gets the real one"
         )

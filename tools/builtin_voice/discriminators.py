@@ -1,9 +1,12 @@
-"""What tells the target's speech from what the voice makes of anybody's: small networks over log spectra at three resolutions.
+"""What tells the target's speech from what is made of anybody's: small networks over log spectra at three resolutions, and over
+envelopes.
 
 Multi-resolution spectrogram discriminators (Jang et al. 2021, UnivNet), with least-squares losses (Mao et al. 2017).
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -47,6 +50,40 @@ class Discriminators(nn.ModuleList):
         return [part(audio) for part in self]
 
 
+class EnvelopeDiscriminator(nn.Module):
+    """kernels: of its four layers over (frames, bands)."""
+
+    def __init__(self, kernels: Sequence[tuple[int, int]]) -> None:
+        super().__init__()
+        normed, widths = nn.utils.parametrizations.weight_norm, (1, 24, 32, 48, 64)
+        self.layers = nn.ModuleList(
+            normed(nn.Conv2d(before, after, kernel, stride, (kernel[0] // 2, kernel[1] // 2)))
+            for before, after, kernel, stride in zip(widths, widths[1:], kernels, ((1, 2), (1, 2), (2, 2), (2, 2)), strict=False)
+        )
+        self.last = normed(nn.Conv2d(widths[-1], 1, 3, 1, 1))
+
+    def forward(self, env: Tensor) -> Judged:
+        """(B, T, C) in the target's spreads -> (B, 1, frames, bands)."""
+        x, inside = env[:, None], []
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), SLOPE)
+            inside.append(x)
+        return self.last(x), inside
+
+
+class EnvelopeDiscriminators(nn.ModuleList):
+    """One that sees both ways, one that sees along the bands, one that sees along time."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            EnvelopeDiscriminator(kernels)
+            for kernels in (((3, 5), (3, 5), (3, 5), (3, 3)), ((1, 7), (1, 5), (3, 3), (5, 3)), ((9, 3), (7, 3), (5, 3), (3, 3)))
+        )
+
+    def forward(self, env: Tensor) -> list[Judged]:
+        return [part(env) for part in self]
+
+
 def told_apart(real: list[Judged], made: list[Judged]) -> Tensor:
     """Return the discriminators' loss."""
     return torch.stack(
@@ -54,9 +91,10 @@ def told_apart(real: list[Judged], made: list[Judged]) -> Tensor:
     ).sum()
 
 
-def not_believed(made: list[Judged]) -> Tensor:
-    """Return the voice's loss for what is not taken for the target's."""
-    return torch.stack([(1 - m.float()).square().mean() for m, _ in made]).sum()
+def not_believed(made: list[Judged], trust: Tensor | None = None) -> Tensor:
+    """Return the loss for what is not taken for the target's. trust (B,): how much each counts."""
+    weight = torch.ones(()) if trust is None else trust
+    return torch.stack([((1 - m.float()).square().mean((1, 2, 3)) * weight).mean() for m, _ in made]).sum()
 
 
 def features_apart(made: list[Judged], true: list[Judged], count: int) -> Tensor:
