@@ -1,10 +1,10 @@
 """How far the units of unheard speech are from an index, by how much speech it was made of, and whose.
 
-Usage: python tools/measure_index.py FOLDER...   A folder (or quoted pattern) for each speaker, with recordings of nobody else.
+Usage: python tools/measure_index.py ENCODER FOLDER...   A content encoder of HuBERT's kind (the last layer's units are taken), and
+a folder (or quoted pattern) for each speaker, with recordings of nobody else.
 
-An index of the first files of a speaker is asked for units of the last quarter of their files, and of every other speaker's. The
-encoder is the built-in voice's, which is a trained one. Distances are relative to the units' own size: 1 means that the index
-knows nothing.
+An index of the first files of a speaker is asked for units of the last quarter of their files, and of every other speaker's; the
+distances are relative to the units' own size: 1 means that the index knows nothing.
 """
 
 from __future__ import annotations
@@ -18,18 +18,16 @@ import torch
 from rvcd.audio.found_files import find_audio
 from rvcd.engine.index_maker import make_index
 from rvcd.engine.retrieval import FaissSearch, UnitIndex
-from rvcd.formats.voice_header import read_voice_spec
+from rvcd.formats.contentvec_header import read_unit_widths
 from rvcd.indexing.recordings import Heard, pieces_of
 from rvcd.nets.contentvec_file import load_content_encoder
-from rvcd.voices.builtin_paths import BUILT_IN_ENCODER, BUILT_IN_FOLDER, BUILT_IN_VOICE
 
 MINUTES = (0.5, 1.0, 2.0, 4.0)
 
 
-def main(speakers: list[str]) -> None:
+def main(encoder_path: str, speakers: list[str]) -> None:
     torch.set_num_threads(1)
-    width = read_voice_spec(BUILT_IN_FOLDER / f"{BUILT_IN_VOICE}.pth").unit_width
-    encoder = load_content_encoder(BUILT_IN_ENCODER)
+    encoder, width = load_content_encoder(encoder_path), read_unit_widths(encoder_path)[0]
 
     @torch.inference_mode()
     def units_of(files: list[Path]) -> np.ndarray:
@@ -59,4 +57,4 @@ def main(speakers: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:]) if sys.argv[1:] else print(__doc__)
+    main(sys.argv[1], sys.argv[2:]) if sys.argv[1:] else print(__doc__)
