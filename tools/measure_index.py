@@ -1,7 +1,7 @@
 """How far the units of unheard speech are from an index, by how much speech it was made of, and whose.
 
-Usage: python tools/measure_index.py ENCODER FOLDER...   A content encoder of HuBERT's kind (the last layer's units are taken), and
-a folder (or quoted pattern) for each speaker, with recordings of nobody else.
+Usage: python tools/measure_index.py ENCODER FOLDER...   A content encoder of HuBERT's kind, whose last layer is asked, and a
+folder (or quoted pattern) for each speaker, with recordings of nobody else.
 
 An index of the first files of a speaker is asked for units of the last quarter of their files, and of every other speaker's; the
 distances are relative to the units' own size: 1 means that the index knows nothing.

@@ -354,7 +354,7 @@ def vowel(f0_hz: float, seconds: float, rate_hz: int) -> FloatArray:
     ("name", "most"),
     [
         ("index_rate", 1.12),
-        # The pitch glides from frame to frame, but a frame is stretched as a whole: while the formants move they differ a little.
+        # Sharp formants that move by two octaves in half a second pass a harmonic within a few hundredths of a second.
         ("formant", 4.0),
     ],
 )
