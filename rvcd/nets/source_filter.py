@@ -45,8 +45,6 @@ TOP_HZ = 11800.0
 """No harmonic above it."""
 LEAST_LOG, MOST_LOG = -14.0, 5.0
 """Of a filter's magnitude."""
-
-
 LOOKAHEAD_FRAMES = 2
 """What of the future the network sees."""
 
