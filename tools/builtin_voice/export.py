@@ -1,6 +1,6 @@
 """Put what was trained into rvcd's formats.
 
-    export.py OUT/voice.pt ENCODER.safetensors TARGET_CACHE PAIRS rvcd/data/builtin --amount 0.55
+    export.py OUT/voice.pt ENCODER.safetensors TARGET_CACHE PAIRS rvcd/data/builtin --amount 0.55 --manifest MANIFEST
 
 Writes encoder.safetensors, built-in.pth (an RVC voice's frame around a source-filter decoder, float16), built-in.index
 (envelopes of the target's own speech), target.flac (samples of the target, for `rvcd eval`) and made.json (what they were made
@@ -40,6 +40,7 @@ def main() -> None:
     for name in ("voice", "encoder", "cache", "pairs", "out"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--amount", type=float, required=True, help="of the converter's changes: less keeps more words")
+    parser.add_argument("--manifest", type=Path, required=True, help="the table of people's speech, which is named by its hash")
     args = parser.parse_args()
     encoder, cache, pairs, out = args.encoder, args.cache, args.pairs, args.out
     out.mkdir(parents=True, exist_ok=True)
@@ -53,7 +54,7 @@ def main() -> None:
     write_index(out / f"{NAME}.index", rows[np.sort(kept)], INDEX_LISTS)
     if not (out / "target.flac").exists():
         soundfile.write(out / "target.flac", np.concatenate(_clips(pairs)), RATE_HZ, subtype="PCM_16")
-    (out / "made.json").write_text(json.dumps(_made_with(saved, cache, out), indent=2) + "\n")
+    (out / "made.json").write_text(json.dumps(_made_with(saved, cache, args.manifest, out), indent=2) + "\n")
     for path in sorted(out.iterdir()):
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
@@ -86,7 +87,7 @@ def _clips(pairs: Path) -> list[np.ndarray]:
     return clips
 
 
-def _made_with(saved: dict, cache: Path, out: Path) -> dict[str, object]:
+def _made_with(saved: dict, cache: Path, manifest: Path, out: Path) -> dict[str, object]:
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
     clips = sorted(cache.glob("*.npz"))
     return {
@@ -94,6 +95,7 @@ def _made_with(saved: dict, cache: Path, out: Path) -> dict[str, object]:
         "voice": {"steps": saved["step"], "hours": round(saved["spent_s"] / 3600, 2)},
         "target speech": {"clips": len(clips), "minutes": round(sum(len(np.load(p)["env"]) for p in clips) / 6000, 1)},
         "target": TARGET,
+        "people": {"manifest_sha256": hashlib.sha256(manifest.read_bytes()).hexdigest()},
         "ingredients": {"kokoro_sha256": KOKORO_SHA256, "voices": VOICES},
         "machine": platform.machine(),
         "python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__, "commit": commit.stdout.strip(),
