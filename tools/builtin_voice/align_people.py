@@ -1,4 +1,4 @@
-"""Say what people say when: Kokoro's tokens and content along recordings, by ../builtin_voice/align_speech.py's forced alignment.
+"""Say what people say when: Kokoro's tokens and content along recordings, by forced alignment.
 
     align_people.py INGREDIENTS PAIRS MANIFEST PEOPLE_CACHE OUT
 
@@ -17,15 +17,15 @@ import numpy as np
 import soundfile
 import soxr
 import torch
-from align_speech import SKIPPABLE, Head, Whisper, _align, _text_encoder, _train, _vectors
 from cache_speech import LONGEST_S
+from forced_alignment import FEATURE_RATE_HZ, SKIPPABLE, Head, Whisper, best_path, open_text_encoder, token_vectors, train_head
 from kokoro import Kokoro
 
 from rvcd.geometry import ENCODER_RATE_HZ
 
 SHORTEST_CLIP_S, LONGEST_CLIP_S = 2.5, 25.0
 TOGETHER = 30
-FEATURES, FEATURE_RATE_HZ = 512, 50
+FEATURES = 512
 """Whisper base's."""
 
 
@@ -42,7 +42,7 @@ def main() -> None:
     random.Random(5).shuffle(names)
     whisper, kokoro = Whisper(ingredients / "whisper-base"), Kokoro(ingredients, threads=1)
     head = _head(whisper, pairs, out / "head.pt")
-    text_encoder = _text_encoder(ingredients)
+    text_encoder = open_text_encoder(ingredients)
     skippable = [kokoro._vocab.get(character, -1) for character in SKIPPABLE]
     for start in range(0, len(names), TOGETHER):
         missing = [name for name in names[start : start + TOGETHER] if not (out / f"{name}.npz").exists()]
@@ -50,14 +50,14 @@ def main() -> None:
         for name, features in zip(missing, whisper.features(heard) if heard else (), strict=True):
             tokens = kokoro.tokens(rows[name]["transcript"].lower())
             try:
-                vectors = _vectors(text_encoder, kokoro, tokens)
+                vectors = token_vectors(text_encoder, kokoro, tokens)
             except SystemExit as error:
                 print(f"{name}: {error}", flush=True)
                 continue
             with torch.inference_mode():
                 scores = torch.log_softmax(head(torch.from_numpy(features)[None])[0], 0).T.numpy()
             ids = np.array([0, *tokens, 0])
-            path, score = _align(scores[:, ids], np.isin(ids, skippable))
+            path, score = best_path(scores[:, ids], np.isin(ids, skippable))
             path = path[: LONGEST_S * FEATURE_RATE_HZ]
             np.savez(out / f"{name}.npz", content=vectors[:, path].astype(np.float16), tokens=ids[path], score=score)
         print(f"{start + TOGETHER} of {len(names)}", flush=True)
@@ -68,7 +68,7 @@ def _head(whisper: Whisper, pairs: Path, path: Path) -> Head:
         head = Head(FEATURES)
         head.load_state_dict(torch.load(path, weights_only=True))
         return head.eval()
-    head = _train(whisper, sorted(pairs.glob("*.npz")))
+    head = train_head(whisper, sorted(pairs.glob("*.npz")))
     torch.save(head.state_dict(), path)
     return head
 

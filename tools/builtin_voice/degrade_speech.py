@@ -10,6 +10,7 @@ Seeded, resumable.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -85,9 +86,9 @@ def degraded(audio: Signal, noises: list[Signal], dice: np.random.Generator) -> 
     return np.clip(audio / np.sqrt(np.square(audio).mean() + 1e-12) * 10 ** (level_db / 20), -1, 1)
 
 
-def filtered(audio: Signal, gain: object) -> Signal:
+def filtered(audio: Signal, gain: Callable[[Signal], Signal]) -> Signal:
     hz = np.fft.rfftfreq(len(audio), 1 / ENCODER_RATE_HZ)
-    return np.fft.irfft(np.fft.rfft(audio) * gain(hz), len(audio))  # type: ignore[operator]
+    return np.fft.irfft(np.fft.rfft(audio) * gain(hz), len(audio))
 
 
 def equalised(hz: Signal, gains_db: Signal) -> Signal:

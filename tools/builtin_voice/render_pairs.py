@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--minutes", type=float, required=True, help="of target audio, for this seed")
-    parser.add_argument("--texts", type=Path, help="transcribe.py's, whose sentences are mixed in")
+    parser.add_argument("--texts", type=Path, help="a JSON table of sentences by any names, which are mixed in")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     kokoro = Kokoro(args.ingredients, threads=1)

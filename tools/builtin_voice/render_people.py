@@ -16,17 +16,16 @@ import numpy as np
 import soxr
 import torch
 from cache_speech import HOP, analyse
+from forced_alignment import FEATURE_RATE_HZ
 from kokoro import CONTENT_RATE_HZ, F0_RATE_HZ, RATE_HZ, Kokoro, Spoken
 from numpy.typing import NDArray
-from prepare import REGISTER_HZ, Envelopes, load_match, read_envelopes
+from prepare import LEAST_SCORE, REGISTER_HZ, Envelopes, load_match, read_envelopes
 from render_pairs import TARGET
 
 from rvcd.engine.pitch.methods.swift import SwiftPitch
 from rvcd.geometry import ENCODER_RATE_HZ, FRAMES_PER_SECOND
 from rvcd.nets.speaker_match import MIDDLE_HZ, SpeakerMatch
 
-LEAST_SCORE = -1.6
-FEATURE_RATE_HZ = 50
 REGISTER_SPREAD_SEMITONES = 2.5
 STYLE_TOKENS = 80
 FIT_CLIPS, RIDGE = 400, 10.0

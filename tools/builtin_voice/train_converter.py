@@ -11,7 +11,6 @@ OUT/converter.pt every two minutes and goes on from it.
 
 from __future__ import annotations
 
-import argparse
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +22,11 @@ from discriminators import EnvelopeDiscriminators, Judged, features_apart, not_b
 from speech import UNKNOWN, Heard, Speech
 from torch import Tensor, nn
 from train_phones import KNOWN_SHARE, Phones, load_phones
+from training import arguments, save, set_rate
 
 from rvcd.nets.envelope_converter import NET_LOOKAHEAD_FRAMES, SLOW_VALUES, EnvelopeConverter
 from rvcd.nets.frame_net import FrameNetSizes
+from rvcd.nets.speaker_match import LEVEL_BANDS
 from rvcd.nets.spectral_envelope import BANDS
 
 SIZES = FrameNetSizes.of(256, 768, [9] * 6, NET_LOOKAHEAD_FRAMES)
@@ -45,8 +46,9 @@ SHIFT_FRAMES, PHONE_SHIFT_FRAMES = 15, 11
 """A shift is one for so many frames."""
 SOFTEST, SOFTEST_SPREADS = -7.5, -3.0
 LOUD = -4.0
-LOUD_BANDS = 53
 FRESH_SHARE = 0.2
+LEAST_RATE = 0.05
+"""Of the rate, at the end."""
 KEPT_AVERAGE = 0.998
 SAVE_EVERY_S = 120.0
 UNHEARD = -4.0
@@ -99,7 +101,7 @@ class Slices:
             start = int(self.dice.integers(frames - FRAMES + 1))
             part = slice(start, start + FRAMES)
             env = (heard.known if self.dice.random() < KNOWN_SHARE else heard.new)[part].float()
-            if env[PAST_FRAMES:, :LOUD_BANDS].mean(1).max() > LOUD:
+            if env[PAST_FRAMES:, :LEVEL_BANDS].mean(1).max() > LOUD:
                 break
         said = tokens[part].long() if tokens is not None else torch.full((FRAMES,), UNKNOWN)
         f0_hz = heard.f0_hz[part] * 2 ** (float(self.dice.normal(0, 1)) / 12)
@@ -158,7 +160,7 @@ class Losses:
             (m[paired][..., part].float() - t[..., part].float()).abs().mean() / (t.float().abs().mean() + 0.01)
             for m, t in zip(inside, true, strict=True)
         ]
-        speaking = batch.env[alone, part, :LOUD_BANDS].mean(2, keepdim=True) > LOUD - 1
+        speaking = batch.env[alone, part, :LEVEL_BANDS].mean(2, keepdim=True) > LOUD - 1
         stay = ((made[alone, part] - batch.env[alone, part]).abs() / self.spread * speaking).mean()
         return {
             "envelope": ENVELOPE_WEIGHT * envelope,
@@ -222,22 +224,9 @@ def judged(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("speech", "phones", "out"):
-        parser.add_argument(name, type=Path)
-    parser.add_argument("--minutes", type=float, required=True)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=1)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
-    args.out.mkdir(parents=True, exist_ok=True)
-    speech, converter, judges, checkpoint = (
-        Speech.read(args.speech),
-        untrained(),
-        EnvelopeDiscriminators(),
-        args.out / "converter.pt",
-    )
+    args = arguments(__doc__, "speech", "phones")
+    speech, checkpoint = Speech.read(args.speech), args.out / "converter.pt"
+    converter, judges = untrained(), EnvelopeDiscriminators()
     rows = torch.cat([pair.said.env.float() for pair in speech.pairs]).clamp_min(-8)
     converter.net.mean.copy_(rows.mean(0))
     converter.net.spread.copy_(rows.std(0))
@@ -255,9 +244,8 @@ def main() -> None:
     began = last_saved = time.monotonic()
     while True:
         progress = min(1.0, (time.monotonic() - began) / 60 / args.minutes)
-        for part, rate in ((optimiser, RATE), (against, DISCRIMINATOR_RATE)):
-            for group in part.param_groups:
-                group["lr"] = rate * min(1, (step + 1) / 100) * (1 if progress < 0.6 else 0.05 + 0.95 * (1 - progress) / 0.4)
+        set_rate(optimiser, RATE, step, progress, LEAST_RATE)
+        set_rate(against, DISCRIMINATOR_RATE, step, progress, LEAST_RATE)
         batch = slices.batch()
         with torch.autocast("cpu", torch.bfloat16):
             made = converter(_forgetful(batch.env, converter), batch.f0_hz, batch.voiced)
@@ -281,9 +269,7 @@ def main() -> None:
             print(f"{step}: " + " ".join(f"{name} {float(value.detach()):.3f}" for name, value in found.items()), flush=True)
         if progress >= 1 or time.monotonic() - last_saved > SAVE_EVERY_S:
             last_saved = time.monotonic()
-            state = {name: part.state_dict() for name, part in parts.items()}
-            torch.save({**state, "average": average, "step": step}, checkpoint.with_suffix(".part"))
-            checkpoint.with_suffix(".part").replace(checkpoint)
+            save(checkpoint, parts, average=average, step=step)
         if progress >= 1:
             return
 

@@ -10,7 +10,6 @@ four minutes and goes on from it.
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from speech import Heard, Speech
 from torch import Tensor, nn
 from train_converter import SIZES as CONVERTER_SIZES
 from train_converter import load_converter
+from training import arguments, save, set_rate
 
 from rvcd.nets.envelope_converter import EnvelopeConverter
 from rvcd.nets.frame_net import FrameNetSizes
@@ -58,6 +58,8 @@ PAST_FRAMES, SLICE_FRAMES, AHEAD_FRAMES, SIDE_FRAMES = 32, 40, 4, 2
 RATE, DISCRIMINATOR_RATE = 5e-4, 4e-4
 ALONE_STEPS = 400
 """Without discriminators, at first."""
+LEAST_RATE = 0.1
+"""Of the rate, at the end."""
 KEPT_AVERAGE = 0.998
 SAVE_EVERY_S = 240.0
 FRESH_SHARE = 0.25
@@ -225,16 +227,7 @@ class MelDistance(nn.Module):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("speech", "target", "converter", "out"):
-        parser.add_argument(name, type=Path)
-    parser.add_argument("--minutes", type=float, required=True)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=1)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
-    args.out.mkdir(parents=True, exist_ok=True)
+    args = arguments(__doc__, "speech", "target", "converter")
     converter, converter_steps = load_converter(args.converter)
     converter.amount.fill_(AMOUNT)
     data = Data.read(Speech.read(args.speech), args.target, converter, np.random.default_rng(args.seed))
@@ -259,9 +252,8 @@ def main() -> None:
     while True:
         now = time.monotonic()
         progress = min(1.0, (now - began) / 60 / args.minutes)
-        for part, rate in ((optimiser, RATE), (against, DISCRIMINATOR_RATE)):
-            for group in part.param_groups:
-                group["lr"] = rate * min(1, (step + 1) / 100) * (1 if progress < 0.6 else 0.1 + 0.9 * (1 - progress) / 0.4)
+        set_rate(optimiser, RATE, step, progress, LEAST_RATE)
+        set_rate(against, DISCRIMINATOR_RATE, step, progress, LEAST_RATE)
         losses = learn(voice, judges, distance, draw(data, dice), optimiser, against, step)
         step += 1
         kept = min(KEPT_AVERAGE, step / (step + 20))
@@ -274,12 +266,7 @@ def main() -> None:
             print(f"{step} ({(now - began) / 60:.1f} min): " + " ".join(f"{k} {v:.3f}" for k, v in shown.items()), flush=True)
         if progress >= 1 or now - last_saved > SAVE_EVERY_S:
             last_saved = now
-            state = {name: part.state_dict() for name, part in parts.items()}
-            torch.save(
-                {**state, "average": average, "step": step, "spent_s": spent_s + now - began, "converter_steps": converter_steps},
-                checkpoint.with_suffix(".part"),
-            )
-            checkpoint.with_suffix(".part").replace(checkpoint)
+            save(checkpoint, parts, average=average, step=step, spent_s=spent_s + now - began, converter_steps=converter_steps)
         if progress >= 1:
             return
 

@@ -1,16 +1,11 @@
-"""Say which phoneme is spoken when in human speech, so that the encoder can learn from real microphones too.
+"""Which phoneme is spoken when in human speech: a small head over Whisper's encoder, and the best path through a transcript.
 
-    align_speech.py INGREDIENTS PAIRS WHISPER SPEECH TRANSCRIPTS.json OUT
-
-A small head over Whisper's encoder learns the phonemes of Kokoro's speech, whose times are known; a forced alignment then lays
-each transcript's tokens along the recording (Viterbi; silence between words may be skipped). Writes OUT/NAME.npz: audio (int16,
-16 kHz), content (512, T) at 50 Hz, tokens (T,) at 50 Hz, and the mean log-probability of the alignment.
+The head learns the phonemes of Kokoro's speech, whose times are known; the path lays a transcript's tokens along a recording
+(Viterbi; silence between words may be skipped).
 """
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,7 +14,6 @@ import ctranslate2
 import numpy as np
 import onnx
 import onnxruntime as ort
-import soundfile
 import soxr
 import torch
 import torch.nn.functional as F
@@ -79,35 +73,7 @@ class Whisper:
         return [out[end - len(piece) // 320 : end].T for piece, end in zip(pieces, ends, strict=True)]
 
 
-def main() -> None:
-    ingredients, pairs, model, speech, transcripts, out = map(Path, sys.argv[1:])
-    out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(1)
-    whisper, kokoro = Whisper(model), Kokoro(ingredients, threads=1)
-    head = _train(whisper, sorted(pairs.glob("*.npz")))
-    text_encoder = _text_encoder(ingredients)
-    texts = json.loads(transcripts.read_text())
-    heard = [_read(speech / name) for name in texts]
-    for (name, text), audio, features in zip(texts.items(), heard, whisper.features(heard), strict=True):
-        tokens = kokoro.tokens(text)
-        vectors = _vectors(text_encoder, kokoro, tokens)
-        with torch.inference_mode():
-            scores = F.log_softmax(head(torch.from_numpy(features)[None])[0], 0).T.numpy()
-        ids = np.array([0, *tokens, 0])
-        path, score = _align(scores[:, ids], np.isin(ids, [kokoro._vocab.get(c, -1) for c in SKIPPABLE]))
-        np.savez(
-            out / f"{Path(name).stem}.npz", audio=(audio * 32767).clip(-32768, 32767).astype(np.int16),
-            content=vectors[:, path].astype(np.float16), tokens=ids[path], score=score,
-        )  # fmt: skip
-        print(f"{name}: {score:.2f}", flush=True)
-
-
-def _read(path: Path) -> np.ndarray:
-    audio, rate_hz = soundfile.read(path, dtype="float32")
-    return np.asarray(soxr.resample(audio, rate_hz, 16000)[: WINDOW_S * 16000], np.float32)
-
-
-def _train(whisper: Whisper, paths: list[Path]) -> Head:
+def train_head(whisper: Whisper, paths: list[Path]) -> Head:
     inputs, labels, seconds, began = [], [], 0.0, time.monotonic()
     chosen = [np.load(path) for path in paths[:: max(1, len(paths) // (TRAIN_MINUTES * 12))]]
     heard = [soxr.resample(data["source"].astype(np.float32) / 32768, RATE_HZ, 16000) for data in chosen]
@@ -147,7 +113,7 @@ def _crop(x: Tensor, y: Tensor, length: int = 100) -> tuple[Tensor, Tensor]:
     return x[:, start : start + length], y[start : start + length]
 
 
-def _text_encoder(ingredients: Path) -> ort.InferenceSession:
+def open_text_encoder(ingredients: Path) -> ort.InferenceSession:
     path = ingredients / "text.onnx"
     if not path.exists():
         onnx.utils.extract_model(
@@ -158,7 +124,7 @@ def _text_encoder(ingredients: Path) -> ort.InferenceSession:
     return ort.InferenceSession(str(path), options)
 
 
-def _vectors(encoder: ort.InferenceSession, kokoro: Kokoro, tokens: list[int]) -> np.ndarray:
+def token_vectors(encoder: ort.InferenceSession, kokoro: Kokoro, tokens: list[int]) -> np.ndarray:
     """Return each token's content, (512, tokens + 2): the network's own, at one frame each."""
     feeds = {
         "tokens": np.array([[0, *tokens, 0]], np.int64), "style": kokoro.style({"af_heart": 1.0}, len(tokens)),
@@ -171,7 +137,7 @@ def _vectors(encoder: ort.InferenceSession, kokoro: Kokoro, tokens: list[int]) -
     return content[:, starts]
 
 
-def _align(scores: np.ndarray, skippable: np.ndarray) -> tuple[np.ndarray, float]:
+def best_path(scores: np.ndarray, skippable: np.ndarray) -> tuple[np.ndarray, float]:
     """Viterbi: (frames, tokens) log-probabilities -> the token of each frame, in order, only skippable ones left out."""
     frames, count = scores.shape
     best = np.full(count, -np.inf)
@@ -193,7 +159,3 @@ def _align(scores: np.ndarray, skippable: np.ndarray) -> tuple[np.ndarray, float
         path[t] = at
         at -= int(back[t, at])
     return path, float(total / frames)
-
-
-if __name__ == "__main__":
-    main()
